@@ -172,10 +172,10 @@ pub enum NoSession {
     #[error("the cookie is an older copy of a session that was refreshed since")]
     Superseded,
     /// The provider refused to refresh the session: it has ended there.
-    #[error("the provider ended the session at a refresh")]
+    #[error("the provider ended the session at its refresh")]
     RefreshRefused,
     /// The provider asks for a new sign-in before it refreshes the session.
-    #[error("the provider asks for a new sign-in at a refresh")]
+    #[error("the provider requires a new sign-in to refresh the session")]
     SignInRequired,
     /// A refresh is overdue by more than `session.refresh_grace`, and fails because the provider is down. The session
     /// is kept; guards respond with 503.
@@ -189,7 +189,7 @@ pub enum NoSession {
     #[error("the session store is not reachable")]
     StoreUnavailable,
     /// `enabled = false`, and there is no testing profile or it was signed out.
-    #[error("OpenID Connect is disabled and nobody is signed in")]
+    #[error("OpenID Connect is disabled, and no user is signed in")]
     Disabled,
 }
 
@@ -237,7 +237,7 @@ pub struct SessionTooLarge {
 impl SessionTooLarge {
     /// How to fix it.
     pub fn remedy(&self) -> String {
-        "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
+        "keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`, request fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
     }
 
     /// Lists the largest parts of the session.

@@ -50,7 +50,7 @@ impl Attempts {
         if let Some(mut attempts) = self.lock() {
             push(&mut attempts, Some(name), return_to);
         }
-        self.step(name, "the browser was sent to the provider", now);
+        self.step(name, "the browser was redirected to the provider", now);
     }
 
     /// Records a step of an attempt.

@@ -98,7 +98,7 @@ pub trait Events: Send + Sync + 'static {
     /// impl Events for Audit {
     ///     async fn session_changed(&self, _request: Option<&Request<'_>>, change: &SessionChange) {
     ///         if change.has_ended() {
-    ///             let who = change.subject().unwrap_or("somebody");
+    ///             let who = change.subject().unwrap_or("a user");
     ///             println!("the session of {who:?} ended: {}", change.reason());
     ///         }
     ///     }
@@ -328,7 +328,7 @@ impl NewSignIn<'_> {
             Ok(value) => {
                 self.session.data.insert(name.to_owned(), value);
             }
-            Err(_) => tracing::error!("`{name}` is not JSON and is not kept in the session"),
+            Err(_) => tracing::error!("`{name}` does not serialize to JSON, and is not stored in the session"),
         }
     }
 }

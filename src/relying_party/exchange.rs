@@ -388,7 +388,10 @@ impl ExchangeTask {
             ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
                 let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
                 if is_ours {
-                    tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
+                    tracing::debug!(
+                        reason = "sign_in_abandoned",
+                        "no callback took the session of a sign-in"
+                    );
                     revoke_later(&self.provider, tokens, self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::Used.into());
@@ -429,7 +432,7 @@ impl ExchangeTask {
     async fn put_entry(&self, name: &str, value: &str) -> bool {
         let noted = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
         if let Err(error) = &noted {
-            tracing::warn!("{error}; the other nodes do not know of a sign-in");
+            tracing::warn!("{error}; the other nodes do not learn the result of a sign-in");
         }
         noted.is_ok()
     }

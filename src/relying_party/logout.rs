@@ -38,7 +38,7 @@ pub(crate) enum FrontChannelLogout {
 /// Why a logout token was rejected or could not be applied.
 #[derive(Debug, Error)]
 pub(crate) enum LogoutRejection {
-    #[error("the logout token is refused: {0}")]
+    #[error("the logout token is rejected: {0}")]
     Token(#[from] LogoutTokenError),
     #[error(transparent)]
     Provider(#[from] ProviderError),

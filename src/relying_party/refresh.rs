@@ -86,7 +86,7 @@ impl RelyingParty {
                 pending: pending.filter(|pending| pending.generation > current.generation),
             }),
             None => Err(RefreshError::Failed {
-                cause: "it was interrupted".to_owned(),
+                cause: "the refresh was interrupted".to_owned(),
             }
             .into()),
         }
@@ -179,7 +179,7 @@ impl Client<'_> {
                 }
             }
             None => {
-                current.not_refreshed = Some("it was interrupted".into());
+                current.not_refreshed = Some("the refresh was interrupted".into());
                 Freshness::Stale {
                     session: current,
                     is_renewed: false,
@@ -240,7 +240,7 @@ impl Client<'_> {
                 if let Some(error) = error {
                     tracing::error!(
                         reason = "store_unavailable",
-                        "{error}; the end of a session at its refresh is not recorded, and is tried again until the store has it"
+                        "{error}; the end of a session at its refresh is not recorded; it is retried until the store records it"
                     );
                     tracing::info!("{}", error.remedy());
                 }
@@ -268,7 +268,7 @@ impl Client<'_> {
         }
         let unstored = self.refreshes.unstored.get(current.name());
         let Some(refresh_token) = unstored.as_ref().or(old.refresh_token.as_ref()) else {
-            let cause = "there is no refresh token".to_owned();
+            let cause = "the session has no refresh token".to_owned();
             return Err(Failure::later("no_refresh_token", cause));
         };
         let reply = self.provider.refresh(metadata, refresh_token, now).await?;

@@ -14,7 +14,7 @@ pub enum RefreshError {
     NoRefreshToken,
     /// The response headers were sent, and the session is kept in cookies: its new tokens would not reach the
     /// browser. The provider was not asked.
-    #[error("the answer's headers have been sent, and the session is kept in cookies")]
+    #[error("the response headers were sent, and the session is kept in cookies")]
     AnswerSent,
     /// The session does not exist, or not any more.
     #[error(transparent)]

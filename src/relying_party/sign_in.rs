@@ -159,7 +159,7 @@ impl Client<'_> {
         let now = self.clock.now();
         let sources = async {
             let id_token = self.accept_id_token(&metadata, &secrets.nonce, &tokens, now).await?;
-            step("the ID token holds");
+            step("the ID token was verified");
             let issuer: Arc<str> = id_token.issuer().into();
             let session_expiry = id_token.session_expiry;
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
@@ -167,7 +167,7 @@ impl Client<'_> {
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
-            step("UserInfo was asked, if there is any");
+            step("UserInfo was requested, if it is enabled");
             Ok((issuer, sources, session_expiry, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
@@ -210,7 +210,7 @@ impl Client<'_> {
             Ok(read) => read,
             // Any other end that exists when the session begins counts as later then. The code is used up by now.
             Err(error) => {
-                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
+                tracing::debug!("{error}; the ends of sessions before a sign-in are unknown");
                 return Ok(attempt.earlier_ends.clone());
             }
         };
@@ -302,7 +302,7 @@ impl Client<'_> {
                 Err(error) if self.settings.user_info_optional && error.is_outage() => {
                     tracing::warn!(
                         reason = error.reason(),
-                        "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        "{error}; the sign-in continues with the claims of the ID token (`user_info_optional`)"
                     );
                     None
                 }

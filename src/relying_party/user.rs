@@ -52,7 +52,7 @@ pub enum NoAccessToken {
     Absent,
     /// It has expired, and the provider did not issue another one: the user is still signed in, and a later request
     /// may get a fresh token.
-    #[error("the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}")]
+    #[error("the access token expired at {ended} (seconds since 1970) and was not refreshed: {cause}")]
     NotRefreshed {
         /// When it expired, in seconds since 1970.
         ended: i64,
@@ -60,7 +60,7 @@ pub enum NoAccessToken {
         cause: String,
     },
     /// It has expired, and there is no refresh token.
-    #[error("the access token ended at {ended} (seconds since 1970)")]
+    #[error("the access token expired at {ended} (seconds since 1970)")]
     Expired {
         /// When it expired, in seconds since 1970.
         ended: i64,
@@ -136,7 +136,7 @@ impl<C> User<C> {
         let claims = self.claims.as_ref();
         claims
             .or_else(|| as_type(&self.session.claims))
-            .expect("claims that are not kept apart are of the session's type")
+            .expect("`User::new` keeps the claims apart unless they are of the session's type")
     }
 
     /// One claim. `None` when it is absent or of another type.

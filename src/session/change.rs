@@ -95,10 +95,10 @@ impl EndCause {
         match self {
             EndCause::SignOut => "a user signed out",
             EndCause::BackchannelLogout => "the provider ended a session",
-            EndCause::FrontchannelLogout => "a page of the provider ended a session",
+            EndCause::FrontchannelLogout => "a front-channel logout by the provider ended a session",
             EndCause::App => "the app ended a session",
             EndCause::Replaced => "a new sign-in replaced a session",
-            EndCause::MaxPerUser => "a further session of a user ended the oldest one",
+            EndCause::MaxPerUser => "a new sign-in ended the user's oldest session",
             EndCause::RefreshRefused => "the provider ended a session at its refresh",
             EndCause::Over(NoSession::Idle) => "a session was idle for too long",
             EndCause::Over(_) => "a session reached the end of its lifetime",

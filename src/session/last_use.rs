@@ -28,7 +28,7 @@ impl Sessions {
         let used = now.unix_timestamp().max(0).unsigned_abs();
         let life = self.settings.idle_timeout.saturating_add(MAX_DIFFERENCE);
         if let Err(error) = self.store.put_entry_if_larger(&name, used, life).await {
-            tracing::debug!("{error}; another node may take a session for idle");
+            tracing::debug!("{error}; another node may consider the session idle");
         }
     }
 
@@ -42,7 +42,7 @@ impl Sessions {
         let used = match self.store.entries(&[&name]).await {
             Ok(notes) => notes.into_iter().flatten().next(),
             Err(error) => {
-                tracing::debug!("{error}; whether a session was used elsewhere is not known");
+                tracing::debug!("{error}; it is unknown whether another node recorded a use of the session");
                 None
             }
         };

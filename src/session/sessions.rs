@@ -119,7 +119,7 @@ impl Sessions {
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
         if is_in_cookies && settings.max_per_user.is_some() {
-            tracing::warn!("`session.max_per_user` changes nothing: sessions in cookies know of no other");
+            tracing::warn!("`session.max_per_user` has no effect on sessions in cookies");
         }
         let memory = || {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
@@ -173,9 +173,9 @@ impl Sessions {
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {
             (true, false) => {
-                "encrypted cookies; what ends them early (sign-out elsewhere, at the provider, by the app) and which copies are old is known to this node only, until it restarts"
+                "encrypted cookies; early ends (sign-out elsewhere, by the provider, by the app) and outdated copies are known to this node only, until it restarts"
             }
-            (true, true) => "encrypted cookies; all nodes know which have ended and which are old",
+            (true, true) => "encrypted cookies; early ends and outdated copies are known to all nodes",
             (false, false) => "in the memory of this process, for one node",
             (false, true) => "in a store that all nodes share",
         }
@@ -187,7 +187,7 @@ impl Sessions {
         let is_large = self.is_in_cookies && max > 1;
         is_large.then(|| {
             format!(
-                "up to {max} cookies, {} KB of response headers; nginx takes 4 KB unless `proxy_buffer_size` is larger",
+                "up to {max} cookies, {} KB of response headers; nginx accepts 4 KB unless `proxy_buffer_size` is larger",
                 4 * max
             )
         })
@@ -289,7 +289,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
         Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => Ok(Arc::new(super::store::SqlStore::new(url)?)),
         _ => Err(StoreError::new(
-            "no cargo feature for the address `session.store_url` is enabled",
+            "the cargo feature for the URL in `session.store_url` is not enabled",
         )),
     }
 }
@@ -299,7 +299,7 @@ fn unknown_key() -> NoSession {
     let reason = NoSession::UnknownKey;
     tracing::error!(reason = reason.reason(), "{reason}");
     tracing::info!(
-        "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
+        "set the same `oidc.secret_key` on all nodes; before you change it, list the new key in `oidc.previous_secret_keys` of every node"
     );
     reason
 }

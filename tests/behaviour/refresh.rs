@@ -257,7 +257,7 @@ async fn without_a_refresh_token_nothing_is_refreshed() {
     app.advance(seconds(15));
     assert_eq!(
         browser.visit("/token").await.body,
-        format!("error: the access token ended at {} (seconds since 1970)", NOW + 300)
+        format!("error: the access token expired at {} (seconds since 1970)", NOW + 300)
     );
     assert_eq!(provider.count(TOKEN), 1);
 }
@@ -439,7 +439,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
         assert_eq!(
             browser.visit("/token").await.body,
             format!(
-                "error: the access token ended at {} (seconds since 1970) and was not refreshed: {cause}",
+                "error: the access token expired at {} (seconds since 1970) and was not refreshed: {cause}",
                 NOW + 300
             )
         );

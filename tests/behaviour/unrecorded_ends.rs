@@ -313,8 +313,8 @@ async fn an_unrecorded_sign_out_is_logged_once() {
             lines,
             [
                 format!("ERROR the session store is not reachable: {cause}"),
-                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`".to_owned(),
-                "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
+                "INFO check that the session store at `oidc.session.store_url` is running and that this machine can reach it".to_owned(),
+                "WARN a sign-out is not recorded; it is retried until the store records it".to_owned(),
                 "INFO a user signed out".to_owned(),
             ]
         );
@@ -664,7 +664,7 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
     page.is(Status::Unauthorized);
     log.has(
-        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
+        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded; it is retried until the store records it",
     );
     let ended = |line: &&String| line.starts_with("INFO the provider ended a session");
     assert_eq!(log.lines().iter().filter(ended).count(), 1);

@@ -782,19 +782,19 @@ async fn a_session_store_that_cannot_be_used() {
     for (answer, finding, remedy) in [
         (
             write_refused,
-            "a note cannot be written: Redis answered READONLY",
-            "set `oidc.session.store_url` to the primary: it is the address of a read-only replica",
+            "a note cannot be written: Redis returned READONLY",
+            "set `oidc.session.store_url` to the primary: it is the URL of a read-only replica",
         ),
         (
             user_refused,
-            "a note cannot be written: Redis answered NOPERM",
-            "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
+            "a note cannot be written: Redis returned NOPERM",
+            "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
              +@scripting +@transaction +@connection`",
         ),
         (
             nobody,
-            "the session store is not reachable: Redis answered NOAUTH",
-            "set `oidc.session.store_url` to an address with the password, such as \
+            "the session store is not reachable: Redis returned NOAUTH",
+            "set `oidc.session.store_url` to a URL with the password, such as \
              `redis://user:password@host:6379`",
         ),
         (

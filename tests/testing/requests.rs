@@ -62,7 +62,7 @@ fn policies_and_events_have_their_say() {
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "mallory" }))));
     assert_eq!(
         panic,
-        "nobody is signed in by these claims: the app refused this person: Not you."
+        "nobody is signed in by these claims: the app rejected the user: Not you."
     );
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "name": "Ann" }))));
     assert!(panic.contains("no JSON object with a `sub`"), "{panic}");

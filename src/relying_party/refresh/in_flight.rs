@@ -208,7 +208,7 @@ impl Outcome {
                 observing::refresh_failed(reason);
                 tracing::info!(
                     reason,
-                    "a session is not refreshed, and its user signs in again: {cause}"
+                    "a session was not refreshed; the provider requires a new sign-in: {cause}"
                 );
                 Outcome::Failed {
                     pending: None,
@@ -229,7 +229,7 @@ impl Outcome {
                 let wait = back_off.max(wished);
                 tracing::warn!(
                     reason,
-                    "a session is not refreshed: {cause}; it stays, and the next attempt is due in {wait} s"
+                    "a session was not refreshed: {cause}; it remains valid, and the refresh is retried in {wait} s"
                 );
                 Outcome::Failed {
                     pending,

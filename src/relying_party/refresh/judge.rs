@@ -71,17 +71,17 @@ impl Client<'_> {
             now,
         );
         let kept = if self.settings.user_info_optional {
-            "the claims of the ID token are left (`user_info_optional`)"
+            "only the claims of the ID token are kept (`user_info_optional`)"
         } else {
-            "the claims of before are kept"
+            "the previous claims are kept"
         };
         asked.await.inspect_err(|error| match error {
             error if error.is_outage() => tracing::warn!("{error}; {kept}"),
             UserInfoRequestError::Provider(error) => {
-                tracing::warn!("{error}; the claims of before are kept");
+                tracing::warn!("{error}; the previous claims are kept");
             }
             UserInfoRequestError::UserInfo(error) => {
-                tracing::error!("{error}; the claims of before are kept");
+                tracing::error!("{error}; the previous claims are kept");
                 tracing::info!("{}", error.remedy());
             }
         })

@@ -97,7 +97,7 @@ impl Client<'_> {
             if begun.elapsed() > longest {
                 return Err(Failure::later(
                     "refresh_elsewhere",
-                    "another node did not finish it".to_owned(),
+                    "another node did not complete the refresh".to_owned(),
                 ));
             }
             tokio::time::sleep(POLL_INTERVAL).await;

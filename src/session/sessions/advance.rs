@@ -119,7 +119,7 @@ impl Sessions {
                 Ok(other) => next.version = other.version,
             }
         }
-        Err(StoreError::new("the session is replaced again and again").into())
+        Err(StoreError::new("the session was replaced by other requests at each attempt").into())
     }
 
     pub(super) async fn advance_in_cookies(
@@ -252,7 +252,7 @@ impl Sessions {
                 self.seen_newest
                     .insert(names.session.as_ref().to_owned(), session.generation);
             }
-            Err(error) => tracing::debug!("{error}; an older copy is answered for longer"),
+            Err(error) => tracing::debug!("{error}; an older copy of a session is accepted for longer"),
         }
     }
 }

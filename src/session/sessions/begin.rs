@@ -103,7 +103,7 @@ impl Sessions {
             // The store may have written it in spite of the error.
             Err(error) => {
                 if let Err(error) = self.withdraw(current).await {
-                    tracing::debug!("{error}; a session that no browser has may stay in the store");
+                    tracing::debug!("{error}; a session that no browser has may remain in the store");
                 }
                 Err(error)
             }
@@ -149,7 +149,7 @@ impl Sessions {
         let replaced = self.find_ending(jar, now).await;
         if let Err(NoSession::StoreUnavailable) = replaced {
             // Fail now: do not wait for the store twice.
-            return Err(StoreError::new("the session before cannot be ended"));
+            return Err(StoreError::new("the browser's previous session cannot be ended"));
         }
         let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;

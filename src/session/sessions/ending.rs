@@ -447,10 +447,12 @@ impl Sessions {
 }
 
 /// Rejects a response with too few or too many values: missing ends would read as no end.
-fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
-    if answered == asked {
+fn check_length(returned: usize, requested: usize) -> Result<(), StoreError> {
+    if returned == requested {
         Ok(())
     } else {
-        Err(StoreError::new(format!("it answered for {answered} of {asked} names")))
+        Err(StoreError::new(format!(
+            "it returned {returned} of {requested} entries"
+        )))
     }
 }

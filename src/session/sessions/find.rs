@@ -109,7 +109,7 @@ impl Sessions {
         let noticed = self.names.noticed_end(name);
         let is_first = self.store.lock(&noticed, "1", life).await;
         is_first.unwrap_or_else(|error| {
-            tracing::debug!("{error}; another node may notice the end of a session too");
+            tracing::debug!("{error}; another node may report the end of a session too");
             true
         })
     }
@@ -133,7 +133,7 @@ impl Sessions {
                 if !self.is_shared
                     && let Err(error) = self.know_session(&session, now).await
                 {
-                    tracing::debug!("{error}; front-channel logout does not find a session");
+                    tracing::debug!("{error}; front-channel logout cannot end a session");
                 }
                 if session.generation > 1 {
                     self.newest_was_seen(&opened.session, &opened.names, now).await;

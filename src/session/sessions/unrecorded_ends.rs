@@ -149,7 +149,7 @@ impl UnrecordedEnds {
             if !std::mem::replace(&mut queue.is_known_full, true) {
                 tracing::error!(
                     reason = "store_unavailable",
-                    "the store does not record the ends of {} sessions, and no more are kept: those that follow end when their browser comes back, or by their lifetime",
+                    "the store does not record the ends of {} sessions, and the queue is full: further sessions end when their browser returns, or when they expire",
                     self.max
                 );
             }
@@ -177,7 +177,7 @@ impl UnrecordedEnds {
         if std::mem::take(&mut queue.has_failed) && recorded > 0 {
             tracing::info!(
                 reason = "store_unavailable",
-                "the store has recorded the ends of sessions that it did not take before: {recorded}"
+                "the store has recorded {recorded} queued ends of sessions"
             );
         }
         None
@@ -301,7 +301,7 @@ impl Sessions {
         if !unrecorded.is_empty() {
             tracing::warn!(
                 reason = "store_unavailable",
-                "a sign-out is not recorded; it is tried again until the store has it"
+                "a sign-out is not recorded; it is retried until the store records it"
             );
         }
         EndedSessions {
@@ -382,7 +382,7 @@ impl Sessions {
             match self.end(&name, None, EndCause::SignOut, now).await {
                 Ok(_) => unrecorded.recorded(&name),
                 Err(error) => {
-                    tracing::debug!("{error}; the end of a session is tried again");
+                    tracing::debug!("{error}; the end of a session is retried");
                     unrecorded.put_back(name);
                     return false;
                 }

@@ -57,10 +57,10 @@ impl Sessions {
             let reason = "large_response";
             tracing::warn!(
                 reason,
-                "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"
+                "a session takes {size} bytes of response headers; nginx and other proxies reject more than 4 KB by default"
             );
             tracing::info!(
-                "set `proxy_buffer_size` as the manual's page on deployment says, or keep less with `oidc.session.claims` and `oidc.session.tokens`"
+                "raise `proxy_buffer_size` as the manual's page on deployment describes, or keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`"
             );
         }
     }

@@ -80,8 +80,8 @@ impl RedisStore {
     /// If the URL is not one of Redis. It does not connect yet.
     pub fn new(url: &Secret) -> Result<RedisStore, StoreError> {
         // The error would contain the URL, which may contain a password.
-        let client = Client::open(url.expose())
-            .map_err(|_| StoreError::new("`session.store_url` is not the address of a Redis"))?;
+        let client =
+            Client::open(url.expose()).map_err(|_| StoreError::new("`session.store_url` is not a valid Redis URL"))?;
         if let ConnectionAddr::TcpTls { .. } = client.get_connection_info().addr() {
             choose_cryptography();
         }
@@ -377,8 +377,8 @@ fn store_error(error: &RedisError) -> StoreError {
     let answers = error.clone().into_server_errors();
     let code = answers.as_deref().and_then(|answers| answers.first());
     let cause = match code.map(|(_, answer)| answer.code()).or(error.code()) {
-        Some(code) => format!("Redis answered {code}"),
-        None if error.is_timeout() => "Redis did not answer in time".to_owned(),
+        Some(code) => format!("Redis returned {code}"),
+        None if error.is_timeout() => "Redis did not respond in time".to_owned(),
         None if error.is_io_error() => error.to_string(),
         None => format!("{:?}", error.kind()),
     };
@@ -407,7 +407,7 @@ mod tests {
         let of_io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
         let detail = "a value".to_owned();
         for (error, cause) in [
-            (of_io(io::ErrorKind::TimedOut), "Redis did not answer in time"),
+            (of_io(io::ErrorKind::TimedOut), "Redis did not respond in time"),
             (of_io(io::ErrorKind::ConnectionRefused), "connection refused"),
             (
                 RedisError::from((ErrorKind::UnexpectedReturnType, "no text", detail.clone())),
@@ -415,7 +415,7 @@ mod tests {
             ),
             (
                 redis::make_extension_error("NOPE".into(), Some(detail)),
-                "Redis answered NOPE",
+                "Redis returned NOPE",
             ),
         ] {
             assert_eq!(store_error(&error), StoreError::new(cause));
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn neither_an_error_nor_debug_shows_the_password() {
         let error = RedisStore::new(&Secret::new("http://:hush@localhost")).unwrap_err();
-        let expected = StoreError::new("`session.store_url` is not the address of a Redis");
+        let expected = StoreError::new("`session.store_url` is not a valid Redis URL");
         assert_eq!(error, expected);
         let store = RedisStore::new(&Secret::new("redis://:hush@localhost")).unwrap();
         assert_eq!(format!("{store:?}"), "RedisStore { .. }");

@@ -213,7 +213,7 @@ impl StoreError {
     /// The error for a request that identifies a user by `sub` alone, where the issuer is a template.
     pub(crate) fn of_ambiguous_subject() -> StoreError {
         StoreError {
-            cause: "a `sub` alone identifies no user where the issuer is a template".to_owned(),
+            cause: "a `sub` alone does not identify a user where the issuer is a template".to_owned(),
             is_ambiguous: true,
         }
     }
@@ -225,7 +225,7 @@ impl StoreError {
         }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {
-            return "set `oidc.session.store_url` to an address with the password, such as `redis://user:password@host:6379`";
+            return "set `oidc.session.store_url` to a URL with the password, such as `redis://user:password@host:6379`";
         }
         if ["WRONGPASS", "AuthenticationFailed", "28P01", "28000"]
             .into_iter()
@@ -234,14 +234,14 @@ impl StoreError {
             return "correct the user and the password in `oidc.session.store_url`";
         }
         if says("NOPERM") {
-            return "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
+            return "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
         }
         if says("READONLY") || says("25006") {
-            return "set `oidc.session.store_url` to the primary: it is the address of a read-only replica";
+            return "set `oidc.session.store_url` to the primary: it is the URL of a read-only replica";
         }
         if says("42501") {
             return "allow the user in `oidc.session.store_url` to read and write the tables `oidc_*`";
         }
-        "check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`"
+        "check that the session store at `oidc.session.store_url` is running and that this machine can reach it"
     }
 }

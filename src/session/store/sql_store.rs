@@ -135,9 +135,7 @@ impl SqlStore {
             #[cfg(not(feature = "postgres"))]
             Some(StoreUrl::Postgres) => return Err(without_feature("postgres")),
             _ => {
-                return Err(StoreError::new(
-                    "`session.store_url` is not the address of a SQL database",
-                ));
+                return Err(StoreError::new("`session.store_url` is not the URL of a SQL database"));
             }
         };
         let is_ready = OnceCell::new();
@@ -240,7 +238,7 @@ impl SessionStore for SqlStore {
             return Ok(None);
         };
         let Ok([version, value, index_keys]) = <[String; 3]>::try_from(row) else {
-            return Err(StoreError::new("a row has other columns"));
+            return Err(StoreError::new("a row has unexpected columns"));
         };
         let version = version.parse();
         Ok(Some(Arc::new(StoredSession {
@@ -358,10 +356,10 @@ impl SessionStore for SqlStore {
                 return Ok(None);
             };
             let [_, value, life] = &row[..] else {
-                return Err(StoreError::new("a row has other columns"));
+                return Err(StoreError::new("a row has unexpected columns"));
             };
             // Negative when the clock advanced between the two reads of it.
-            let life: i64 = life.parse().map_err(|_| StoreError::new("a life is not a number"))?;
+            let life: i64 = life.parse().map_err(|_| StoreError::new("a TTL is not a number"))?;
             let life = Duration::from_millis(life.max(0).unsigned_abs());
             Ok(Some((value.clone(), life)))
         };
@@ -469,19 +467,19 @@ impl Inner {
         let name = self.database.dialect().name;
         StoreError::new(match error {
             SqlError::TimedOut | SqlError::Sqlx(sqlx::Error::PoolTimedOut) => {
-                format!("{name} did not answer in time")
+                format!("{name} did not respond in time")
             }
             SqlError::Unusable(cause) => cause.clone(),
             SqlError::Sqlx(sqlx::Error::Database(error)) => match error.code() {
-                Some(code) => format!("{name} answered with error code {code}"),
-                None => format!("{name} answered with an error"),
+                Some(code) => format!("{name} returned error code {code}"),
+                None => format!("{name} returned an error"),
             },
             SqlError::Sqlx(sqlx::Error::Io(error)) if is_of_tls(error) => {
-                format!("no TLS connection to {name}: {error}")
+                format!("the TLS connection to {name} failed: {error}")
             }
             SqlError::Sqlx(sqlx::Error::Io(error)) => error.kind().to_string(),
-            SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("no TLS connection to {name}"),
-            SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected answer"),
+            SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("the TLS connection to {name} failed"),
+            SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected response"),
         })
     }
 }
@@ -505,7 +503,7 @@ async fn expire(store: Weak<Inner>) {
             return;
         };
         if let Err(error) = store.delete_expired().await {
-            tracing::debug!("expired sessions stay: {}", store.store_error(&error));
+            tracing::debug!("expired sessions were not deleted: {}", store.store_error(&error));
         }
     }
 }

@@ -239,7 +239,7 @@ async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
         "not a database, and longer than a header of SQLite. ".repeat(100),
     )
     .unwrap();
-    let expected = StoreError::new("SQLite answered with error code 26");
+    let expected = StoreError::new("SQLite returned error code 26");
     assert_eq!(store(&other).prepare().await, Err(expected));
     assert!(std::fs::read_to_string(&other).unwrap().starts_with("not a database"));
 }
@@ -254,7 +254,7 @@ async fn a_locked_file_is_an_outage() {
     let mut other = connection(&file).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let (noted, read) = rocket::tokio::join!(store.put_entry("n", "2", HOUR), store.entries(&["n"]));
-    assert_eq!(noted, Err(StoreError::new("SQLite answered with error code 5")));
+    assert_eq!(noted, Err(StoreError::new("SQLite returned error code 5")));
     assert_eq!(read, Ok(vec![Some("1".to_owned())]));
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(store.put_entry("n", "2", HOUR).await, Ok(()));
@@ -304,7 +304,7 @@ async fn an_outage_passes_by_itself() {
     let store = store(&file);
     store.prepare().await.unwrap();
     let io = |kind| SqlError::Sqlx(sqlx::Error::Io(io::Error::from(kind)));
-    let timed_out = "SQLite did not answer in time";
+    let timed_out = "SQLite did not respond in time";
     let mut cases = vec![
         (SqlError::TimedOut, true, timed_out),
         (sqlx::Error::PoolTimedOut.into(), true, timed_out),
@@ -322,7 +322,7 @@ async fn an_outage_passes_by_itself() {
         (
             io(io::ErrorKind::InvalidData),
             false,
-            "no TLS connection to SQLite: invalid data",
+            "the TLS connection to SQLite failed: invalid data",
         ),
         (SqlError::Unusable("why".to_owned()), false, "why"),
     ];
@@ -331,8 +331,8 @@ async fn an_outage_passes_by_itself() {
     let begin = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await;
     begin.unwrap();
     for (sql, is_outage, expected) in [
-        ("BEGIN IMMEDIATE", true, "SQLite answered with error code 5"),
-        ("SELECT", false, "SQLite answered with error code 1"),
+        ("BEGIN IMMEDIATE", true, "SQLite returned error code 5"),
+        ("SELECT", false, "SQLite returned error code 1"),
     ] {
         let mut other = SqliteConnection::connect_with(&options).await.unwrap();
         let error = sqlx::raw_sql(sql).execute(&mut other).await.unwrap_err();
@@ -362,7 +362,7 @@ async fn a_life_of_ages_is_one_that_a_database_can_add() {
 fn neither_an_error_nor_debug_shows_the_password() {
     for url in ["http://:hush@localhost", "redis://:hush@localhost"] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.store_url` is not the address of a SQL database";
+        let expected = "`session.store_url` is not the URL of a SQL database";
         assert_eq!(error, StoreError::new(expected));
     }
     let store = SqlStore::new(&Secret::new("sqlite://hush.db")).unwrap();
@@ -377,7 +377,7 @@ fn a_wrong_address_of_a_postgresql_shows_no_password() {
         "postgres://a:hush@localhost/a?sslmode=hush",
     ] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.store_url` is not the address of a PostgreSQL";
+        let expected = "`session.store_url` is not a valid PostgreSQL URL";
         assert_eq!(error, StoreError::new(expected));
     }
 }
