@@ -4,13 +4,13 @@ mod change;
 mod chunks;
 mod current;
 mod earlier_ends;
-mod ended_note;
+mod ended_cookie;
 mod generations;
-mod handed_out;
 mod last_use;
 mod names;
 mod outgoing;
 mod record;
+mod refreshed_sessions;
 mod session_cache;
 mod sessions;
 pub mod store;
@@ -29,7 +29,7 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use sessions::{BeginError, KeptEnd, Newest, Revoke, Sessions, while_signing_in};
+pub(crate) use sessions::{BeginError, Newest, QueuedEnd, Revoke, Sessions, while_signing_in};
 
 use crate::{
     secret::Secret,

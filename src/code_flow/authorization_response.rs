@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_response_says_what_the_provider_said() {
+    fn an_error_response_has_the_providers_error() {
         assert_eq!(
             judge("error=access_denied&error_description=no%0Away&state=s", false).unwrap_err(),
             "the provider returned `access_denied`: no\\nway"
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_response_without_code_is_refused() {
+    fn a_response_without_code_is_rejected() {
         for query in ["state=s", "state=s&code="] {
             assert_eq!(judge(query, false).unwrap_err(), "the response has no `code`");
         }
     }
 
     #[test]
-    fn a_repeated_parameter_is_refused() {
+    fn a_repeated_parameter_is_rejected() {
         for name in ["state", "code", "iss", "error", "error_description"] {
             let query = format!("{name}=x&{name}=x");
             assert_eq!(

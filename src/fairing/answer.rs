@@ -18,7 +18,7 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     let mut cookies = state.cookies.take();
     // A sign-out has renewed the note already.
     if state.is_ending.get().is_none() {
-        cookies.extend(take_over_note(request));
+        cookies.extend(queue_ends_of_cookie(request));
     }
     // Session cookies come last: the session may replace a removed one, and may have set a note.
     cookies.extend(session_cookies(request, state).await);
@@ -49,11 +49,11 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
 
 /// Imports the ends of sessions from a browser's note cookie. Returns the cookie that removes the note, once this
 /// node has recorded them.
-fn take_over_note(request: &Request<'_>) -> Option<String> {
+fn queue_ends_of_cookie(request: &Request<'_>) -> Option<String> {
     let jar = request.cookies();
     jar.iter().next()?;
     let rp = request.rocket().state::<RelyingParty>()?;
-    rp.sessions.take_over_note(jar).map(|cookie| cookie.0)
+    rp.sessions.queue_ends_of_cookie(jar).map(|cookie| cookie.0)
 }
 
 /// The session cookies of the response, unless the session ended meanwhile or another request advanced its
@@ -72,7 +72,7 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<Str
     let mut cookies = vec![];
     if has_ended {
         cookies.extend(rp.sessions.removals(jar));
-        cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
+        cookies.extend(rp.sessions.ended_cookie_if_unrecorded(jar, now));
     }
     if let Some(session) = session
         && rp.sessions.may_be_written(&session, now).await

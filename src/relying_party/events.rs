@@ -135,20 +135,20 @@ impl AppEvents {
     pub(crate) async fn notify(&self, request: Option<&Request<'_>>, changes: &[SessionChange]) {
         for change in changes {
             let event = async { self.0.session_changed(request, change).await };
-            survive("session_changed", event).await;
+            catch_panic("session_changed", event).await;
         }
     }
 
     /// Calls [`Events::before_logout`] and survives a panic in it.
     pub(crate) async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {
         let event = async { self.0.before_logout(request, user).await };
-        survive("before_logout", event).await;
+        catch_panic("before_logout", event).await;
     }
 
     /// Calls [`Events::after_logout`] and survives a panic in it.
     pub(crate) async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
         let event = async { self.0.after_logout(request, logout).await };
-        survive("after_logout", event).await;
+        catch_panic("after_logout", event).await;
     }
 }
 
@@ -167,7 +167,7 @@ impl fmt::Debug for AppEvents {
 }
 
 /// Runs a handler of the app; its panic must not prevent a session from ending.
-async fn survive(name: &'static str, event: impl Future<Output = ()>) {
+async fn catch_panic(name: &'static str, event: impl Future<Output = ()>) {
     if AssertUnwindSafe(event).catch_unwind().await.is_err() {
         observing::event_panicked(name);
     }

@@ -37,9 +37,9 @@ use crate::{
 /// How long a result is kept for identical callbacks.
 const RESULT_TTL: Duration = Duration::from_secs(60);
 /// The interval at which a result that no callback took is checked.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which a node polls for the result of another node.
-const POLL_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The maximum clock skew between two nodes, in seconds, for shared claims.
 const CLOCK_SKEW: i64 = 60;
 /// The entry that other nodes read when there is no session.
@@ -63,7 +63,7 @@ pub(crate) struct Exchange {
 
 #[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` already")]
 enum ExchangeResult {
-    UnderWay,
+    InFlight,
     /// The tokens were verified, and no session has begun yet.
     Accepted {
         session: Session,
@@ -131,7 +131,7 @@ impl Client<'_> {
         let begin = || Exchange {
             id,
             is_complete: watch::Sender::new(false),
-            result: sync::Mutex::new(ExchangeResult::UnderWay),
+            result: sync::Mutex::new(ExchangeResult::InFlight),
             // Counts the callback that begins it, so that its task does not find the exchange abandoned.
             waiting: AtomicUsize::new(1),
             taken: Notify::new(),
@@ -166,7 +166,7 @@ impl Client<'_> {
             code_digest: URL_SAFE_NO_PAD.encode(code_digest),
             ends,
             now,
-            tells: AtomicBool::new(false),
+            publishes: AtomicBool::new(false),
         };
         let span = tracing::debug_span!(parent: None, "sign_in");
         observing::spawn(task.run().instrument(span));
@@ -194,7 +194,7 @@ impl RelyingParty {
                 *is_offered = false;
             } else {
                 // A callback on another node holds the lock.
-                *result = self.result_elsewhere(exchange.id, None, now).await?;
+                *result = self.result_of_other_node(exchange.id, None, now).await?;
             }
         }
         match &*result {
@@ -210,15 +210,15 @@ impl RelyingParty {
                 }))
             }
             ExchangeResult::Begun(current) => {
-                let is_over = self.sessions.is_over(current, now).await;
-                if is_over.map_err(SignInError::from)? {
+                let is_ended_or_expired = self.sessions.is_ended_or_expired(current, now).await;
+                if is_ended_or_expired.map_err(SignInError::from)? {
                     Err(SignInError::Used.into())
                 } else {
                     Ok(ExchangeOutcome::Begun(current.clone()))
                 }
             }
             ExchangeResult::Failed(error) => Err(error.clone()),
-            ExchangeResult::UnderWay => Err(SignInError::Used.into()),
+            ExchangeResult::InFlight => Err(SignInError::Used.into()),
         }
     }
 
@@ -230,7 +230,7 @@ impl RelyingParty {
 
     /// Waits for the result of an exchange on another node. With `code`, that node must have claimed the attempt for
     /// this code.
-    async fn result_elsewhere(
+    async fn result_of_other_node(
         &self,
         id: AttemptId,
         code: Option<&str>,
@@ -244,14 +244,14 @@ impl RelyingParty {
         let begun = Instant::now();
         loop {
             let names = [&**claim_name, result_name, offer_name];
-            let notes = self.sessions.store.entries(&names).await?;
-            let [claim, result, offer] = notes.try_into().unwrap_or_default();
+            let entries = self.sessions.store.entries(&names).await?;
+            let [claim, result, offer] = entries.try_into().unwrap_or_default();
             let claim = claim.unwrap_or_default();
             let (claimed_code, at) = claim.split_once('.').unwrap_or_default();
             if code.is_some_and(|code| code != claimed_code) {
                 return Err(SignInError::Used);
             }
-            if let Some(ends) = result.as_deref().and_then(ends_in) {
+            if let Some(ends) = result.as_deref().and_then(parse_ends) {
                 return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
             }
             if let Some(text) = result {
@@ -275,7 +275,7 @@ impl RelyingParty {
             if is_lost || begun.elapsed() > longest {
                 return Err(SignInError::Used);
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -292,7 +292,7 @@ fn failure(result: &ExchangeResult) -> String {
 }
 
 /// Parses the ends that [`failure`] encoded.
-fn ends_in(text: &str) -> Option<EarlierEnds> {
+fn parse_ends(text: &str) -> Option<EarlierEnds> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(ENDED)?).ok()?;
     let (ends, rest) = EarlierEnds::split(&bytes)?;
     rest.is_empty().then_some(ends)
@@ -310,7 +310,7 @@ struct ExchangeTask {
     ends: i64,
     now: OffsetDateTime,
     /// Whether this node claimed the attempt in a shared store; then it reports the result to the other nodes.
-    tells: AtomicBool,
+    publishes: AtomicBool,
 }
 
 impl ExchangeTask {
@@ -329,7 +329,7 @@ impl ExchangeTask {
         }
         *self.exchange.result.lock().await = result;
         drop(is_complete);
-        self.look_after_result(until).await;
+        self.watch_result(until).await;
         tokio::time::sleep(RESULT_TTL).await;
         self.rp.exchanges.lock().sweep(self.seconds());
     }
@@ -340,19 +340,19 @@ impl ExchangeTask {
         if rp.sessions.is_shared {
             let name = self.exchange.id.store_name("attempt");
             let now = self.now.unix_timestamp();
-            let life = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
-            let life = Duration::from_secs(life.unsigned_abs());
+            let ttl = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
+            let ttl = Duration::from_secs(ttl.unsigned_abs());
             let value = format!("{}.{now}", self.code_digest);
-            let claimed = rp.sessions.store.lock(&name, &value, life).await;
+            let claimed = rp.sessions.store.lock(&name, &value, ttl).await;
             if !claimed.map_err(SignInError::from)? {
                 let code = Some(&*self.code_digest);
-                let waiting = rp.result_elsewhere(self.exchange.id, code, self.now);
+                let waiting = rp.result_of_other_node(self.exchange.id, code, self.now);
                 let result = waiting.await?;
                 let is_turn = matches!(result, ExchangeResult::Accepted { .. });
-                self.tells.store(is_turn, Ordering::Release);
+                self.publishes.store(is_turn, Ordering::Release);
                 return Ok(result);
             }
-            self.tells.store(true, Ordering::Release);
+            self.publishes.store(true, Ordering::Release);
         }
         let (attempt, secrets) = (&self.attempt, &self.secrets);
         let client = Client {
@@ -369,25 +369,25 @@ impl ExchangeTask {
     }
 
     /// Waits until a callback took the result; revokes its tokens if none does in time.
-    async fn look_after_result(&self, until: i64) {
+    async fn watch_result(&self, until: i64) {
         loop {
             let taken = self.exchange.taken.notified();
-            if self.look_at_result(until).await {
+            if self.check_result(until).await {
                 return;
             }
-            let _ = tokio::time::timeout(LOOK_AFTER, taken).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, taken).await;
         }
     }
 
     /// Whether the result is final.
-    async fn look_at_result(&self, until: i64) -> bool {
+    async fn check_result(&self, until: i64) -> bool {
         let (rp, exchange) = (&self.rp, &self.exchange);
-        let tells = self.tells.load(Ordering::Acquire);
+        let publishes = self.publishes.load(Ordering::Acquire);
         let mut result = exchange.result.lock().await;
         match &mut *result {
             ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
-                let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
-                if is_ours {
+                let is_own = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
+                if is_own {
                     tracing::debug!(
                         reason = "sign_in_abandoned",
                         "no callback took the session of a sign-in"
@@ -403,7 +403,7 @@ impl ExchangeTask {
                 is_offered,
             } => {
                 let is_awaited = exchange.waiting.load(Ordering::Acquire) > 0;
-                if tells && !*is_offered && !is_awaited {
+                if publishes && !*is_offered && !is_awaited {
                     let name = exchange.id.store_name("attempt offered");
                     if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
                         *is_offered = self.put_entry(&name, &rp.sessions.export(&offer, &name)).await;
@@ -412,14 +412,14 @@ impl ExchangeTask {
                 false
             }
             ExchangeResult::Begun(current) => {
-                if tells {
+                if publishes {
                     let name = exchange.id.store_name("attempt result");
                     self.put_entry(&name, &rp.sessions.export(current, &name)).await;
                 }
                 true
             }
-            ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
-                if tells {
+            ExchangeResult::Failed(_) | ExchangeResult::InFlight => {
+                if publishes {
                     let name = exchange.id.store_name("attempt result");
                     self.put_entry(&name, &failure(&result)).await;
                 }

@@ -21,7 +21,7 @@ use crate::{
     observing,
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
-    session::{BeginError, CurrentSession, EndCause, KeptEnd, NoSession, Session, SessionChange, SessionTokens},
+    session::{BeginError, CurrentSession, EndCause, NoSession, QueuedEnd, Session, SessionChange, SessionTokens},
 };
 
 /// The maximum time before its expiry at which a token is refreshed.
@@ -118,15 +118,15 @@ impl RelyingParty {
     ) -> SessionTokens {
         let now = now.unix_timestamp();
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let life = reply.expires_in.map(seconds);
-        let due_in = match life {
-            Some(life) => refresh_after(life, random_share()),
+        let ttl = reply.expires_in.map(seconds);
+        let due_in = match ttl {
+            Some(ttl) => refresh_after(ttl, random_share()),
             None => seconds(self.settings.session.refresh_interval),
         };
         session.refresh_due = Some(now.saturating_add(due_in));
         SessionTokens {
             access_token: Some(reply.access_token),
-            access_token_ends: life.map(|life| now.saturating_add(life)),
+            access_token_ends: ttl.map(|ttl| now.saturating_add(ttl)),
             refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
             id_token: reply.id_token.or_else(|| old.id_token.clone()),
             nonce: old.nonce.clone(),
@@ -200,7 +200,7 @@ impl Client<'_> {
         let name = current.name().to_owned();
         let flight = self.refreshes.join(&name, current, forced, now, |failures| {
             let (rp, provider, current) = (self.rp.clone(), self.provider.clone(), current.clone());
-            let (tell, outcome) = watch::channel(None);
+            let (sender, outcome) = watch::channel(None);
             let flight = InFlightRefresh { outcome };
             let in_flight = flight.clone();
             let is_forced = forced.is_some();
@@ -209,10 +209,10 @@ impl Client<'_> {
                     rp: &rp,
                     provider: &provider,
                 };
-                let result = client.refresh_in_turn(&current, is_forced, now).await;
+                let result = client.refresh_with_lock(&current, is_forced, now).await;
                 let change = client.change_of_refresh(&result, &current, now).await;
                 let result = result.map(Refreshed::into_session);
-                tell.send_replace(Some(Outcome::of(result, failures, now)));
+                sender.send_replace(Some(Outcome::of(result, failures, now)));
                 rp.refreshes.completed(current.name(), in_flight);
                 // Last: the waiting requests do not wait for the app's handler.
                 rp.events.notify(None, change.as_slice()).await;
@@ -235,8 +235,8 @@ impl Client<'_> {
             Ok(Refreshed::Elsewhere(_)) | Err(Failure::NoSession(_)) => None,
             Err(Failure::Ended(reason)) => {
                 let cause = EndCause::RefreshRefused;
-                let ending = self.sessions.end_or_keep(current.name(), Some(current), cause, now);
-                let KeptEnd { end, error } = ending.await;
+                let ending = self.sessions.end_or_queue(current.name(), Some(current), cause, now);
+                let QueuedEnd { end, error } = ending.await;
                 if let Some(error) = error {
                     tracing::error!(
                         reason = "store_unavailable",
@@ -264,7 +264,7 @@ impl Client<'_> {
     ) -> Result<CurrentSession, Failure> {
         let old = current.tokens().cloned().unwrap_or_default();
         if current.user_info_due && !is_forced && !is_due(current.refresh_due, now) {
-            return self.look_at_user_info(metadata, current, &old, now).await;
+            return self.retry_user_info(metadata, current, &old, now).await;
         }
         let unstored = self.refreshes.unstored.get(current.name());
         let Some(refresh_token) = unstored.as_ref().or(old.refresh_token.as_ref()) else {
@@ -314,8 +314,8 @@ impl Client<'_> {
         };
         self.refreshes.unstored.invalidate(current.name());
 
-        let judged = self.judge(metadata, current, &old, &reply, now).await;
-        let id_token = match judged {
+        let verified = self.judge(metadata, current, &old, &reply, now).await;
+        let id_token = match verified {
             Ok(id_token) => id_token,
             Err(failure) => {
                 return Err(match failure {
@@ -349,7 +349,7 @@ impl Client<'_> {
         if self.settings.session.refresh_user_info
             && let Some(access_token) = &tokens.access_token
         {
-            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
+            let asked = self.request_user_info(metadata, &session, access_token, now).await;
             match asked {
                 Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
                 Ok(None) => {}
@@ -414,7 +414,7 @@ impl Client<'_> {
     }
 
     /// Repeats a UserInfo request that failed at the last refresh.
-    async fn look_at_user_info(
+    async fn retry_user_info(
         &self,
         metadata: &Metadata,
         current: &CurrentSession,
@@ -427,7 +427,7 @@ impl Client<'_> {
         if self.settings.session.refresh_user_info
             && let Some(access_token) = &old.access_token
         {
-            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
+            let asked = self.request_user_info(metadata, &session, access_token, now).await;
             let claims = asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
             if let Some(claims) = claims {
                 tokens.sources = tokens.sources.with_user_info(claims);
@@ -441,10 +441,10 @@ impl Client<'_> {
 
 /// The delay before a token with this lifetime is refreshed: until a tenth of its lifetime, at most a minute, before
 /// expiry, and up to half of that later, so that sessions that began together are not refreshed together.
-fn refresh_after(life: i64, share: f64) -> i64 {
-    let ahead = (life / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
-    let later = (ahead as f64 / 2.0 * share) as i64;
-    (life - ahead + later).max(1)
+fn refresh_after(ttl: i64, share: f64) -> i64 {
+    let margin = (ttl / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
+    let later = (margin as f64 / 2.0 * share) as i64;
+    (ttl - margin + later).max(1)
 }
 
 /// A random number from 0 to 1.
@@ -464,8 +464,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_life_ahead() {
-        for (life, earliest, latest) in [
+    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_lifetime_early() {
+        for (ttl, earliest, latest) in [
             (3600, 3540, 3570),
             (300, 270, 285),
             (100, 90, 95),
@@ -473,8 +473,8 @@ mod tests {
             (1, 1, 1),
             (0, 1, 1),
         ] {
-            assert_eq!(refresh_after(life, 0.0), earliest, "{life}");
-            assert_eq!(refresh_after(life, 1.0), latest, "{life}");
+            assert_eq!(refresh_after(ttl, 0.0), earliest, "{ttl}");
+            assert_eq!(refresh_after(ttl, 1.0), latest, "{ttl}");
         }
         let shares: Vec<f64> = (0..100).map(|_| random_share()).collect();
         assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));

@@ -215,7 +215,7 @@ impl Client<'_> {
             }
         };
         let limit = since_code().saturating_add(CODE_MARGIN);
-        match read.youngest_beside(&attempt.earlier_ends) {
+        match read.youngest_except(&attempt.earlier_ends) {
             Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
             _ => Ok(read.ends),
         }
@@ -332,8 +332,8 @@ impl Client<'_> {
             tokens: &tokens,
             return_to: return_to.as_str(),
         };
-        let asking = self.events.after_authorize(request, &mut signed_in);
-        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
+        let handler = self.events.after_authorize(request, &mut signed_in);
+        let (allowed, ends) = while_signing_in(earlier_ends, handler).await;
         if let Err(refused) = allowed {
             return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }

@@ -219,7 +219,7 @@ impl<C> User<C> {
     {
         let handle = self.handle.as_ref().ok_or(RefreshError::NoRefreshToken)?;
         if handle.rp.sessions.is_in_cookies() && handle.answer.is_sent() {
-            return Err(RefreshError::AnswerSent);
+            return Err(RefreshError::ResponseSent);
         }
         let session = match handle.rp.refresh_now(&self.session).await {
             Ok(session) => session,

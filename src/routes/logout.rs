@@ -96,7 +96,7 @@ impl Handler for LoggedOut {
                 // sign-out needs its note cookie.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
-                    && !visit.rp.sessions.has_ended_note(request.cookies(), visit.now)
+                    && !visit.rp.sessions.has_ended_cookie(request.cookies(), visit.now)
                 {
                     clear_data(&mut response, clear_site_data::all(types));
                 }

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_session_is_about_all_with_the_sid_or_of_the_user() {
+    fn a_change_without_session_id_is_about_all_with_the_sid_or_of_the_user() {
         let with_sid = session("a", json!({ "sub": "alice", "sid": "1" }));
         let without_sid = session("b", json!({ "sub": "alice" }));
         let cause = EndCause::BackchannelLogout;

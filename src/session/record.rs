@@ -47,7 +47,7 @@ struct Head {
 
 /// Metadata of the tokens.
 #[derive(Serialize, Deserialize)]
-struct TokenFacts {
+struct TokenMetadata {
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     access_token_ends: Option<i64>,
     #[serde(
@@ -62,7 +62,7 @@ struct TokenFacts {
     is_user_info_older: bool,
     /// The encoding of each token.
     #[serde(rename = "t")]
-    tokens: [Form; 3],
+    tokens: [TokenEncoding; 3],
     /// The inflated size of the compressed stream, in bytes.
     #[serde(rename = "l")]
     stream_len: usize,
@@ -71,7 +71,7 @@ struct TokenFacts {
 /// How a token is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
-enum Form {
+enum TokenEncoding {
     Absent,
     /// Verbatim.
     Opaque,
@@ -79,27 +79,27 @@ enum Form {
     Jwt,
 }
 
-impl From<Form> for u8 {
-    fn from(form: Form) -> u8 {
-        form as u8
+impl From<TokenEncoding> for u8 {
+    fn from(encoding: TokenEncoding) -> u8 {
+        encoding as u8
     }
 }
 
-impl TryFrom<u8> for Form {
+impl TryFrom<u8> for TokenEncoding {
     type Error = &'static str;
 
-    fn try_from(number: u8) -> Result<Form, &'static str> {
+    fn try_from(number: u8) -> Result<TokenEncoding, &'static str> {
         match number {
-            0 => Ok(Form::Absent),
-            1 => Ok(Form::Opaque),
-            2 => Ok(Form::Jwt),
+            0 => Ok(TokenEncoding::Absent),
+            1 => Ok(TokenEncoding::Opaque),
+            2 => Ok(TokenEncoding::Jwt),
             _ => Err("not a form of a token"),
         }
     }
 }
 
 /// The claim sources at the beginning of the compressed stream, as JSON; empty if absent.
-struct Statements<'a> {
+struct EncodedSources<'a> {
     user_info: &'a [u8],
     /// Claims of the sign-in that the latest ID token lacks.
     sign_in: &'a [u8],
@@ -135,19 +135,19 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let sources = &tokens.sources;
     let texts = [&tokens.id_token, &tokens.access_token, &tokens.refresh_token];
     let jwts = texts.map(|token| token.as_ref().and_then(|token| Jwt::parse(token.expose())));
-    let form = |i: usize| match (texts[i], &jwts[i]) {
-        (None, _) => Form::Absent,
-        (Some(_), None) => Form::Opaque,
-        (Some(_), Some(_)) => Form::Jwt,
+    let encoding = |i: usize| match (texts[i], &jwts[i]) {
+        (None, _) => TokenEncoding::Absent,
+        (Some(_), None) => TokenEncoding::Opaque,
+        (Some(_), Some(_)) => TokenEncoding::Jwt,
     };
 
     let mut stream = vec![];
     put(&mut stream, &sources.user_info.as_ref().map(json).unwrap_or_default());
-    let left_out = sources.sign_in.iter();
-    let left_out = left_out.filter(|(name, _)| sources.id_token.value(name).is_none());
-    let left_out: Map<_, _> = left_out.map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    let left_out = (!left_out.is_empty()).then(|| json(&left_out));
-    put(&mut stream, &left_out.unwrap_or_default());
+    let omitted = sources.sign_in.iter();
+    let omitted = omitted.filter(|(name, _)| sources.id_token.value(name).is_none());
+    let omitted: Map<_, _> = omitted.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let omitted = (!omitted.is_empty()).then(|| json(&omitted));
+    put(&mut stream, &omitted.unwrap_or_default());
     let has_id_token = jwts[0].is_some();
     let id_token = (!has_id_token).then(|| json(&sources.id_token));
     put(&mut stream, &id_token.unwrap_or_default());
@@ -161,11 +161,11 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let mut body = vec![];
     put(
         &mut body,
-        &json(&TokenFacts {
+        &json(&TokenMetadata {
             access_token_ends: tokens.access_token_ends,
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
-            tokens: [form(0), form(1), form(2)],
+            tokens: [encoding(0), encoding(1), encoding(2)],
             stream_len: stream.len(),
         }),
     );
@@ -189,7 +189,7 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
     let body_start = record.len() - rest.len();
     let body = Body::split(rest)?;
     let stream = body.inflate()?;
-    let claims = body.statements(&stream)?.into_merged();
+    let claims = body.encoded_sources(&stream)?.into_merged();
     let session = Session {
         id: head.id,
         issuer: issuer(&claims)?,
@@ -210,13 +210,13 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
 pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     let body = Body::split(body)?;
     let stream = body.inflate()?;
-    let (_, mut rest) = Statements::split(&stream)?;
+    let (_, mut rest) = EncodedSources::split(&stream)?;
     let mut tokens = [None, None, None];
-    for (token, (form, kept)) in tokens.iter_mut().zip(body.tokens) {
-        *token = match form {
-            Form::Absent => None,
-            Form::Opaque => Some(Secret::new(std::str::from_utf8(kept).ok()?)),
-            Form::Jwt => {
+    for (token, (encoding, kept)) in tokens.iter_mut().zip(body.tokens) {
+        *token = match encoding {
+            TokenEncoding::Absent => None,
+            TokenEncoding::Opaque => Some(Secret::new(std::str::from_utf8(kept).ok()?)),
+            TokenEncoding::Jwt => {
                 let (header, payload) = (take(&mut rest)?, take(&mut rest)?);
                 Some(Secret::new(Jwt::join(header, payload, kept)))
             }
@@ -235,17 +235,17 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
 
 /// The body of a record, with its stream still compressed.
 struct Body<'a> {
-    facts: TokenFacts,
-    tokens: [(Form, &'a [u8]); 3],
+    facts: TokenMetadata,
+    tokens: [(TokenEncoding, &'a [u8]); 3],
     compressed: &'a [u8],
 }
 
 impl<'a> Body<'a> {
     fn split(mut body: &'a [u8]) -> Option<Body<'a>> {
-        let facts: TokenFacts = serde_json::from_slice(take(&mut body)?).ok()?;
-        let mut tokens = facts.tokens.map(|form| (form, &[][..]));
-        for (form, kept) in &mut tokens {
-            if *form != Form::Absent {
+        let facts: TokenMetadata = serde_json::from_slice(take(&mut body)?).ok()?;
+        let mut tokens = facts.tokens.map(|encoding| (encoding, &[][..]));
+        for (encoding, kept) in &mut tokens {
+            if *encoding != TokenEncoding::Absent {
                 *kept = take(&mut body)?;
             }
         }
@@ -268,20 +268,20 @@ impl<'a> Body<'a> {
     }
 
     /// The claim sources; of the sign-in, only the claims that the ID token lacks.
-    fn statements(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let (statements, mut rest) = Statements::split(stream)?;
+    fn encoded_sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+        let (encoded_sources, mut rest) = EncodedSources::split(stream)?;
         let id_token = match self.tokens[0].0 {
-            Form::Jwt => {
+            TokenEncoding::Jwt => {
                 take(&mut rest)?;
                 claims(take(&mut rest)?)?
             }
-            Form::Absent | Form::Opaque => claims(statements.id_token)?,
+            TokenEncoding::Absent | TokenEncoding::Opaque => claims(encoded_sources.id_token)?,
         };
-        let user_info = match statements.user_info {
+        let user_info = match encoded_sources.user_info {
             [] => None,
             text => Some(claims(text)?),
         };
-        let sign_in = match statements.sign_in {
+        let sign_in = match encoded_sources.sign_in {
             [] => Claims::default(),
             text => claims(text)?,
         };
@@ -294,25 +294,25 @@ impl<'a> Body<'a> {
     }
 
     fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let stated = self.statements(stream)?;
-        let mut sources = ClaimSources::new(stated.id_token, stated.user_info);
-        sources.is_user_info_older = stated.is_user_info_older;
-        for (name, value) in stated.sign_in.iter() {
+        let encoded = self.encoded_sources(stream)?;
+        let mut sources = ClaimSources::new(encoded.id_token, encoded.user_info);
+        sources.is_user_info_older = encoded.is_user_info_older;
+        for (name, value) in encoded.sign_in.iter() {
             sources.sign_in.insert(name, value.clone());
         }
         Some(sources)
     }
 }
 
-impl<'a> Statements<'a> {
+impl<'a> EncodedSources<'a> {
     /// Splits them off the beginning of a stream. Also returns the rest.
-    fn split(mut stream: &'a [u8]) -> Option<(Statements<'a>, &'a [u8])> {
-        let statements = Statements {
+    fn split(mut stream: &'a [u8]) -> Option<(EncodedSources<'a>, &'a [u8])> {
+        let encoded_sources = EncodedSources {
             user_info: take(&mut stream)?,
             sign_in: take(&mut stream)?,
             id_token: take(&mut stream)?,
         };
-        Some((statements, stream))
+        Some((encoded_sources, stream))
     }
 }
 
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn an_encoded_session_decodes_to_the_same() {
         let payload = json!({"iss": ISSUER, "sub": "alice", "name": "Ä\u{1F600}", "n": 1.5e300});
         let (id, access) = (jwt(&payload), jwt(&json!({"scope": "a b"})));
         for texts in [
@@ -511,7 +511,7 @@ mod tests {
 
     /// Variants that other decoders accept as the same JWT.
     #[test]
-    fn a_jwt_comes_back_byte_for_byte() {
+    fn a_jwt_round_trips_byte_for_byte() {
         let good = jwt(&json!({"sub": "alice"}));
         let (start, _) = good.rsplit_once('.').unwrap();
         for text in [
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_inflate_too_far_is_refused() {
+    fn a_record_that_would_inflate_too_far_is_rejected() {
         let long = |length: usize| json!({"sub": "alice", "long": "x".repeat(length)});
         let fits = tokens([None; 3], long(MAX_INFLATED - 100), None);
         assert_same(&session(&fits), &fits);
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shorter_record_is_read_and_no_changed_one_panics() {
+    fn a_truncated_record_is_rejected_and_a_changed_one_does_not_panic() {
         let id = jwt(&json!({"sub": "alice"}));
         let tokens = tokens([Some("opaque"), Some(&id), Some(&id)], json!({"sub": "alice"}), None);
         let record = encode(&session(&tokens), &encode_body(&tokens).unwrap());
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_read_as_they_are_written() {
+    fn lengths_round_trip() {
         for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
             let mut bytes = vec![];
             put(&mut bytes, &vec![7; length]);

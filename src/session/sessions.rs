@@ -22,7 +22,7 @@ pub(crate) use advance::Newest;
 pub(crate) use begin::BeginError;
 pub(crate) use ending::while_signing_in;
 pub(crate) use revoke::Revoke;
-pub(crate) use unrecorded_ends::KeptEnd;
+pub(crate) use unrecorded_ends::QueuedEnd;
 
 use ending::KnownSids;
 use unrecorded_ends::UnrecordedEnds;
@@ -30,9 +30,9 @@ use unrecorded_ends::UnrecordedEnds;
 use super::{
     CurrentSession, Names, NoSession, Session,
     chunks::SessionCookies,
-    ended_note::EndedNote,
-    handed_out::HandedOut,
+    ended_cookie::EndedCookie,
     milliseconds,
+    refreshed_sessions::RefreshedSessions,
     session_cache::{SessionCache, SessionNames},
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
@@ -55,14 +55,14 @@ const MAX_TOUCHED: u64 = 10_000;
 /// nginx's default limit of response headers (`proxy_buffer_size`), less an allowance for other headers.
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// Extra TTL of a session's newest generation: the maximum clock difference between nodes and the store.
-pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Default `session.max_per_user` of the in-memory store: without it one account could fill the store, and evict the
 /// sessions of all other users.
 const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// Prefix of a record in a shared store once the browser has sent the cookie of that generation.
-const SEEN: char = '.';
+const SEEN_MARK: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user: never kept.
-const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
+const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need: always kept.
 const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
 
@@ -85,16 +85,16 @@ pub(crate) struct Sessions {
     /// The `sid`s with a session here, for front-channel logout; `None` while it is disabled.
     pub(super) known_sids: Option<KnownSids>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
-    pub(super) ended_note: EndedNote,
+    pub(super) ended_cookie: EndedCookie,
     /// Revokes the tokens of ended sessions; `None` without a provider.
     pub(super) revoke: Option<Revoke>,
-    opened: SessionCache,
+    cache: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
-    handed_out: HandedOut,
+    refreshed_sessions: RefreshedSessions,
     /// When the use of each session in cookies was last recorded, in seconds since 1970.
     pub(super) touched: Cache<String, i64>,
     /// Sessions whose expiry has been reported already.
-    noticed_ends: Cache<String, ()>,
+    reported_expiries: Cache<String, ()>,
     /// Whether the warning about large response headers has been logged.
     is_size_known: AtomicBool,
     /// The newest generation that the browser is known to have, per session; for a shared store.
@@ -139,12 +139,12 @@ impl Sessions {
             is_shared,
             known_sids: None,
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
-            ended_note: EndedNote::new(cookies),
+            ended_cookie: EndedCookie::new(cookies),
             revoke: None,
-            opened: SessionCache::new(settings.cache),
-            handed_out: HandedOut::new(),
+            cache: SessionCache::new(settings.cache),
+            refreshed_sessions: RefreshedSessions::new(),
             touched: Cache::new(MAX_TOUCHED),
-            noticed_ends: Cache::new(MAX_TOUCHED),
+            reported_expiries: Cache::new(MAX_TOUCHED),
             is_size_known: AtomicBool::new(false),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
@@ -224,7 +224,7 @@ impl Sessions {
 
     fn names_of(&self, session: &Session) -> SessionNames {
         let name = self.names.session(&session.id);
-        let (subject, sid) = self.owner_names(&session.issuer, &session.claims);
+        let (subject, sid) = self.index_keys_of(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
@@ -234,7 +234,7 @@ impl Sessions {
     }
 
     /// The index keys of a session with these claims: of the user, and of the provider's session.
-    pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
+    pub(super) fn index_keys_of(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
         let text = |name| claims.value(name).and_then(Value::as_str);
         let subject = text("sub").unwrap_or_default();
         let sid = match text("sid") {
@@ -254,7 +254,7 @@ impl Sessions {
     }
 
     /// The TTL of the session in the browser and in the store.
-    fn kept_for(&self, session: &Session, now: OffsetDateTime) -> Duration {
+    fn storage_ttl(&self, session: &Session, now: OffsetDateTime) -> Duration {
         let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let kept = until_end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000);
         Duration::from_millis(kept.max(0).unsigned_abs())

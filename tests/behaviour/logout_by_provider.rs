@@ -637,11 +637,11 @@ async fn a_logout_token_serves_once_more_when_the_store_failed() {
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let token = provider.logout_token(|_| ());
-    let gone = "ALTER TABLE oidc_session_owners RENAME TO gone";
+    let gone = "ALTER TABLE oidc_session_index RENAME TO gone";
     database.execute(gone).await.unwrap();
     logout(&browser, &token).await.is(Status::BadRequest);
     browser.visit("/me").await.is(Status::Ok);
-    let there = "ALTER TABLE gone RENAME TO oidc_session_owners";
+    let there = "ALTER TABLE gone RENAME TO oidc_session_index";
     database.execute(there).await.unwrap();
     accepted(&logout(&browser, &token).await);
     assert_signed_out(&browser).await;

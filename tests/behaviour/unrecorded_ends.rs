@@ -750,7 +750,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     let mut rename = async |sql: &'static str| {
         database.execute(sql).await.unwrap();
     };
-    rename("ALTER TABLE oidc_notes RENAME TO gone").await;
+    rename("ALTER TABLE oidc_entries RENAME TO gone").await;
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     let there = link(&page, "sign-out-there").unwrap();
@@ -766,7 +766,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.fetch("/me").await.is(Status::ServiceUnavailable);
 
-    rename("ALTER TABLE gone RENAME TO oidc_notes").await;
+    rename("ALTER TABLE gone RENAME TO oidc_entries").await;
     app.advance(PAUSE);
     let recorded = async {
         while has_note(&browser) {
@@ -790,7 +790,7 @@ async fn a_session_that_is_over_needs_no_end() {
         .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
-    let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+    let rename = "ALTER TABLE oidc_entries RENAME TO gone";
     database.execute(rename).await.unwrap();
     let hour = Duration::from_secs(60 * 60);
     for passed in [11 * hour, 2 * hour, 300 * hour] {
@@ -825,7 +825,7 @@ async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
     let held = provider.hold("/token");
     let sign_out = async {
         provider.until_requested("/token", 2).await;
-        let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+        let rename = "ALTER TABLE oidc_entries RENAME TO gone";
         database.execute(rename).await.unwrap();
         let page = copy.submit("/oidc/logout", "").await;
         page.is(Status::ServiceUnavailable);

@@ -324,7 +324,7 @@ async fn a_connection_that_is_lost_is_made_again_without_an_error() {
 async fn what_redis_refuses_is_not_repeated() {
     let redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
-    redis.ask("SET oidc:owner:alice text").unwrap();
+    redis.ask("SET oidc:index:alice text").unwrap();
     let refused = StoreError::new("Redis returned WRONGTYPE");
     assert_eq!(store.ids_by_index_key("alice").await, Err(refused.clone()));
     assert_eq!(redis.count("zrange"), 1);

@@ -37,9 +37,9 @@ async fn the_postgresql_store_keeps_its_promises() {
     contract::check(&store(server.url())).await;
     let tables =
         server.ask("SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'");
-    assert_eq!(tables, "oidc_notes oidc_schema oidc_session_owners oidc_sessions");
+    assert_eq!(tables, "oidc_entries oidc_schema oidc_session_index oidc_sessions");
     // By its own clock.
-    let life = "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_notes WHERE name = 'n'";
+    let life = "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_entries WHERE name = 'n'";
     store(server.url()).put_entry("n", "1", HOUR).await.unwrap();
     let life: u64 = server.ask(life).parse().unwrap();
     assert!((3590..=3600).contains(&life), "{life}");
@@ -151,7 +151,7 @@ async fn one_session_on_two_nodes_in_postgresql() {
         let server = PostgresServer::start();
         one_session_on_two_nodes(&in_store(store, &server.url())).await;
         // Whoever reads the database learns nothing about anybody, and no connection waits in a transaction.
-        let rows = server.ask("SELECT s::text FROM oidc_sessions s UNION ALL SELECT n::text FROM oidc_notes n UNION ALL SELECT o::text FROM oidc_session_owners o");
+        let rows = server.ask("SELECT s::text FROM oidc_sessions s UNION ALL SELECT n::text FROM oidc_entries n UNION ALL SELECT o::text FROM oidc_session_index o");
         assert_ne!(rows, "");
         for secret in ["alice", "Alice", "example.com", "eyJhbGci", "\"sid\""] {
             assert!(!rows.contains(secret), "{secret} is in the database");

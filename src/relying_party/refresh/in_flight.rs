@@ -113,7 +113,7 @@ impl Refreshes {
     }
 
     /// Whether a refresh of this session is in flight.
-    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+    pub(crate) fn is_refresh_in_flight(&self, name: &str) -> bool {
         self.flights
             .get(name)
             .is_some_and(|flight| flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok())
@@ -225,8 +225,8 @@ impl Outcome {
                 pending,
             }) => {
                 observing::refresh_failed(reason);
-                let wished = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
-                let wait = back_off.max(wished);
+                let requested = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
+                let wait = back_off.max(requested);
                 tracing::warn!(
                     reason,
                     "a session was not refreshed: {cause}; it remains valid, and the refresh is retried in {wait} s"
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_after_a_failure_doubles_up_to_a_minute_or_is_what_the_provider_wishes() {
+    fn the_back_off_doubles_up_to_a_minute_or_is_the_retry_after() {
         let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
             Outcome::Failed { retry_at, failures, .. } => {
                 assert_eq!(failures, before.saturating_add(1));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_is_joined_while_its_outcome_counts() {
+    fn a_refresh_is_joined_while_its_outcome_is_valid() {
         let refreshed = |generation, due| Outcome::Refreshed {
             session: session(generation, due),
             at: 100,
@@ -327,7 +327,7 @@ mod tests {
             ),
         ] {
             let refreshes = Refreshes::new();
-            let (tell, outcome) = watch::channel(outcome);
+            let (sender, outcome) = watch::channel(outcome);
             let current = session(1, 100);
             let mut begun = vec![];
             for _ in 0..2 {
@@ -342,7 +342,7 @@ mod tests {
             }
             let expected: Vec<u32> = [Some(0), begins].into_iter().flatten().collect();
             assert_eq!(begun, expected, "{name}");
-            drop(tell);
+            drop(sender);
         }
 
         // A refresh that was dropped without an outcome.
@@ -359,7 +359,7 @@ mod tests {
 
     /// Another node may have refreshed the session since this one did.
     #[test]
-    fn an_outcome_that_is_older_than_the_session_at_hand_does_not_count() {
+    fn an_outcome_older_than_the_session_is_not_joined() {
         let refreshes = Refreshes::new();
         let session = |generation| {
             let mut session = Session::new("https://op.example", Claims::default(), at_time(0));

@@ -53,7 +53,7 @@ impl Client<'_> {
     }
 
     /// Requests UserInfo again; logs errors.
-    pub(super) async fn ask_user_info(
+    pub(super) async fn request_user_info(
         &self,
         metadata: &Metadata,
         session: &Session,

@@ -24,7 +24,7 @@ pub(super) enum Refreshed {
 
 impl Client<'_> {
     /// Refreshes the session unless another node does; otherwise waits for that node's result.
-    pub(super) async fn refresh_in_turn(
+    pub(super) async fn refresh_with_lock(
         &self,
         current: &CurrentSession,
         is_forced: bool,
@@ -89,7 +89,7 @@ impl Client<'_> {
             if is_ours {
                 let result = self.refresh(&metadata, &newest, is_forced, now).await;
                 if result.is_ok() {
-                    self.note_refresh(&newest, now).await;
+                    self.record_refresh(&newest, now).await;
                 }
                 unlock().await;
                 return result.map(Refreshed::Here);
@@ -107,18 +107,18 @@ impl Client<'_> {
     /// Whether another node refreshed this session so recently that no refresh is forced.
     async fn was_refreshed_elsewhere(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<bool, StoreError> {
         let name = self.sessions.names.last_refresh(current.name());
-        let notes = self.sessions.store.entries(&[&name]).await?;
-        let at = notes.into_iter().flatten().next();
+        let entries = self.sessions.store.entries(&[&name]).await?;
+        let at = entries.into_iter().flatten().next();
         let at = at.and_then(|at| at.parse::<i64>().ok());
         Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
     }
 
     /// Records in the store that this session was refreshed.
-    async fn note_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
+    async fn record_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
         let name = self.sessions.names.last_refresh(current.name());
         let at = now.unix_timestamp().to_string();
-        let life = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
-        if let Err(error) = self.sessions.store.put_entry(&name, &at, life).await {
+        let ttl = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
+        if let Err(error) = self.sessions.store.put_entry(&name, &at, ttl).await {
             tracing::debug!("{error}; another node may force a refresh too early");
         }
     }

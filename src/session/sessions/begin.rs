@@ -91,18 +91,18 @@ impl Sessions {
         ended: &mut Vec<SessionChange>,
     ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            self.make_room(current, now, ended).await?;
+            self.enforce_max_per_user(current, now, ended).await?;
         }
         match self.recorded(current, now).await {
             Ok(None) => Ok(None),
             // Whoever ended the sessions of this user may have missed it.
             Ok(Some(ends)) => {
-                self.withdraw(current).await?;
+                self.remove_unused(current).await?;
                 Ok(Some(ends))
             }
             // The store may have written it in spite of the error.
             Err(error) => {
-                if let Err(error) = self.withdraw(current).await {
+                if let Err(error) = self.remove_unused(current).await {
                     tracing::debug!("{error}; a session that no browser has may remain in the store");
                 }
                 Err(error)
@@ -118,17 +118,17 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            let stored = self.stored(current, self.names_of(current).into_owners());
-            let life = self.kept_for(current, now);
-            self.store.create(&stored, life).await?;
+            let stored = self.stored(current, self.names_of(current).into_index_keys());
+            let ttl = self.storage_ttl(current, now);
+            self.store.create(&stored, ttl).await?;
         }
-        self.know_session(current, now).await?;
-        self.note_last_end(current, now).await?;
+        self.record_known_sid(current, now).await?;
+        self.record_last_end(current, now).await?;
         self.later_ends(current, now).await
     }
 
     /// Removes a session that no browser has.
-    pub(super) async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+    pub(super) async fn remove_unused(&self, current: &CurrentSession) -> Result<(), StoreError> {
         if !self.is_in_cookies {
             self.store.remove(&current.name).await?;
         }
@@ -154,8 +154,8 @@ impl Sessions {
         let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // In cookie mode, an ended session is ended by its name again.
-        let goes_on = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
-        ended.extend(end.filter(|_| goes_on));
+        let was_alive_before = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
+        ended.extend(end.filter(|_| was_alive_before));
         let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::{ABOUT_THE_REQUEST, ALWAYS_KEPT, Newest, Sessions, USUAL_HEADER_LIMIT};
+use super::{ALWAYS_KEPT, Newest, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
 use crate::{
     cookies::SetCookie,
     keys::Purpose,
@@ -25,7 +25,7 @@ impl Sessions {
             return true;
         }
         let names = self.names_of(current);
-        match self.newer_than(current, &names, now).await {
+        match self.compare_with_newest(current, &names, now).await {
             Ok(Newest::ThisOne) => true,
             Ok(Newest::Other(_) | Newest::None(_)) | Err(_) => false,
         }
@@ -38,14 +38,14 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Vec<SetCookie> {
-        let life = self.kept_for(current, now);
+        let ttl = self.storage_ttl(current, now);
         let text = if self.is_in_cookies {
             self.cookie_text(current)
         } else {
             let id = current.id.expose();
             self.keys.encrypt_text(Purpose::SessionId, b"", id)
         };
-        let set = self.cookies.write(jar, &text, life, now);
+        let set = self.cookies.write(jar, &text, ttl, now);
         self.warn_of_size(&set);
         set
     }
@@ -77,12 +77,12 @@ impl Sessions {
 
     /// Decrypts the session that was exported under this name.
     pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
-        let opened = self.open_value(name, text).ok()??;
+        let decrypted = self.decrypt_record(name, text).ok()??;
         let version = u64::from(!self.is_in_cookies);
         Some(CurrentSession::new(
-            opened.session,
-            opened.body,
-            opened.names.session,
+            decrypted.session,
+            decrypted.body,
+            decrypted.names.session,
             version,
         ))
     }
@@ -140,41 +140,41 @@ impl Sessions {
             session.refresh_due = None;
             session.user_info_due = false;
         }
-        self.keep_chosen(&mut session.claims);
+        self.retain_kept_claims(&mut session.claims);
         // The ID token, if kept, holds its claims in full.
         if tokens.id_token.is_none() {
-            self.keep_source(&mut tokens.sources.id_token);
+            self.retain_kept_source(&mut tokens.sources.id_token);
         }
         if let Some(user_info) = &mut tokens.sources.user_info {
-            self.keep_source(user_info);
+            self.retain_kept_source(user_info);
         }
     }
 
     /// Removes the claims that the settings do not keep.
-    pub(super) fn keep_chosen(&self, claims: &mut Claims) {
+    pub(super) fn retain_kept_claims(&self, claims: &mut Claims) {
         if self.settings.claims.is_some() {
-            claims.retain(|name| self.is_chosen(name));
+            claims.retain(|name| self.is_kept_claim(name));
             return;
         }
         // `retain` would rebuild the whole object.
-        for name in ABOUT_THE_REQUEST {
+        for name in REQUEST_CLAIMS {
             claims.remove(name);
         }
     }
 
-    /// Like [`keep_chosen`](Self::keep_chosen), for one source. A claim such as `email` is kept with `email_verified`,
+    /// Like [`retain_kept_claims`](Self::retain_kept_claims), for one source. A claim such as `email` is kept with `email_verified`,
     /// which decides from which source it is taken.
-    pub(super) fn keep_source(&self, claims: &mut Claims) {
-        let is_beside_chosen = |name: &str| {
+    pub(super) fn retain_kept_source(&self, claims: &mut Claims) {
+        let is_verified_of_kept = |name: &str| {
             let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);
-            pairs.any(|(_, is_verified)| self.is_chosen(is_verified))
+            pairs.any(|(_, is_verified)| self.is_kept_claim(is_verified))
         };
-        claims.retain(|name| self.is_chosen(name) || is_beside_chosen(name));
+        claims.retain(|name| self.is_kept_claim(name) || is_verified_of_kept(name));
     }
 
-    pub(super) fn is_chosen(&self, name: &str) -> bool {
+    pub(super) fn is_kept_claim(&self, name: &str) -> bool {
         let chosen = self.settings.claims.as_deref();
-        !ABOUT_THE_REQUEST.contains(&name)
+        !REQUEST_CLAIMS.contains(&name)
             && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }
 }

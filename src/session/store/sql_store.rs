@@ -41,13 +41,13 @@ const SCHEMA: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS oidc_sessions (\
      id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, index_keys TEXT NOT NULL, \
      ends BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS oidc_session_owners (\
-     owner TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (owner, id))",
-    "CREATE TABLE IF NOT EXISTS oidc_notes (\
+    "CREATE TABLE IF NOT EXISTS oidc_session_index (\
+     index_key TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (index_key, id))",
+    "CREATE TABLE IF NOT EXISTS oidc_entries (\
      name TEXT PRIMARY KEY, value TEXT NOT NULL, ends BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS oidc_sessions_ends ON oidc_sessions (ends)",
-    "CREATE INDEX IF NOT EXISTS oidc_session_owners_ends ON oidc_session_owners (ends)",
-    "CREATE INDEX IF NOT EXISTS oidc_notes_ends ON oidc_notes (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_session_index_ends ON oidc_session_index (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_entries_ends ON oidc_entries (ends)",
     "CREATE TABLE IF NOT EXISTS oidc_schema (id INTEGER PRIMARY KEY, version BIGINT NOT NULL)",
     "INSERT INTO oidc_schema (id, version) VALUES (1, 1) ON CONFLICT DO NOTHING",
 ];
@@ -56,16 +56,16 @@ const SCHEMA: [&str; 8] = [
 const EXPIRE: [&str; 3] = [
     "DELETE FROM oidc_sessions WHERE ends <= {now} AND id IN \
      (SELECT id FROM oidc_sessions WHERE ends <= {now} LIMIT $1 {skip_locked})",
-    "DELETE FROM oidc_session_owners WHERE ends <= {now} AND (owner, id) IN \
-     (SELECT owner, id FROM oidc_session_owners WHERE ends <= {now} LIMIT $1 {skip_locked})",
-    "DELETE FROM oidc_notes WHERE ends <= {now} AND name IN \
-     (SELECT name FROM oidc_notes WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_session_index WHERE ends <= {now} AND (index_key, id) IN \
+     (SELECT index_key, id FROM oidc_session_index WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_entries WHERE ends <= {now} AND name IN \
+     (SELECT name FROM oidc_entries WHERE ends <= {now} LIMIT $1 {skip_locked})",
 ];
 
 /// A [`SessionStore`] in SQLite (cargo feature `sqlite`) or PostgreSQL (cargo feature `postgres`). It connects on first
 /// use, creates its tables, and deletes expired rows once a minute.
 ///
-/// Its tables are `oidc_sessions`, `oidc_session_owners`, `oidc_notes` and `oidc_schema`, which contains the schema
+/// Its tables are `oidc_sessions`, `oidc_session_index`, `oidc_entries` and `oidc_schema`, which contains the schema
 /// version; other tables in the database are not touched. Times are by the database's clock. A reader of the database
 /// learns how many sessions there are and when they end, but not whose they are. A writer can end sessions and restore
 /// an older state of one, but cannot create one.
@@ -146,7 +146,7 @@ impl SqlStore {
 
     /// Executes a statement, and returns the number of changed rows.
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        self.in_time(async {
+        self.with_timeout(async {
             self.ready().await?;
             self.inner.execute(sql, values).await
         })
@@ -154,7 +154,7 @@ impl SqlStore {
     }
 
     async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, StoreError> {
-        self.in_time(async {
+        self.with_timeout(async {
             self.ready().await?;
             let sql = self.inner.in_dialect(sql);
             self.inner.database.rows(&sql, values).await
@@ -162,7 +162,7 @@ impl SqlStore {
         .await
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, StoreError> {
+    async fn with_timeout<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, StoreError> {
         let done = timeout(CALL_TIMEOUT, work).await;
         let done = done.unwrap_or(Err(SqlError::TimedOut));
         done.map_err(|error| self.inner.store_error(&error))
@@ -179,17 +179,17 @@ impl SqlStore {
     }
 
     /// Adds a session to the index under its index keys until it ends.
-    async fn name_at_owners(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+    async fn add_to_index(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         if session.index_keys.is_empty() {
             return Ok(());
         }
-        let mut values = vec![Value::Text(&session.id), milliseconds(life)];
-        values.extend(session.index_keys.iter().map(|owner| Value::Text(owner)));
+        let mut values = vec![Value::Text(&session.id), milliseconds(ttl)];
+        values.extend(session.index_keys.iter().map(|index_key| Value::Text(index_key)));
         let rows = (3..=values.len()).map(|i| format!("(${i}, $1, {{now}} + $2)"));
         let sql = format!(
-            "INSERT INTO oidc_session_owners (owner, id, ends) VALUES {} \
-             ON CONFLICT (owner, id) DO UPDATE SET ends = excluded.ends \
-             WHERE oidc_session_owners.ends < excluded.ends",
+            "INSERT INTO oidc_session_index (index_key, id, ends) VALUES {} \
+             ON CONFLICT (index_key, id) DO UPDATE SET ends = excluded.ends \
+             WHERE oidc_session_index.ends < excluded.ends",
             rows.collect::<Vec<_>>().join(", ")
         );
         self.execute(&sql, &values).await.map(|_| ())
@@ -212,9 +212,9 @@ impl SessionStore for SqlStore {
         }
     }
 
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+    async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         // The index first, so that no stored session is missing in it.
-        self.name_at_owners(session, life).await?;
+        self.add_to_index(session, ttl).await?;
         let sql = "INSERT INTO oidc_sessions (id, version, value, index_keys, ends) \
              VALUES ($1, $2, $3, $4, {now} + $5) \
              ON CONFLICT (id) DO UPDATE SET version = excluded.version, value = excluded.value, \
@@ -225,7 +225,7 @@ impl SessionStore for SqlStore {
             number(session.version),
             Value::Text(&session.value),
             Value::Text(&index_keys),
-            milliseconds(life),
+            milliseconds(ttl),
         ];
         self.execute(sql, &values).await.map(|_| ())
     }
@@ -249,14 +249,14 @@ impl SessionStore for SqlStore {
         })))
     }
 
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.name_at_owners(session, life).await?;
+    async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
+        self.add_to_index(session, ttl).await?;
         let sql = "UPDATE oidc_sessions SET version = $1, value = $2, ends = {now} + $3 \
              WHERE id = $4 AND version = $5 AND ends > {now}";
         let values = [
             number(session.version),
             Value::Text(&session.value),
-            milliseconds(life),
+            milliseconds(ttl),
             Value::Text(&session.id),
             number(session.version.saturating_sub(1)),
         ];
@@ -268,17 +268,17 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &[Value::Text(id)]).await? == 1)
     }
 
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT s.id FROM oidc_session_owners AS o JOIN oidc_sessions AS s ON s.id = o.id \
-             WHERE o.owner = $1 AND s.ends > {now}";
-        let rows = self.rows(sql, &[Value::Text(owner)]).await?;
+    async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT s.id FROM oidc_session_index AS i JOIN oidc_sessions AS s ON s.id = i.id \
+             WHERE i.index_key = $1 AND s.ends > {now}";
+        let rows = self.rows(sql, &[Value::Text(index_key)]).await?;
         Ok(rows.into_iter().flatten().collect())
     }
 
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+    async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
+        let values = [Value::Text(name), Value::Text(value), milliseconds(ttl)];
         self.execute(sql, &values).await.map(|_| ())
     }
 
@@ -287,39 +287,39 @@ impl SessionStore for SqlStore {
         name: &str,
         known: Option<&str>,
         value: &str,
-        life: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
         let Some(known) = known else {
-            return self.lock(name, value, life).await;
+            return self.lock(name, value, ttl).await;
         };
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now} OR oidc_notes.value = $4";
+             WHERE oidc_entries.ends <= {now} OR oidc_entries.value = $4";
         let values = [
             Value::Text(name),
             Value::Text(value),
-            milliseconds(life),
+            milliseconds(ttl),
             Value::Text(known),
         ];
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+    async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now}";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
+             WHERE oidc_entries.ends <= {now}";
+        let values = [Value::Text(name), Value::Text(value), milliseconds(ttl)];
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
         // For decimal numbers, a longer text is larger. A SQL integer ends at 2^63.
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now} OR (length(oidc_notes.value), oidc_notes.value) \
+             WHERE oidc_entries.ends <= {now} OR (length(oidc_entries.value), oidc_entries.value) \
              < (length(excluded.value), excluded.value)";
         let number = number.to_string();
-        let values = [Value::Text(name), Value::Text(&number), milliseconds(life)];
+        let values = [Value::Text(name), Value::Text(&number), milliseconds(ttl)];
         Ok(self.execute(sql, &values).await? == 1)
     }
 
@@ -328,8 +328,8 @@ impl SessionStore for SqlStore {
             return Ok(vec![]);
         }
         let sql = format!(
-            "SELECT name, value FROM oidc_notes WHERE name IN ({}) AND ends > {{now}}",
-            places(names.len())
+            "SELECT name, value FROM oidc_entries WHERE name IN ({}) AND ends > {{now}}",
+            placeholders(names.len())
         );
         let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
         let found = self.rows(&sql, &values).await?;
@@ -345,9 +345,9 @@ impl SessionStore for SqlStore {
             return Ok(vec![]);
         }
         let sql = format!(
-            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_notes \
+            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_entries \
              WHERE name IN ({}) AND ends > {{now}}",
-            places(names.len())
+            placeholders(names.len())
         );
         let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
         let found = self.rows(&sql, &values).await?;
@@ -355,19 +355,19 @@ impl SessionStore for SqlStore {
             let Some(row) = found.iter().find(|row| row[0] == **name) else {
                 return Ok(None);
             };
-            let [_, value, life] = &row[..] else {
+            let [_, value, ttl] = &row[..] else {
                 return Err(StoreError::new("a row has unexpected columns"));
             };
             // Negative when the clock advanced between the two reads of it.
-            let life: i64 = life.parse().map_err(|_| StoreError::new("a TTL is not a number"))?;
-            let life = Duration::from_millis(life.max(0).unsigned_abs());
-            Ok(Some((value.clone(), life)))
+            let ttl: i64 = ttl.parse().map_err(|_| StoreError::new("a TTL is not a number"))?;
+            let ttl = Duration::from_millis(ttl.max(0).unsigned_abs());
+            Ok(Some((value.clone(), ttl)))
         };
         names.iter().map(of).collect()
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        let sql = "DELETE FROM oidc_notes WHERE name = $1 AND value = $2";
+        let sql = "DELETE FROM oidc_entries WHERE name = $1 AND value = $2";
         let values = [Value::Text(name), Value::Text(value)];
         self.execute(sql, &values).await.map(|_| ())
     }
@@ -509,9 +509,9 @@ async fn expire(store: Weak<Inner>) {
 }
 
 /// The list of this many placeholders.
-fn places(count: usize) -> String {
-    let places: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
-    places.join(", ")
+fn placeholders(count: usize) -> String {
+    let placeholders: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
+    placeholders.join(", ")
 }
 
 fn number(number: u64) -> Value<'static> {
@@ -519,8 +519,8 @@ fn number(number: u64) -> Value<'static> {
 }
 
 /// At most 2^50 ms (35,000 years), so that no sum overflows.
-fn milliseconds(life: Duration) -> Value<'static> {
-    Value::Number(i64::try_from(life.as_millis()).map_or(1 << 50, |life| life.min(1 << 50)))
+fn milliseconds(ttl: Duration) -> Value<'static> {
+    Value::Number(i64::try_from(ttl.as_millis()).map_or(1 << 50, |ttl| ttl.min(1 << 50)))
 }
 
 /// The body of `execute` and `rows` of a [`Database`]: the pools differ in type only.
