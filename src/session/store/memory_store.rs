@@ -1,7 +1,7 @@
 //! An in-memory session store: a bounded LRU cache with expiry, which does not survive a restart.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,7 +33,7 @@ const MAX_NUMBERS: usize = 1_000_000;
 /// ends it.
 pub struct MemoryStore {
     sessions: Cache<String, Expiring<Arc<StoredSession>>>,
-    index_keys: Arc<Index>,
+    index: Arc<Index>,
     /// Separate tables, so that many entries of one kind evict none of another.
     ends: EntryTable,
     locks: EntryTable,
@@ -59,15 +59,15 @@ struct Expiring<T> {
     ends: Option<OffsetDateTime>,
 }
 
-/// The index: the session ids of each index key.
+/// The index: pairs of an index key and a session id.
 #[derive(Default)]
-struct Index(Mutex<HashMap<String, HashSet<String>>>);
+struct Index(Mutex<BTreeSet<(String, String)>>);
 
 impl MemoryStore {
     /// An empty store for at most this many sessions.
     pub fn new(max_sessions: usize) -> MemoryStore {
-        let index_keys = Arc::new(Index::default());
-        let gone = index_keys.clone();
+        let index = Arc::new(Index::default());
+        let index_of_evicted = index.clone();
         MemoryStore {
             sessions: Cache::builder()
                 .max_capacity(max_sessions as u64)
@@ -75,11 +75,11 @@ impl MemoryStore {
                 .expire_after(OwnTtl)
                 .eviction_listener(move |_, session: Expiring<Arc<StoredSession>>, cause| {
                     if cause != RemovalCause::Replaced {
-                        gone.remove(&session.value);
+                        index_of_evicted.remove(&session.value);
                     }
                 })
                 .build(),
-            index_keys,
+            index,
             ends: EntryTable::new(MAX_ENTRIES),
             locks: EntryTable::new(MAX_ENTRIES),
             entries: EntryTable::new(MAX_ENTRIES),
@@ -168,7 +168,7 @@ impl EntryTable {
 #[rocket::async_trait]
 impl SessionStore for MemoryStore {
     async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
-        self.index_keys.add(session);
+        self.index.add(session);
         let kept = self.expiring(Arc::new(session.clone()), ttl);
         self.sessions.insert(session.id.clone(), kept);
         Ok(())
@@ -198,12 +198,12 @@ impl SessionStore for MemoryStore {
     }
 
     async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
-        let ids = self.index_keys.lock().get(index_key).cloned().unwrap_or_default();
+        let ids = self.index.ids(index_key).into_iter();
         let is_valid = |id: &String| {
             let kept = self.sessions.get(id);
             kept.is_some_and(|kept| !self.is_expired(&kept))
         };
-        Ok(ids.into_iter().filter(is_valid).collect())
+        Ok(ids.filter(is_valid).collect())
     }
 
     async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
@@ -263,15 +263,6 @@ impl SessionStore for MemoryStore {
         Ok(self.numbers.advance(name, number, expires, now))
     }
 
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let now = self.clock.now().unix_timestamp();
-        let entry = |name: &&str| {
-            let number = self.numbers.get(name, now).map(|number| number.to_string());
-            number.or_else(|| Some(self.find_entry(name)?.value.to_string()))
-        };
-        Ok(names.iter().map(entry).collect())
-    }
-
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         let now = self.clock.now();
         let entry = |name: &&str| {
@@ -305,28 +296,27 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Index {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, session: &StoredSession) {
-        let mut index_keys = self.lock();
-        for index_key in &session.index_keys {
-            let ids = index_keys.entry(index_key.clone()).or_default();
-            ids.insert(session.id.clone());
-        }
+        let keys = session.index_keys.iter().cloned();
+        self.lock().extend(keys.map(|key| (key, session.id.clone())));
     }
 
     fn remove(&self, session: &StoredSession) {
-        let mut index_keys = self.lock();
-        for index_key in &session.index_keys {
-            if let Some(ids) = index_keys.get_mut(index_key) {
-                ids.remove(&session.id);
-                if ids.is_empty() {
-                    index_keys.remove(index_key);
-                }
-            }
+        let mut index = self.lock();
+        for key in &session.index_keys {
+            index.remove(&(key.clone(), session.id.clone()));
         }
+    }
+
+    fn ids(&self, key: &str) -> Vec<String> {
+        let index = self.lock();
+        let from_key = index.range((key.to_owned(), String::new())..);
+        let of_key = from_key.take_while(|(other, _)| other == key);
+        of_key.map(|(_, id)| id.clone()).collect()
     }
 }
 
@@ -374,7 +364,7 @@ mod tests {
         assert_eq!(store.load("a").await, kept("a", "alice"));
         assert_eq!(store.load("c").await, kept("c", "carol"));
         assert_eq!(store.ids_by_index_key("bob").await, Ok(vec![]));
-        assert!(!store.index_keys.lock().contains_key("bob"));
+        assert_eq!(store.index.ids("bob"), [""; 0]);
     }
 
     #[rocket::async_test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError,
+    Client, Cmd, ConnectionAddr, ExistenceCheck, FromRedisValue, Pipeline, RedisError, SetExpiry, SetOptions,
     aio::{ConnectionManager, ConnectionManagerConfig},
     cmd, pipe,
 };
@@ -26,7 +26,7 @@ const SESSION: &str = "oidc:session:";
 const INDEX: &str = "oidc:index:";
 const ENTRY: &str = "oidc:entry:";
 
-/// Compare-and-set of a session by its version. It uses one key, so that it works in a cluster.
+/// Compare-and-set of a session by its version.
 const REPLACE: &str = "\
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 0 end \
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
@@ -138,6 +138,7 @@ impl SessionStore for RedisStore {
     async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         let key = format!("{SESSION}{}", session.id);
         let mut commands = pipe();
+        let fields = [("value", &session.value), ("index_keys", &session.index_keys.join(" "))];
         // Atomic: a session without a TTL would never expire.
         commands
             .atomic()
@@ -145,47 +146,27 @@ impl SessionStore for RedisStore {
             .arg(&key)
             .arg("version")
             .arg(session.version)
-            .arg("value")
-            .arg(&session.value)
-            .arg("index_keys")
-            .arg(session.index_keys.join(" "))
-            .ignore()
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(milliseconds(ttl))
-            .ignore();
+            .arg(&fields);
+        commands.pexpire(&key, milliseconds(ttl).cast_signed());
         add_to_index(&mut commands, session, ttl);
         self.run(&commands).await
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let command = cmd("HMGET")
-            .arg(format!("{SESSION}{id}"))
-            .arg(&["version", "value", "index_keys"])
-            .to_owned();
+        let command = Cmd::hmget(format!("{SESSION}{id}"), &["version", "value", "index_keys"]);
         let (version, value, index_keys): (Option<u64>, Option<String>, Option<String>) = self.query(&command).await?;
         let (Some(version), Some(value)) = (version, value) else {
             return Ok(None);
         };
         let index_keys = index_keys.unwrap_or_default();
-        Ok(Some(Arc::new(StoredSession {
-            id: id.to_owned(),
-            version,
-            value,
-            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
-        })))
+        let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
+        Ok(Some(Arc::new(StoredSession::new(id, version, value, index_keys))))
     }
 
     async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
-        let command = cmd("EVAL")
-            .arg(REPLACE)
-            .arg(1)
-            .arg(format!("{SESSION}{}", session.id))
-            .arg(session.version.saturating_sub(1))
-            .arg(session.version)
-            .arg(&session.value)
-            .arg(milliseconds(ttl))
-            .to_owned();
+        let mut command = eval(REPLACE, format!("{SESSION}{}", session.id));
+        command.arg(session.version.saturating_sub(1)).arg(session.version);
+        command.arg(&session.value).arg(milliseconds(ttl));
         if !self.query::<bool>(&command).await? {
             return Ok(false);
         }
@@ -199,38 +180,28 @@ impl SessionStore for RedisStore {
         let Some(session) = self.load(id).await? else {
             return Ok(false);
         };
-        let command = cmd("DEL").arg(format!("{SESSION}{id}")).to_owned();
-        let is_gone = self.query::<bool>(&command).await?;
+        let is_removed = self.query::<bool>(&Cmd::del(format!("{SESSION}{id}"))).await?;
         let mut commands = pipe();
         for index_key in &session.index_keys {
-            let key = format!("{INDEX}{index_key}");
-            commands.cmd("ZREM").arg(key).arg(id).ignore();
+            commands.zrem(format!("{INDEX}{index_key}"), id);
         }
-        // An id that remains in the index does no harm: `load` finds no session, and the next session with
-        // its index key removes it after its expiry.
+        // An id that remains in the index does no harm: `load` finds no session, and the next session with its index
+        // key removes it after its expiry.
         if let Err(error) = self.run(&commands).await {
             tracing::debug!("{error}");
         }
-        Ok(is_gone)
+        Ok(is_removed)
     }
 
     async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
-        let command = cmd("ZRANGE")
-            .arg(format!("{INDEX}{index_key}"))
-            .arg(format!("({}", now()))
-            .arg("+inf")
-            .arg("BYSCORE")
-            .to_owned();
-        self.query(&command).await
+        let mut command = cmd("ZRANGE");
+        command.arg(format!("{INDEX}{index_key}")).arg(format!("({}", now()));
+        self.query(command.arg("+inf").arg("BYSCORE")).await
     }
 
     async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
-        let command = cmd("SET")
-            .arg(format!("{ENTRY}{name}"))
-            .arg(value)
-            .arg("PX")
-            .arg(milliseconds(ttl))
-            .to_owned();
+        let options = SetOptions::default().with_expiration(SetExpiry::PX(milliseconds(ttl)));
+        let command = Cmd::set_options(format!("{ENTRY}{name}"), value, options);
         self.query(&command).await
     }
 
@@ -241,75 +212,43 @@ impl SessionStore for RedisStore {
         value: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
+        let mut command = eval(PUT_END_IF_UNCHANGED, format!("{ENTRY}{name}"));
         // Without `known` there is no third argument, and no entry equals it.
-        let command = cmd("EVAL")
-            .arg(PUT_END_IF_UNCHANGED)
-            .arg(1)
-            .arg(format!("{ENTRY}{name}"))
-            .arg(value)
-            .arg(milliseconds(ttl))
-            .arg(known)
-            .to_owned();
-        self.query(&command).await
+        self.query(command.arg(value).arg(milliseconds(ttl)).arg(known)).await
     }
 
     async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let command = cmd("SET")
-            .arg(format!("{ENTRY}{name}"))
-            .arg(value)
-            .arg("NX")
-            .arg("PX")
-            .arg(milliseconds(ttl))
-            .to_owned();
+        let options = SetOptions::default().with_expiration(SetExpiry::PX(milliseconds(ttl)));
+        let options = options.conditional_set(ExistenceCheck::NX);
+        let command = Cmd::set_options(format!("{ENTRY}{name}"), value, options);
         // No retry: it would find its own lock.
-        let done: Option<String> = self.query_once(&command).await?;
-        Ok(done.is_some())
+        let locked: Option<String> = self.query_once(&command).await?;
+        Ok(locked.is_some())
     }
 
     async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
-        let command = cmd("EVAL")
-            .arg(PUT_IF_LARGER)
-            .arg(1)
-            .arg(format!("{ENTRY}{name}"))
-            .arg(number)
-            .arg(milliseconds(ttl))
-            .to_owned();
+        let mut command = eval(PUT_IF_LARGER, format!("{ENTRY}{name}"));
         // A retry may report that the number exists already, which is as good.
-        self.query(&command).await
+        self.query(command.arg(number).arg(milliseconds(ttl))).await
     }
 
     async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let mut command = cmd("MGET");
-        for name in names {
-            command.arg(format!("{ENTRY}{name}"));
-        }
-        self.query(&command).await
+        let keys: Vec<_> = names.iter().map(|name| format!("{ENTRY}{name}")).collect();
+        self.query(&Cmd::mget(keys)).await
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         // Pipelined over one connection, with one command per name, so that it works in a cluster.
         let entries = names.iter().map(async |name| {
-            let command = cmd("EVAL")
-                .arg(ENTRY_WITH_TTL)
-                .arg(1)
-                .arg(format!("{ENTRY}{name}"))
-                .to_owned();
-            self.query::<Option<(String, i64)>>(&command).await
+            let command = eval(ENTRY_WITH_TTL, format!("{ENTRY}{name}"));
+            let entry: Option<(String, i64)> = self.query(&command).await?;
+            Ok(entry.map(|(value, left)| (value, remaining_ttl(left))))
         });
-        let entries = try_join_all(entries).await?.into_iter();
-        Ok(entries
-            .map(|entry| entry.map(|(value, ttl)| (value, remaining_ttl(ttl))))
-            .collect())
+        try_join_all(entries).await
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        let command = cmd("EVAL")
-            .arg(UNLOCK)
-            .arg(1)
-            .arg(format!("{ENTRY}{name}"))
-            .arg(value)
-            .to_owned();
-        self.query(&command).await
+        self.query(eval(UNLOCK, format!("{ENTRY}{name}")).arg(value)).await
     }
 }
 
@@ -319,33 +258,23 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// A script for one key, so that it works in a cluster.
+fn eval(script: &str, key: String) -> Cmd {
+    let mut command = cmd("EVAL");
+    command.arg(script).arg(1).arg(key);
+    command
+}
+
 /// Adds a session to the index under its index keys until it ends, and removes expired ids.
 fn add_to_index(commands: &mut Pipeline, session: &StoredSession, ttl: Duration) {
     let (now, ttl) = (now(), milliseconds(ttl));
     for index_key in &session.index_keys {
         let key = format!("{INDEX}{index_key}");
-        commands
-            .cmd("ZREMRANGEBYSCORE")
-            .arg(&key)
-            .arg("-inf")
-            .arg(now)
-            .ignore()
-            .cmd("ZADD")
-            .arg(&key)
-            .arg(now.saturating_add(ttl))
-            .arg(&session.id)
-            .ignore()
-            // The TTL of the set is that of its longest-lived session, and is never shortened.
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(ttl)
-            .arg("NX")
-            .ignore()
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(ttl)
-            .arg("GT")
-            .ignore();
+        commands.zrembyscore(&key, "-inf", now);
+        commands.zadd(&key, &session.id, now.saturating_add(ttl));
+        // The TTL of the set is that of its longest-lived session, and is never shortened.
+        commands.pexpire(&key, ttl.cast_signed()).arg("NX");
+        commands.pexpire(&key, ttl.cast_signed()).arg("GT");
     }
 }
 

@@ -125,10 +125,15 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// The entries under these names, in this order; numbers in decimal digits.
     ///
+    /// _Default:_ [`entries_with_ttl`](Self::entries_with_ttl), without the TTLs
+    ///
     /// # Errors
     ///
     /// If they cannot be read.
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let entries = self.entries_with_ttl(names).await?.into_iter();
+        Ok(entries.map(|entry| entry.map(|(value, _)| value)).collect())
+    }
 
     /// The entries under these names, in this order, each with its remaining TTL by the store's own clock. A value and
     /// its TTL are read atomically; those of two names need not be. Some values contain their original TTL: the

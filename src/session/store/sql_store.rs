@@ -114,7 +114,6 @@ enum SqlError {
     Sqlx(sqlx::Error),
     /// A permanent error that needs an administrator, with its cause.
     Unusable(String),
-    TimedOut,
 }
 
 impl SqlStore {
@@ -146,26 +145,19 @@ impl SqlStore {
 
     /// Executes a statement, and returns the number of changed rows.
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        self.with_timeout(async {
+        let work = async {
             self.ready().await?;
             self.inner.execute(sql, values).await
-        })
-        .await
+        };
+        in_time(work).await.map_err(|error| self.inner.store_error(&error))
     }
 
     async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, StoreError> {
-        self.with_timeout(async {
+        let work = async {
             self.ready().await?;
-            let sql = self.inner.in_dialect(sql);
-            self.inner.database.rows(&sql, values).await
-        })
-        .await
-    }
-
-    async fn with_timeout<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, StoreError> {
-        let done = timeout(CALL_TIMEOUT, work).await;
-        let done = done.unwrap_or(Err(SqlError::TimedOut));
-        done.map_err(|error| self.inner.store_error(&error))
+            self.inner.database.rows(&self.inner.in_dialect(sql), values).await
+        };
+        in_time(work).await.map_err(|error| self.inner.store_error(&error))
     }
 
     /// Creates the tables and starts the expiry task, once.
@@ -192,24 +184,44 @@ impl SqlStore {
              WHERE oidc_session_index.ends < excluded.ends",
             rows.collect::<Vec<_>>().join(", ")
         );
-        self.execute(&sql, &values).await.map(|_| ())
+        self.execute(&sql, &values).await.map(drop)
+    }
+
+    /// Stores an entry, in place of one that has expired or meets the condition. Returns whether it was stored. The
+    /// condition may use `known` as `$4`.
+    async fn put_entry_if(
+        &self,
+        condition: &str,
+        name: &str,
+        value: &str,
+        ttl: Duration,
+        known: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let sql = format!(
+            "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {{now}} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_entries.ends <= {{now}} OR {condition}"
+        );
+        let mut values = vec![Value::Text(name), Value::Text(value), milliseconds(ttl)];
+        values.extend(known.map(Value::Text));
+        Ok(self.execute(&sql, &values).await? == 1)
     }
 }
 
 #[rocket::async_trait]
 impl SessionStore for SqlStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let done = timeout(CALL_TIMEOUT, self.ready()).await;
-        match done.unwrap_or(Err(SqlError::TimedOut)) {
-            Err(error) if !self.inner.is_outage(&error) => Err(self.inner.store_error(&error)),
-            Err(error) => {
-                let error = self.inner.store_error(&error);
-                tracing::warn!("{error}");
-                tracing::info!("{}", error.remedy());
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        let Err(error) = in_time(self.ready()).await else {
+            return Ok(());
+        };
+        let is_outage = self.inner.is_outage(&error);
+        let error = self.inner.store_error(&error);
+        if !is_outage {
+            return Err(error);
         }
+        tracing::warn!("{error}");
+        tracing::info!("{}", error.remedy());
+        Ok(())
     }
 
     async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
@@ -227,7 +239,7 @@ impl SessionStore for SqlStore {
             Value::Text(&index_keys),
             milliseconds(ttl),
         ];
-        self.execute(sql, &values).await.map(|_| ())
+        self.execute(sql, &values).await.map(drop)
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
@@ -240,13 +252,11 @@ impl SessionStore for SqlStore {
         let Ok([version, value, index_keys]) = <[String; 3]>::try_from(row) else {
             return Err(StoreError::new("a row has unexpected columns"));
         };
-        let version = version.parse();
-        Ok(Some(Arc::new(StoredSession {
-            id: id.to_owned(),
-            version: version.map_err(|_| StoreError::new("a version is not a number"))?,
-            value,
-            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
-        })))
+        let version = version
+            .parse()
+            .map_err(|_| StoreError::new("a version is not a number"))?;
+        let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
+        Ok(Some(Arc::new(StoredSession::new(id, version, value, index_keys))))
     }
 
     async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
@@ -276,10 +286,7 @@ impl SessionStore for SqlStore {
     }
 
     async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
-        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(ttl)];
-        self.execute(sql, &values).await.map(|_| ())
+        self.put_entry_if("TRUE", name, value, ttl, None).await.map(drop)
     }
 
     async fn put_end_if_unchanged(
@@ -289,69 +296,37 @@ impl SessionStore for SqlStore {
         value: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let Some(known) = known else {
-            return self.lock(name, value, ttl).await;
+        let condition = if known.is_some() {
+            "oidc_entries.value = $4"
+        } else {
+            "FALSE"
         };
-        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_entries.ends <= {now} OR oidc_entries.value = $4";
-        let values = [
-            Value::Text(name),
-            Value::Text(value),
-            milliseconds(ttl),
-            Value::Text(known),
-        ];
-        Ok(self.execute(sql, &values).await? == 1)
+        self.put_entry_if(condition, name, value, ttl, known).await
     }
 
     async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_entries.ends <= {now}";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(ttl)];
-        Ok(self.execute(sql, &values).await? == 1)
+        self.put_entry_if("FALSE", name, value, ttl, None).await
     }
 
     async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
         // For decimal numbers, a longer text is larger. A SQL integer ends at 2^63.
-        let sql = "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_entries.ends <= {now} OR (length(oidc_entries.value), oidc_entries.value) \
-             < (length(excluded.value), excluded.value)";
-        let number = number.to_string();
-        let values = [Value::Text(name), Value::Text(&number), milliseconds(ttl)];
-        Ok(self.execute(sql, &values).await? == 1)
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        if names.is_empty() {
-            return Ok(vec![]);
-        }
-        let sql = format!(
-            "SELECT name, value FROM oidc_entries WHERE name IN ({}) AND ends > {{now}}",
-            placeholders(names.len())
-        );
-        let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
-        let found = self.rows(&sql, &values).await?;
-        let of = |name: &&str| {
-            let row = found.iter().find(|row| row[0] == **name)?;
-            row.get(1).cloned()
-        };
-        Ok(names.iter().map(of).collect())
+        let condition = "(length(oidc_entries.value), oidc_entries.value) < (length(excluded.value), excluded.value)";
+        self.put_entry_if(condition, name, &number.to_string(), ttl, None).await
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         if names.is_empty() {
             return Ok(vec![]);
         }
+        let placeholders: Vec<_> = (1..=names.len()).map(|i| format!("${i}")).collect();
         let sql = format!(
             "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_entries \
              WHERE name IN ({}) AND ends > {{now}}",
-            placeholders(names.len())
+            placeholders.join(", ")
         );
         let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
         let found = self.rows(&sql, &values).await?;
-        let of = |name: &&str| {
+        let entry = |name: &&str| {
             let Some(row) = found.iter().find(|row| row[0] == **name) else {
                 return Ok(None);
             };
@@ -363,13 +338,13 @@ impl SessionStore for SqlStore {
             let ttl = Duration::from_millis(ttl.max(0).unsigned_abs());
             Ok(Some((value.clone(), ttl)))
         };
-        names.iter().map(of).collect()
+        names.iter().map(entry).collect()
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let sql = "DELETE FROM oidc_entries WHERE name = $1 AND value = $2";
         let values = [Value::Text(name), Value::Text(value)];
-        self.execute(sql, &values).await.map(|_| ())
+        self.execute(sql, &values).await.map(drop)
     }
 }
 
@@ -449,7 +424,6 @@ impl Inner {
     /// Whether the error is transient: the database is down or busy.
     fn is_outage(&self, error: &SqlError) -> bool {
         match error {
-            SqlError::TimedOut => true,
             SqlError::Sqlx(sqlx::Error::Database(error)) => {
                 let outages = self.database.dialect().outages;
                 error.code().is_some_and(|code| outages.contains(&&*code))
@@ -466,9 +440,7 @@ impl Inner {
     fn store_error(&self, error: &SqlError) -> StoreError {
         let name = self.database.dialect().name;
         StoreError::new(match error {
-            SqlError::TimedOut | SqlError::Sqlx(sqlx::Error::PoolTimedOut) => {
-                format!("{name} did not respond in time")
-            }
+            SqlError::Sqlx(sqlx::Error::PoolTimedOut) => format!("{name} did not respond in time"),
             SqlError::Unusable(cause) => cause.clone(),
             SqlError::Sqlx(sqlx::Error::Database(error)) => match error.code() {
                 Some(code) => format!("{name} returned error code {code}"),
@@ -490,6 +462,11 @@ impl From<sqlx::Error> for SqlError {
     }
 }
 
+async fn in_time<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    let done = timeout(CALL_TIMEOUT, work).await;
+    done.unwrap_or(Err(SqlError::Sqlx(sqlx::Error::PoolTimedOut)))
+}
+
 /// A failed TLS handshake, for example because of the server's certificate, is an I/O error of this kind.
 fn is_of_tls(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
@@ -506,12 +483,6 @@ async fn expire(store: Weak<Inner>) {
             tracing::debug!("expired sessions were not deleted: {}", store.store_error(&error));
         }
     }
-}
-
-/// The list of this many placeholders.
-fn placeholders(count: usize) -> String {
-    let placeholders: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
-    placeholders.join(", ")
 }
 
 fn number(number: u64) -> Value<'static> {

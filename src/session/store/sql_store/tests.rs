@@ -306,17 +306,16 @@ async fn an_outage_passes_by_itself() {
     let io = |kind| SqlError::Sqlx(sqlx::Error::Io(io::Error::from(kind)));
     let timed_out = "SQLite did not respond in time";
     let mut cases = vec![
-        (SqlError::TimedOut, true, timed_out),
         (sqlx::Error::PoolTimedOut.into(), true, timed_out),
         (
             sqlx::Error::PoolClosed.into(),
             true,
-            "no connection to SQLite, or an unexpected answer",
+            "no connection to SQLite, or an unexpected response",
         ),
         (
             sqlx::Error::RowNotFound.into(),
             false,
-            "no connection to SQLite, or an unexpected answer",
+            "no connection to SQLite, or an unexpected response",
         ),
         (io(io::ErrorKind::ConnectionRefused), true, "connection refused"),
         (
