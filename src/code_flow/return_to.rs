@@ -64,20 +64,12 @@ fn has_dot_segment(address: &str) -> bool {
 /// Whether this is one of this crate's own routes, which would cause a redirect loop.
 fn is_own_route(address: &str, mount: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
-    let mount = mount.trim_end_matches('/');
-    let routes = [
-        "login",
-        "initiate-login",
-        "authorize",
-        "logout",
-        "logged-out",
-        "frontchannel-logout",
-    ];
-    routes.iter().any(|route| {
-        path.strip_prefix(mount)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|rest| rest.trim_end_matches('/') == *route)
-    })
+    let route = path.strip_prefix(mount.trim_end_matches('/'));
+    let route = route.and_then(|route| route.strip_prefix('/'));
+    matches!(
+        route.map(|route| route.trim_end_matches('/')),
+        Some("login" | "initiate-login" | "authorize" | "logout" | "logged-out" | "frontchannel-logout")
+    )
 }
 
 #[cfg(test)]

@@ -84,11 +84,10 @@ impl Attempts {
         let Some(mut attempts) = self.lock() else {
             return;
         };
-        let is_known = name.is_some_and(|name| find(&mut attempts, name).is_some());
-        if !is_known {
+        if name.is_none_or(|name| find(&mut attempts, name).is_none()) {
             push(&mut attempts, name, return_to);
         }
-        let attempt = match name.filter(|_| is_known) {
+        let attempt = match name {
             Some(name) => find(&mut attempts, name),
             None => attempts.front_mut(),
         };

@@ -4,7 +4,6 @@ use std::{fmt, ops::Deref, panic::AssertUnwindSafe, sync::Arc};
 
 use rocket::{Request, futures::FutureExt};
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
@@ -281,11 +280,7 @@ impl NewSignIn<'_> {
 
     /// The `sub` claim.
     pub fn subject(&self) -> &str {
-        self.session
-            .claims
-            .value("sub")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.session.subject()
     }
 
     /// The issuer of the ID token.

@@ -170,26 +170,19 @@ impl<C> User<C> {
     /// Fails when there is no access token, or when it has expired and could not be refreshed.
     pub fn access_token(&self) -> Result<&Secret, NoAccessToken> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
-        let Some(token) = &tokens.access_token else {
-            // The provider sent another one, which cannot be verified yet.
-            return Err(match (&self.session.not_refreshed, tokens.access_token_ends) {
-                (Some(cause), ended) => NoAccessToken::NotRefreshed {
-                    ended: ended.unwrap_or(self.now.unix_timestamp()),
-                    cause: cause.to_string(),
-                },
-                (None, _) => NoAccessToken::Absent,
-            });
-        };
-        let Some(ended) = tokens.access_token_ends else {
-            return Ok(token);
-        };
-        match &self.session.not_refreshed {
-            _ if self.now.unix_timestamp() < ended => Ok(token),
-            Some(cause) => Err(NoAccessToken::NotRefreshed {
-                ended,
+        let now = self.now.unix_timestamp();
+        let ended = tokens.access_token_ends;
+        match (&tokens.access_token, &self.session.not_refreshed) {
+            (Some(token), _) if ended.is_none_or(|ended| now < ended) => Ok(token),
+            // Without a token, the provider sent another one, which cannot be verified yet.
+            (_, Some(cause)) => Err(NoAccessToken::NotRefreshed {
+                ended: ended.unwrap_or(now),
                 cause: cause.to_string(),
             }),
-            None => Err(NoAccessToken::Expired { ended }),
+            (Some(_), None) => Err(NoAccessToken::Expired {
+                ended: ended.unwrap_or(now),
+            }),
+            (None, None) => Err(NoAccessToken::Absent),
         }
     }
 
