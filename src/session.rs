@@ -15,8 +15,9 @@ mod session_cache;
 mod sessions;
 pub mod store;
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -29,10 +30,10 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use sessions::{BeginError, Newest, QueuedEnd, Revoke, Sessions, while_signing_in};
+pub(crate) use sessions::{BeginError, Revoke, Sessions, while_signing_in};
 
 use crate::{
-    secret::Secret,
+    secret::{self, Secret},
     token::{ClaimSources, Claims},
 };
 
@@ -40,29 +41,42 @@ use crate::{
 pub(crate) const COOKIE: &str = "oidc_session";
 
 /// The session of a signed-in user, from sign-in until it ends: what guards read.
-#[derive(Clone, Debug)]
+///
+/// It is serialized as the head of its record, without the issuer and the claims: these are decoded from the body.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     /// Random, new at every sign-in.
+    #[serde(rename = "i", with = "secret::text")]
     pub id: Secret,
+    #[serde(skip)]
     pub issuer: Arc<str>,
     /// The merged claims of the ID token and UserInfo, as an app reads them.
+    #[serde(skip)]
     pub claims: Claims,
-    /// What the app added in `after_authorize`.
-    pub data: Map<String, Value>,
-    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
-    pub generation: u64,
-    /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
-    pub refresh_due: Option<i64>,
-    /// Whether UserInfo failed at the last refresh, and is to be fetched again.
-    pub user_info_due: bool,
     /// In milliseconds since 1970.
+    #[serde(rename = "b")]
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
+    #[serde(rename = "e")]
     ends: i64,
     /// When its last use was recorded, in seconds since 1970.
+    #[serde(rename = "s")]
     seen: i64,
+    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
+    #[serde(rename = "g")]
+    pub generation: u64,
+    /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub refresh_due: Option<i64>,
+    /// Whether UserInfo failed at the last refresh, and is to be fetched again.
+    #[serde(rename = "u", default, skip_serializing_if = "Not::not")]
+    pub user_info_due: bool,
     /// The ends of the user's sessions that were recorded before it began.
+    #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
     pub earlier_ends: EarlierEnds,
+    /// What the app added in `after_authorize`.
+    #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
 }
 
 /// The provider's tokens for a session, and the claims of the ID token and UserInfo.
@@ -133,6 +147,12 @@ impl SessionTokens {
 
 fn milliseconds(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// The time until `end`, in milliseconds since 1970; zero if it has passed.
+fn time_until(end: i64, now: OffsetDateTime) -> Duration {
+    let left = end.saturating_sub(milliseconds(now));
+    Duration::from_millis(left.max(0).unsigned_abs())
 }
 
 /// A session of a user, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
@@ -242,27 +262,28 @@ impl SessionTooLarge {
 
     /// Lists the largest parts of the session.
     fn new(session: &Session, tokens: &SessionTokens, size: usize, max_cookies: usize) -> SessionTooLarge {
-        let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
-        let claims = session.claims.iter();
-        let claims = claims.map(|(name, value)| (format!("claim `{name}`"), value));
-        let data = session.data.iter();
-        let data = data.map(|(name, value)| (format!("the app's `{name}`"), value));
-        let mut parts: Vec<_> = claims
-            .chain(data)
-            .map(|(name, value)| (name, value.to_string().len()))
-            .collect();
-        parts.extend([
-            ("the access token".to_owned(), length(&tokens.access_token)),
-            ("the refresh token".to_owned(), length(&tokens.refresh_token)),
-            ("the ID token".to_owned(), length(&tokens.id_token)),
-        ]);
+        let claims = session
+            .claims
+            .iter()
+            .map(|(name, value)| (format!("claim `{name}`"), value));
+        let data = session
+            .data
+            .iter()
+            .map(|(name, value)| (format!("the app's `{name}`"), value));
+        let values = claims.chain(data).map(|(name, value)| (name, value.to_string().len()));
+        let tokens = [
+            ("the access token", &tokens.access_token),
+            ("the refresh token", &tokens.refresh_token),
+            ("the ID token", &tokens.id_token),
+        ];
+        let tokens = tokens.map(|(name, token)| (name.to_owned(), token.as_ref().map_or(0, |t| t.expose().len())));
+        let mut parts: Vec<_> = values.chain(tokens).collect();
         parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        let largest = parts.into_iter().take(3);
         SessionTooLarge {
             size,
             limit: chunks::CHUNK_LEN * max_cookies,
-            largest: parts
-                .into_iter()
-                .take(3)
+            largest: largest
                 .map(|(name, size)| format!("{name} with {size} bytes"))
                 .collect(),
         }

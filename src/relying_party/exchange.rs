@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
-use tokio::sync::{self, Notify, watch};
+use tokio::sync::{self, Notify, OwnedMutexGuard};
 use tracing::Instrument;
 
 use super::{
@@ -53,8 +53,8 @@ pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
 /// One exchange. It continues when the callback that began it is gone: its code is used up.
 pub(crate) struct Exchange {
     id: AttemptId,
-    is_complete: watch::Sender<bool>,
-    result: sync::Mutex<ExchangeResult>,
+    /// Locked by the task until it has a result.
+    result: Arc<sync::Mutex<ExchangeResult>>,
     /// The number of waiting callbacks.
     waiting: AtomicUsize,
     /// Notified when a callback took the result.
@@ -128,10 +128,13 @@ impl Client<'_> {
         let digest = digest::digest(&digest::SHA256, code.expose().as_bytes());
         code_digest.copy_from_slice(digest.as_ref());
         let seconds = now.unix_timestamp();
+        let result = Arc::new(sync::Mutex::new(ExchangeResult::InFlight));
+        let Ok(in_flight) = result.clone().try_lock_owned() else {
+            return Ok(None);
+        };
         let begin = || Exchange {
             id,
-            is_complete: watch::Sender::new(false),
-            result: sync::Mutex::new(ExchangeResult::InFlight),
+            result,
             // Counts the callback that begins it, so that its task does not find the exchange abandoned.
             waiting: AtomicUsize::new(1),
             taken: Notify::new(),
@@ -166,10 +169,10 @@ impl Client<'_> {
             code_digest: URL_SAFE_NO_PAD.encode(code_digest),
             ends,
             now,
-            publishes: AtomicBool::new(false),
+            publishes: false,
         };
         let span = tracing::debug_span!(parent: None, "sign_in");
-        observing::spawn(task.run().instrument(span));
+        observing::spawn(task.run(in_flight).instrument(span));
         Ok(Some(exchange))
     }
 }
@@ -183,8 +186,6 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<ExchangeOutcome<'e>, NotBegun> {
         let waiting = Waiting(exchange);
-        let mut is_complete = exchange.is_complete.subscribe();
-        let _ = is_complete.wait_for(|is_complete| *is_complete).await;
         let mut result = exchange.result.lock().await;
         if let ExchangeResult::Accepted { is_offered, .. } = &mut *result
             && *is_offered
@@ -310,12 +311,11 @@ struct ExchangeTask {
     ends: i64,
     now: OffsetDateTime,
     /// Whether this node claimed the attempt in a shared store; then it reports the result to the other nodes.
-    publishes: AtomicBool,
+    publishes: bool,
 }
 
 impl ExchangeTask {
-    async fn run(self) {
-        let is_complete = Completion(&self.exchange);
+    async fn run(mut self, mut in_flight: OwnedMutexGuard<ExchangeResult>) {
         let result = self.exchange().await;
         let result = result.unwrap_or_else(ExchangeResult::Failed);
         let until = self.seconds() + RESULT_TTL.as_secs().cast_signed();
@@ -327,15 +327,15 @@ impl ExchangeTask {
                 _ => exchanges.keep_result(self.exchange.id, until),
             }
         }
-        *self.exchange.result.lock().await = result;
-        drop(is_complete);
+        *in_flight = result;
+        drop(in_flight);
         self.watch_result(until).await;
         tokio::time::sleep(RESULT_TTL).await;
         self.rp.exchanges.lock().sweep(self.seconds());
     }
 
     /// Exchanges the code unless another node does; otherwise waits for that node's result.
-    async fn exchange(&self) -> Result<ExchangeResult, NotBegun> {
+    async fn exchange(&mut self) -> Result<ExchangeResult, NotBegun> {
         let rp = &self.rp;
         if rp.sessions.is_shared {
             let name = self.exchange.id.store_name("attempt");
@@ -346,13 +346,11 @@ impl ExchangeTask {
             let claimed = rp.sessions.store.lock(&name, &value, ttl).await;
             if !claimed.map_err(SignInError::from)? {
                 let code = Some(&*self.code_digest);
-                let waiting = rp.result_of_other_node(self.exchange.id, code, self.now);
-                let result = waiting.await?;
-                let is_turn = matches!(result, ExchangeResult::Accepted { .. });
-                self.publishes.store(is_turn, Ordering::Release);
+                let result = rp.result_of_other_node(self.exchange.id, code, self.now).await?;
+                self.publishes = matches!(result, ExchangeResult::Accepted { .. });
                 return Ok(result);
             }
-            self.publishes.store(true, Ordering::Release);
+            self.publishes = true;
         }
         let (attempt, secrets) = (&self.attempt, &self.secrets);
         let client = Client {
@@ -382,7 +380,7 @@ impl ExchangeTask {
     /// Whether the result is final.
     async fn check_result(&self, until: i64) -> bool {
         let (rp, exchange) = (&self.rp, &self.exchange);
-        let publishes = self.publishes.load(Ordering::Acquire);
+        let result_name = exchange.id.store_name("attempt result");
         let mut result = exchange.result.lock().await;
         match &mut *result {
             ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
@@ -403,51 +401,42 @@ impl ExchangeTask {
                 is_offered,
             } => {
                 let is_awaited = exchange.waiting.load(Ordering::Acquire) > 0;
-                if publishes && !*is_offered && !is_awaited {
-                    let name = exchange.id.store_name("attempt offered");
-                    if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
-                        *is_offered = self.put_entry(&name, &rp.sessions.export(&offer, &name)).await;
-                    }
+                let name = exchange.id.store_name("attempt offered");
+                if self.publishes
+                    && !*is_offered
+                    && !is_awaited
+                    && let Some(offer) = rp.sessions.export_new(session, tokens, &name)
+                {
+                    *is_offered = self.put_entry(&name, &offer).await;
                 }
                 false
             }
             ExchangeResult::Begun(current) => {
-                if publishes {
-                    let name = exchange.id.store_name("attempt result");
-                    self.put_entry(&name, &rp.sessions.export(current, &name)).await;
-                }
+                self.put_entry(&result_name, &rp.sessions.export(current, &result_name))
+                    .await;
                 true
             }
             ExchangeResult::Failed(_) | ExchangeResult::InFlight => {
-                if publishes {
-                    let name = exchange.id.store_name("attempt result");
-                    self.put_entry(&name, &failure(&result)).await;
-                }
+                self.put_entry(&result_name, &failure(&result)).await;
                 true
             }
         }
     }
 
-    /// Stores an entry for the other nodes.
+    /// Stores an entry for the other nodes, if this node reports the result to them.
     async fn put_entry(&self, name: &str, value: &str) -> bool {
-        let noted = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
-        if let Err(error) = &noted {
+        if !self.publishes {
+            return false;
+        }
+        let stored = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
+        if let Err(error) = &stored {
             tracing::warn!("{error}; the other nodes do not learn the result of a sign-in");
         }
-        noted.is_ok()
+        stored.is_ok()
     }
 
     fn seconds(&self) -> i64 {
         self.rp.clock.now().unix_timestamp()
-    }
-}
-
-/// Wakes the waiting callbacks on drop, also when the task ends early, as at a shutdown.
-struct Completion<'e>(&'e Exchange);
-
-impl Drop for Completion<'_> {
-    fn drop(&mut self) {
-        self.0.is_complete.send_replace(true);
     }
 }
 

@@ -255,23 +255,6 @@ impl Client<'_> {
         let store = &self.sessions.store;
         // A random value per request, so that no request releases the claim of another.
         let claim = Secret::random();
-        let release_locks = async || {
-            for name in &jti {
-                let _ = store.unlock(name, claim.expose()).await;
-            }
-        };
-        // Under each key of this node, so that nodes whose first keys differ see each other's claims.
-        for name in &jti {
-            match store.lock(name, claim.expose(), ttl).await {
-                Ok(true) => {}
-                Ok(false) => return Err(LogoutTokenError::Replayed.into()),
-                Err(error) => {
-                    // The claim may have succeeded, and the provider may send the token again.
-                    release_locks().await;
-                    return Err(error.into());
-                }
-            }
-        }
         let names = &self.sessions.names;
         let (index_keys, subject, sid) = match &token.ended {
             EndedSession::Sid(sid) => (names.sid(issuer, sid), None, Some(&**sid)),
@@ -283,20 +266,33 @@ impl Client<'_> {
             ),
         };
         let cause = EndCause::BackchannelLogout;
-        match self.sessions.end_matching(&index_keys, cause, now, ended).await {
+        let ending = async {
+            // Under each key of this node, so that nodes whose first keys differ see each other's claims.
+            for name in &jti {
+                if !store.lock(name, claim.expose(), ttl).await? {
+                    return Err(LogoutRejection::Token(LogoutTokenError::Replayed));
+                }
+            }
+            self.sessions.end_matching(&index_keys, cause, now, ended).await?;
+            Ok(())
+        };
+        let result = ending.await;
+        match &result {
             Ok(()) => {
                 if self.sessions.is_in_cookies() {
                     ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
                 }
                 observing::backchannel_logout(ended.len());
-                Ok(())
             }
-            Err(error) => {
-                // The provider may send the token again.
-                release_locks().await;
-                Err(error.into())
+            // The claim may have succeeded, and the provider may send the token again.
+            Err(LogoutRejection::Store(_)) => {
+                for name in &jti {
+                    let _ = store.unlock(name, claim.expose()).await;
+                }
             }
+            Err(_) => {}
         }
+        result
     }
 
     /// Ends the sessions of one session at the provider, if `issuer` is this provider (OpenID Connect Front-Channel

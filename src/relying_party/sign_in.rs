@@ -108,17 +108,10 @@ impl Client<'_> {
             Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
-        let (session, tokens) = (turn.session.clone(), turn.tokens.clone());
+        let new = (turn.session.clone(), turn.tokens.clone());
+        let jar = Some(request.cookies());
         let mut changes = vec![];
-        let begun = self.begin_session(
-            request,
-            session,
-            tokens,
-            Some(request.cookies()),
-            &attempt.return_to,
-            now,
-            &mut changes,
-        );
+        let begun = self.begin_session(request, new, jar, &attempt.return_to, now, &mut changes);
         let completed = match begun.await {
             Ok(current) => {
                 observing::signed_in();
@@ -315,12 +308,10 @@ impl Client<'_> {
     }
 
     /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to report.
-    #[expect(clippy::too_many_arguments, reason = "the end of a sign-in needs all of it")]
     async fn begin_session(
         &self,
         request: &Request<'_>,
-        mut session: Session,
-        tokens: SessionTokens,
+        (mut session, tokens): (Session, SessionTokens),
         jar: Option<&CookieJar<'_>>,
         return_to: &ReturnTo,
         now: OffsetDateTime,
@@ -339,30 +330,14 @@ impl Client<'_> {
         }
         session.earlier_ends = ends;
 
-        let begun = self.sessions.begin(session, tokens, jar, now, changes);
-        let begun = match begun.await {
-            Ok(begun) => begun,
-            Err(BeginError::TooLarge(error)) => return Err(SignInError::from(error).into()),
-            Err(BeginError::Store(error)) => return Err(SignInError::from(error).into()),
-            Err(BeginError::NotStored { error, begun }) => {
-                // The next identical callback may use the new session.
-                if let Some(replaced) = &begun.replaced {
-                    self.sessions.revoke_replaced(replaced, Some(&begun.session));
-                }
-                return Err(SignInError::from(error).into());
-            }
-            Err(BeginError::Ended { ends, replaced }) => {
-                if let Some(replaced) = replaced {
-                    self.sessions.revoke_replaced(&replaced, None);
-                }
-                return Err(NotBegun::Ended(ends));
-            }
-        };
-        if let Some(replaced) = &begun.replaced {
-            self.sessions.revoke_replaced(replaced, Some(&begun.session));
-        }
-        changes.push(SessionChange::began(&begun.session));
-        Ok(begun.session)
+        let begun = self.sessions.begin(session, tokens, jar, now, changes).await;
+        let current = begun.map_err(|error| match error {
+            BeginError::TooLarge(error) => NotBegun::Failed(error.into()),
+            BeginError::Store(error) => NotBegun::Failed(error.into()),
+            BeginError::Ended(ends) => NotBegun::Ended(ends),
+        })?;
+        changes.push(SessionChange::began(&current));
+        Ok(current)
     }
 
     /// Begins a session for a request that is not a callback. Returns the cookies that the response would set.
@@ -376,7 +351,7 @@ impl Client<'_> {
         let now = self.clock.now();
         // The session usually belongs to another user: do not replace the session of the requesting client.
         let (home, mut changes) = (ReturnTo::home(), vec![]);
-        let begun = self.begin_session(request, session, tokens, None, &home, now, &mut changes);
+        let begun = self.begin_session(request, (session, tokens), None, &home, now, &mut changes);
         let begun = begun.await;
         self.events.sessions_changed(Some(request), changes).await;
         let set = self.sessions.set_cookies(&begun?, request.cookies(), now);

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::milliseconds;
+use super::{milliseconds, time_until};
 use crate::{
     cookies::{Cookies, NamedCookie, SetCookie},
     keys::{KeyRing, Purpose},
@@ -59,19 +59,13 @@ impl EndedCookie {
     pub(super) fn replace(&self, jar: &CookieJar<'_>, ends: &[Ended], now: OffsetDateTime) -> Vec<SetCookie> {
         let list = text(ends);
         if list.is_empty() {
-            return self.is_in(jar).then(|| self.remove()).into_iter().collect();
+            return self.cookie.read(jar).map(|_| self.remove()).into_iter().collect();
         }
         let context = self.cookie.name().as_bytes();
         let value = self.keys.encrypt(Purpose::EndedNote, context, &list);
         let ends = ends.iter().take(MAX_ENDED).map(|ended| ended.ends).max();
-        let ttl = ends.unwrap_or_default().saturating_sub(milliseconds(now));
-        let ttl = std::time::Duration::from_millis(ttl.max(0).unsigned_abs());
+        let ttl = time_until(ends.unwrap_or_default(), now);
         vec![self.cookie.set(&URL_SAFE_NO_PAD.encode(value), ttl, now)]
-    }
-
-    /// Whether a browser has the cookie, even one that cannot be decrypted.
-    fn is_in(&self, jar: &CookieJar<'_>) -> bool {
-        jar.iter().any(|cookie| cookie.name() == self.cookie.name())
     }
 
     pub(super) fn remove(&self) -> SetCookie {

@@ -45,11 +45,6 @@ impl Generations {
         }
     }
 
-    /// The number of this name.
-    pub(super) fn get(&self, name: &str, now: i64) -> Option<u64> {
-        self.entry(name, now).map(|(number, _)| number)
-    }
-
     /// The number of this name, and its expiry.
     pub(super) fn entry(&self, name: &str, now: i64) -> Option<(u64, i64)> {
         let key = key(name)?;
@@ -110,6 +105,12 @@ fn key(name: &str) -> Option<Key> {
 mod tests {
     use super::*;
     use crate::keys::digest_name;
+
+    impl Generations {
+        fn get(&self, name: &str, now: i64) -> Option<u64> {
+            self.entry(name, now).map(|(number, _)| number)
+        }
+    }
 
     fn name(i: usize) -> String {
         digest_name("generation", &[&i.to_string()])

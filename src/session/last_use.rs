@@ -39,13 +39,10 @@ impl Sessions {
             return;
         }
         let name = self.names.last_use(&session.name);
-        let used = match self.store.entries(&[&name]).await {
-            Ok(entries) => entries.into_iter().flatten().next(),
-            Err(error) => {
-                tracing::debug!("{error}; it is unknown whether another node recorded a use of the session");
-                None
-            }
-        };
+        let used = self.entry(&name).await.unwrap_or_else(|error| {
+            tracing::debug!("{error}; it is unknown whether another node recorded a use of the session");
+            None
+        });
         if let Some(used) = used.and_then(|used| used.parse::<i64>().ok()) {
             self.touched.entry_by_ref(&*session.name).and_compute_with(|last| {
                 if last.is_none_or(|last| last.into_value() < used) {

@@ -4,14 +4,14 @@
 //! Claims, UserInfo, and headers and payloads of JWTs are compressed in one stream. Signatures, opaque tokens, ids and
 //! the app's data are not: compression next to attacker-chosen text would leak a secret by its length.
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_slice_iter_to_slice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{EarlierEnds, Session, SessionTokens};
+use super::{Session, SessionTokens};
 use crate::{
     secret::{self, Secret},
     token::{ClaimSources, Claims, parse_object},
@@ -21,29 +21,6 @@ use crate::{
 const MAX_INFLATED: usize = 256 * 1024;
 /// The level of `miniz_oxide`, from 1 to 10: higher levels do not shrink texts of this size further.
 const COMPRESSION_LEVEL: u8 = 7;
-
-/// The head of a record: read and written at every use of the session.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    #[serde(rename = "i", with = "secret::text")]
-    id: Secret,
-    #[serde(rename = "b")]
-    started: i64,
-    #[serde(rename = "e")]
-    ends: i64,
-    #[serde(rename = "s")]
-    seen: i64,
-    #[serde(rename = "g")]
-    generation: u64,
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
-    refresh_due: Option<i64>,
-    #[serde(rename = "u", default, skip_serializing_if = "is_false")]
-    user_info_due: bool,
-    #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
-    earlier_ends: EarlierEnds,
-    #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
-    data: Map<String, Value>,
-}
 
 /// Metadata of the tokens.
 #[derive(Serialize, Deserialize)]
@@ -58,7 +35,7 @@ struct TokenMetadata {
     )]
     nonce: Option<Secret>,
     /// See [`ClaimSources::is_user_info_older`].
-    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    #[serde(rename = "o", default, skip_serializing_if = "Not::not")]
     is_user_info_older: bool,
     /// The encoding of each token.
     #[serde(rename = "t")]
@@ -70,41 +47,15 @@ struct TokenMetadata {
 
 /// How a token is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
 enum TokenEncoding {
+    #[serde(rename = "")]
     Absent,
     /// Verbatim.
+    #[serde(rename = "o")]
     Opaque,
     /// The signature here; header and payload in the compressed stream.
+    #[serde(rename = "j")]
     Jwt,
-}
-
-impl From<TokenEncoding> for u8 {
-    fn from(encoding: TokenEncoding) -> u8 {
-        encoding as u8
-    }
-}
-
-impl TryFrom<u8> for TokenEncoding {
-    type Error = &'static str;
-
-    fn try_from(number: u8) -> Result<TokenEncoding, &'static str> {
-        match number {
-            0 => Ok(TokenEncoding::Absent),
-            1 => Ok(TokenEncoding::Opaque),
-            2 => Ok(TokenEncoding::Jwt),
-            _ => Err("not a form of a token"),
-        }
-    }
-}
-
-/// The claim sources at the beginning of the compressed stream, as JSON; empty if absent.
-struct EncodedSources<'a> {
-    user_info: &'a [u8],
-    /// Claims of the sign-in that the latest ID token lacks.
-    sign_in: &'a [u8],
-    /// The ID token's claims, unless the ID token itself is encoded as a JWT.
-    id_token: &'a [u8],
 }
 
 /// The error of a record whose stream would exceed `MAX_INFLATED`: its size in bytes.
@@ -113,19 +64,8 @@ pub(super) struct TooLong(pub(super) usize);
 
 /// Encodes the whole record, before encryption.
 pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
-    let head = Head {
-        id: session.id.clone(),
-        started: session.started,
-        ends: session.ends,
-        seen: session.seen,
-        generation: session.generation,
-        refresh_due: session.refresh_due,
-        user_info_due: session.user_info_due,
-        earlier_ends: session.earlier_ends.clone(),
-        data: session.data.clone(),
-    };
     let mut record = Vec::with_capacity(200 + body.len());
-    put(&mut record, &json(&head));
+    put(&mut record, &json(session));
     record.extend_from_slice(body);
     record
 }
@@ -185,24 +125,11 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
 /// `issuer` finds no issuer for the claims.
 pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<str>>) -> Option<(Session, usize)> {
     let mut rest = record;
-    let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
+    let mut session: Session = serde_json::from_slice(take(&mut rest)?).ok()?;
     let body_start = record.len() - rest.len();
     let body = Body::split(rest)?;
-    let stream = body.inflate()?;
-    let claims = body.encoded_sources(&stream)?.into_merged();
-    let session = Session {
-        id: head.id,
-        issuer: issuer(&claims)?,
-        claims,
-        data: head.data,
-        generation: head.generation,
-        refresh_due: head.refresh_due,
-        user_info_due: head.user_info_due,
-        started: head.started,
-        ends: head.ends,
-        seen: head.seen,
-        earlier_ends: head.earlier_ends,
-    };
+    session.claims = body.sources(&body.inflate()?)?.into_merged();
+    session.issuer = issuer(&session.claims)?;
     Some((session, body_start))
 }
 
@@ -210,7 +137,7 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
 pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     let body = Body::split(body)?;
     let stream = body.inflate()?;
-    let (_, mut rest) = EncodedSources::split(&stream)?;
+    let (_, mut rest) = split_sources(&stream)?;
     let mut tokens = [None, None, None];
     for (token, (encoding, kept)) in tokens.iter_mut().zip(body.tokens) {
         *token = match encoding {
@@ -267,53 +194,35 @@ impl<'a> Body<'a> {
         (inflated == Ok(length)).then_some(stream)
     }
 
-    /// The claim sources; of the sign-in, only the claims that the ID token lacks.
-    fn encoded_sources(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let (encoded_sources, mut rest) = EncodedSources::split(stream)?;
-        let id_token = match self.tokens[0].0 {
-            TokenEncoding::Jwt => {
-                take(&mut rest)?;
-                claims(take(&mut rest)?)?
-            }
-            TokenEncoding::Absent | TokenEncoding::Opaque => claims(encoded_sources.id_token)?,
-        };
-        let user_info = match encoded_sources.user_info {
-            [] => None,
-            text => Some(claims(text)?),
-        };
-        let sign_in = match encoded_sources.sign_in {
-            [] => Claims::default(),
-            text => claims(text)?,
-        };
-        Some(ClaimSources {
-            id_token,
-            user_info,
-            sign_in,
-            is_user_info_older: self.facts.is_user_info_older,
-        })
-    }
-
     fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let encoded = self.encoded_sources(stream)?;
-        let mut sources = ClaimSources::new(encoded.id_token, encoded.user_info);
-        sources.is_user_info_older = encoded.is_user_info_older;
-        for (name, value) in encoded.sign_in.iter() {
+        let ([user_info, sign_in, id_token], mut rest) = split_sources(stream)?;
+        let id_token = if self.tokens[0].0 == TokenEncoding::Jwt {
+            take(&mut rest)?;
+            take(&mut rest)?
+        } else {
+            id_token
+        };
+        let optional = |text: &[u8]| {
+            if text.is_empty() {
+                Some(None)
+            } else {
+                claims(text).map(Some)
+            }
+        };
+        let mut sources = ClaimSources::new(claims(id_token)?, optional(user_info)?);
+        sources.is_user_info_older = self.facts.is_user_info_older;
+        for (name, value) in optional(sign_in)?.unwrap_or_default().iter() {
             sources.sign_in.insert(name, value.clone());
         }
         Some(sources)
     }
 }
 
-impl<'a> EncodedSources<'a> {
-    /// Splits them off the beginning of a stream. Also returns the rest.
-    fn split(mut stream: &'a [u8]) -> Option<(EncodedSources<'a>, &'a [u8])> {
-        let encoded_sources = EncodedSources {
-            user_info: take(&mut stream)?,
-            sign_in: take(&mut stream)?,
-            id_token: take(&mut stream)?,
-        };
-        Some((encoded_sources, stream))
-    }
+/// Splits the claim sources off the beginning of a stream, as JSON or empty if absent: UserInfo, the claims of the
+/// sign-in that the latest ID token lacks, and the claims of an ID token that is not encoded as a JWT.
+fn split_sources(mut stream: &[u8]) -> Option<([&[u8]; 3], &[u8])> {
+    let sources = [take(&mut stream)?, take(&mut stream)?, take(&mut stream)?];
+    Some((sources, stream))
 }
 
 /// A JWT split into its three parts, decoded.
@@ -357,10 +266,6 @@ fn claims(object: &[u8]) -> Option<Claims> {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and JSON with string keys always serialize")
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// Appends a part, prefixed with its length as a varint (LEB128).

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
-use super::{Session, store::StoredSession};
+use super::{CurrentSession, NoSession, Session, store::StoredSession};
 use crate::{cache::TextCache, observing, settings::CacheSize};
 
 /// Characters at the end of an encrypted text that identify it: more than its 16-byte AEAD tag in base64.
@@ -16,6 +16,14 @@ pub(super) struct DecryptedSession {
     /// The body of its record.
     pub(super) body: Arc<[u8]>,
     pub(super) names: SessionNames,
+}
+
+impl DecryptedSession {
+    /// The session of a request; its version in a store, or 0 in cookies.
+    pub(super) fn current(&self, version: u64) -> CurrentSession {
+        let (session, body) = (self.session.clone(), self.body.clone());
+        CurrentSession::new(session, body, self.names.session.clone(), version)
+    }
 }
 
 /// The names and index keys of a session.
@@ -110,17 +118,16 @@ impl StoredSessionCache {
     pub(super) fn decrypted(
         &self,
         stored: &StoredSession,
-        open: impl FnOnce() -> Option<DecryptedSession>,
-    ) -> Option<Arc<DecryptedSession>> {
+        open: impl FnOnce() -> Result<DecryptedSession, NoSession>,
+    ) -> Result<Arc<DecryptedSession>, NoSession> {
         let end = stored.value.len().saturating_sub(TAG_LEN);
         let end = stored.value.get(end..).unwrap_or(&stored.value);
         let last = self.last.load();
-        let before = last
-            .as_ref()
-            .filter(|last| last.number == stored.version && *last.end == *end);
-        observing::session_looked_up(before.is_some());
-        if let Some(before) = before {
-            return Some(before.decrypted.clone());
+        let cached = last.as_ref();
+        let cached = cached.filter(|last| last.number == stored.version && *last.end == *end);
+        observing::session_looked_up(cached.is_some());
+        if let Some(cached) = cached {
+            return Ok(cached.decrypted.clone());
         }
 
         let decrypted = Arc::new(open()?);
@@ -129,7 +136,7 @@ impl StoredSessionCache {
             end: end.into(),
             decrypted: decrypted.clone(),
         })));
-        Some(decrypted)
+        Ok(decrypted)
     }
 }
 
@@ -192,9 +199,9 @@ mod tests {
             };
             let found = session.decrypted(&stored, || {
                 times.set(times.get() + 1);
-                Some(decrypted())
+                Ok(decrypted())
             });
-            assert!(found.is_some());
+            assert!(found.is_ok());
             times.get()
         };
         assert_eq!([open(1, "one"), open(1, "one")], [1, 1]);

@@ -18,13 +18,10 @@ use moka::sync::Cache;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub(crate) use advance::Newest;
 pub(crate) use begin::BeginError;
 pub(crate) use ending::while_signing_in;
 pub(crate) use revoke::Revoke;
-pub(crate) use unrecorded_ends::QueuedEnd;
 
-use ending::KnownSids;
 use unrecorded_ends::UnrecordedEnds;
 
 use super::{
@@ -35,6 +32,7 @@ use super::{
     refreshed_sessions::RefreshedSessions,
     session_cache::{SessionCache, SessionNames},
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
+    time_until,
 };
 use crate::{
     clock::Clock,
@@ -56,6 +54,8 @@ const MAX_TOUCHED: u64 = 10_000;
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// Extra TTL of a session's newest generation: the maximum clock difference between nodes and the store.
 pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Maximum `sid`s that a node without a shared store keeps.
+const MAX_KNOWN_SIDS: usize = 1_000_000;
 /// Default `session.max_per_user` of the in-memory store: without it one account could fill the store, and evict the
 /// sessions of all other users.
 const MAX_PER_USER_IN_MEMORY: usize = 100;
@@ -82,8 +82,9 @@ pub(crate) struct Sessions {
     pub(crate) is_shared: bool,
     /// Maximum sessions per user; `None` is no limit.
     pub(super) max_per_user: Option<usize>,
-    /// The `sid`s with a session here, for front-channel logout; `None` while it is disabled.
-    pub(super) known_sids: Option<KnownSids>,
+    /// The entries of `sid`s with a session in cookies here, for front-channel logout; `None` while it is disabled. They
+    /// are the only ones that an unsigned request may end: a request with an unknown `sid` writes no entry.
+    known_sids: Option<Arc<dyn SessionStore>>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
     pub(super) ended_cookie: EndedCookie,
     /// Revokes the tokens of ended sessions; `None` without a provider.
@@ -153,7 +154,13 @@ impl Sessions {
 
     /// Enables front-channel logout, whose requests are unsigned.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
-        self.known_sids = is_on.then(KnownSids::new);
+        self.known_sids = is_on.then(|| {
+            if self.is_shared {
+                return self.store.clone();
+            }
+            let clock = self.unrecorded.clock.clone();
+            Arc::new(MemoryStore::new(0).max_numbers(MAX_KNOWN_SIDS).clock(clock))
+        });
         self
     }
 
@@ -248,27 +255,21 @@ impl Sessions {
         StoredSession {
             id: current.name().to_owned(),
             version: current.version,
-            value: self.value(current, current.name()),
+            value: self.export(current, current.name()),
             index_keys,
         }
     }
 
     /// The TTL of the session in the browser and in the store.
     fn storage_ttl(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let kept = until_end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000);
-        Duration::from_millis(kept.max(0).unsigned_abs())
+        let end = self.end_of(session);
+        time_until(end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000), now)
     }
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let until_idle = session
-            .seen
-            .saturating_add(seconds(self.settings.idle_timeout))
-            .saturating_sub(now.unix_timestamp())
-            .saturating_mul(1000);
-        Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
+        let idle_end = session.seen.saturating_add(seconds(self.settings.idle_timeout));
+        time_until(self.end_of(session).min(idle_end.saturating_mul(1000)), now)
     }
 }
 
@@ -305,7 +306,7 @@ fn unknown_key() -> NoSession {
 }
 
 /// Logs the error, and returns the reason for the guard.
-pub(super) fn unavailable(error: &StoreError) -> NoSession {
+pub(super) fn unavailable(error: StoreError) -> NoSession {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     NoSession::StoreUnavailable

@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{FORCED_INTERVAL, failure::Failure, is_due};
+use super::{FORCED_INTERVAL, failure::Failure};
 use crate::{
     observing,
     secret::Secret,
@@ -152,7 +152,9 @@ impl Refreshes {
                     let counts = match forced {
                         // Another node may have refreshed the session later.
                         Some(interval) => session.generation >= current.generation && (now - at).abs() < interval,
-                        None => session.generation > current.generation && !is_due(session.refresh_due, at_time(now)),
+                        None => {
+                            session.generation > current.generation && session.refresh_due.is_none_or(|due| due > now)
+                        }
                     };
                     if counts { Op::Nop } else { Op::Put(begin(0)) }
                 }
@@ -194,6 +196,13 @@ impl Outcome {
     pub(super) fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
         let now = now.unix_timestamp();
         let back_off = MIN_BACK_OFF.saturating_mul(1 << failures.min(6)).min(MAX_BACK_OFF);
+        let failed = |pending, cause: String, wait: u32, asks_for_sign_in| Outcome::Failed {
+            pending,
+            cause: cause.into(),
+            retry_at: now + i64::from(wait),
+            failures: failures.saturating_add(1),
+            asks_for_sign_in,
+        };
         match result {
             Ok(session) => {
                 observing::refreshed();
@@ -210,13 +219,7 @@ impl Outcome {
                     reason,
                     "a session was not refreshed; the provider requires a new sign-in: {cause}"
                 );
-                Outcome::Failed {
-                    pending: None,
-                    cause: cause.into(),
-                    retry_at: now + i64::from(back_off),
-                    failures: failures.saturating_add(1),
-                    asks_for_sign_in: true,
-                }
+                failed(None, cause, back_off, true)
             }
             Err(Failure::Later {
                 reason,
@@ -231,20 +234,10 @@ impl Outcome {
                     reason,
                     "a session was not refreshed: {cause}; it remains valid, and the refresh is retried in {wait} s"
                 );
-                Outcome::Failed {
-                    pending,
-                    cause: cause.into(),
-                    retry_at: now + i64::from(wait),
-                    failures: failures.saturating_add(1),
-                    asks_for_sign_in: false,
-                }
+                failed(pending, cause, wait, false)
             }
         }
     }
-}
-
-fn at_time(seconds: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -362,7 +355,7 @@ mod tests {
     fn an_outcome_older_than_the_session_is_not_joined() {
         let refreshes = Refreshes::new();
         let session = |generation| {
-            let mut session = Session::new("https://op.example", Claims::default(), at_time(0));
+            let mut session = Session::new("https://op.example", Claims::default(), time(0));
             session.generation = generation;
             CurrentSession::nowhere(session)
         };
@@ -378,7 +371,7 @@ mod tests {
                 InFlightRefresh { outcome }
             };
             let current = session(generation);
-            refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);
+            refreshes.join("name", &current, Some(FORCED_INTERVAL), time(105), begin);
             assert_eq!(begun, is_begun, "{generation}");
         }
     }

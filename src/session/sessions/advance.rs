@@ -1,7 +1,6 @@
 //! Updates of a live session: last use, refreshed generations, and which generation is the newest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use moka::ops::compute::Op;
 use time::OffsetDateTime;
@@ -10,19 +9,10 @@ use super::{BeginError, MAX_CLOCK_SKEW, MAX_TRIES, SEEN_MARK, Sessions, seconds,
 use crate::{
     keys::DecryptError,
     session::{
-        CurrentSession, NoSession, Session, SessionTokens, milliseconds, refreshed_sessions::AFTER_SEEN,
-        session_cache::SessionNames, store::StoreError,
+        CurrentSession, NoSession, Session, SessionTokens, refreshed_sessions::AFTER_SEEN, session_cache::SessionNames,
+        store::StoreError, time_until,
     },
 };
-
-/// The result of comparing a session with its newest known generation.
-pub(crate) enum Newest {
-    /// The session is the newest.
-    ThisOne,
-    Other(CurrentSession),
-    /// There is no usable newer session, for this reason.
-    None(NoSession),
-}
 
 impl Sessions {
     /// Records that the session is in use. Returns `false` if the last record is younger than a tenth of the idle
@@ -92,7 +82,7 @@ impl Sessions {
         if session.ends != current.ends {
             session.ends = self.end_of(&session);
         }
-        self.reduce(&mut session, &mut tokens);
+        self.drop_unkept(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
             if next.ends > current.ends {
@@ -135,7 +125,7 @@ impl Sessions {
         let ttl = self.remaining(&next, now);
         if self.is_shared {
             let name = self.names.record(&next.name, next.generation);
-            self.store.put_entry(&name, &self.value(&next, &name), ttl).await?;
+            self.store.put_entry(&name, &self.export(&next, &name), ttl).await?;
         } else {
             self.refreshed_sessions.insert(&next, ttl, now.unix_timestamp());
         }
@@ -143,12 +133,11 @@ impl Sessions {
         self.record_generation(&next, &names, now).await?;
         self.record_known_sid(&next, now).await?;
         // The session may have ended during the refresh, or another node was faster.
-        match self.compare_with_newest(&next, &names, now).await {
-            Ok(Newest::ThisOne) => Ok(Some(next)),
-            Ok(Newest::Other(other)) => Ok(Some(other)),
-            Ok(Newest::None(NoSession::Ended)) | Err(NoSession::Ended) => Ok(None),
+        match self.newer_than(&next, &names, now).await {
+            Ok(newer) => Ok(Some(newer.unwrap_or(next))),
+            Err(NoSession::Ended) => Ok(None),
             // The generation is stored; the next request finds out about anything newer.
-            Ok(Newest::None(_)) | Err(_) => Ok(Some(next)),
+            Err(_) => Ok(Some(next)),
         }
     }
 
@@ -160,71 +149,61 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         // The end as set at sign-in: a later configuration may raise `session.absolute_timeout`.
-        let until_end = session.ends.saturating_sub(milliseconds(now));
-        let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
-        let ttl = until_end.saturating_add(MAX_CLOCK_SKEW);
-        let name = &names.generation;
-        self.store
-            .put_entry_if_larger(name, session.generation, ttl)
-            .await
-            .map(drop)
+        let ttl = time_until(session.ends, now).saturating_add(MAX_CLOCK_SKEW);
+        let recorded = self
+            .store
+            .put_entry_if_larger(&names.generation, session.generation, ttl);
+        recorded.await.map(drop)
     }
 
-    /// Compares this session with its newest known generation.
-    pub(crate) async fn newest(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<Newest, NoSession> {
+    /// The newest known generation of this session; `None` if it is this one.
+    pub(crate) async fn newest(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, NoSession> {
         if self.is_in_cookies {
             let names = self.names_of(current);
-            return self.compare_with_newest(current, &names, now).await;
+            return self.newer_than(current, &names, now).await;
         }
-        let stored = self.load(&current.name).await;
-        Ok(match stored.map_err(|error| unavailable(&error))? {
-            Err(reason) => Newest::None(reason),
-            Ok(other) if other.generation > current.generation => Newest::Other(other),
-            Ok(_) => Newest::ThisOne,
-        })
+        let stored = self.load(&current.name).await.map_err(unavailable)??;
+        Ok(Some(stored).filter(|stored| stored.generation > current.generation))
     }
 
-    /// Whether a session in cookies has ended, or has a newer known generation.
-    pub(super) async fn compare_with_newest(
+    /// A newer known generation of a session in cookies, if there is one. Fails if the session has ended, or if the
+    /// newer one is not usable.
+    pub(super) async fn newer_than(
         &self,
         session: &Session,
         names: &SessionNames,
         now: OffsetDateTime,
-    ) -> Result<Newest, NoSession> {
-        let newest = self.newest_generation(session, names).await?;
-        let Some(newest) = newest.filter(|newest| *newest >= session.generation) else {
+    ) -> Result<Option<CurrentSession>, NoSession> {
+        let newest = self.newest_generation(session, names).await?.unwrap_or(0);
+        if newest < session.generation {
             // After a restart, a node learns the generation from the first cookie that it receives.
             if session.generation > 1
                 && let Err(error) = self.record_generation(session, names, now).await
             {
                 tracing::debug!("{error}; older copies of a session are accepted until they are due");
             }
-            return Ok(Newest::ThisOne);
-        };
+            return Ok(None);
+        }
         if newest == session.generation {
-            return Ok(Newest::ThisOne);
+            return Ok(None);
         }
         if !self.is_shared {
-            let kept = self
+            let cached = self
                 .refreshed_sessions
                 .get(&names.session, newest, now.unix_timestamp());
-            return Ok(kept.map_or(Newest::None(NoSession::Superseded), Newest::Other));
+            return cached.map(Some).ok_or(NoSession::Superseded);
         }
         let name = self.names.record(&names.session, newest);
-        let value = self.store.entries(&[&name]).await;
-        let value = value.map_err(|error| unavailable(&error))?;
-        let Some(value) = value.into_iter().next().flatten() else {
-            return Ok(Newest::None(NoSession::Superseded));
-        };
+        let value = self.entry(&name).await.map_err(unavailable)?;
+        let value = value.ok_or(NoSession::Superseded)?;
         match self.decrypt_record(&name, value.trim_start_matches(SEEN_MARK)) {
-            Ok(Some(decrypted)) => Ok(Newest::Other(CurrentSession::new(
-                decrypted.session,
-                decrypted.body,
-                names.session.clone(),
-                0,
-            ))),
-            Err(DecryptError::UnknownKey) => Ok(Newest::None(unknown_key())),
-            Ok(None) | Err(_) => Ok(Newest::None(NoSession::Superseded)),
+            Ok(decrypted) => Ok(Some(decrypted.current(0))),
+            Err(DecryptError::UnknownKey) => Err(unknown_key()),
+            Err(_) => Err(NoSession::Superseded),
         }
     }
 
@@ -241,8 +220,7 @@ impl Sessions {
         }
         let name = self.names.record(&names.session, session.generation);
         let shortened = async {
-            let entries = self.store.entries(&[&name]).await?;
-            let value = entries.into_iter().flatten().next();
+            let value = self.entry(&name).await?;
             // Another node may have recorded it before.
             if let Some(value) = value.filter(|value| !value.starts_with(SEEN_MARK)) {
                 let value = format!("{SEEN_MARK}{value}");

@@ -7,37 +7,14 @@ use time::OffsetDateTime;
 use super::{MAX_CLOCK_SKEW, Sessions, unavailable};
 use crate::session::{
     CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange, SessionInfo,
-    earlier_ends::new_end_entry, generations::Generations, milliseconds, session_cache::SessionNames,
-    store::StoreError,
+    earlier_ends::new_end_entry, milliseconds, session_cache::SessionNames, store::StoreError, time_until,
 };
 use crate::{observing, token::Claims};
-
-/// Maximum `sid`s that a node without a shared store keeps.
-const MAX_KNOWN_SIDS: usize = 1_000_000;
 
 /// Maximum TTL: every store can keep it, and can report the remaining part.
 const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Maximum time of a sign-in between its ID token and its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
-
-/// The provider's sessions (`sid`) with a session in cookies here: the only ones that an unsigned request may end. A
-/// request with an unknown `sid` writes no entry.
-pub(in crate::session) struct KnownSids(Generations);
-
-impl KnownSids {
-    pub(in crate::session) fn new() -> KnownSids {
-        KnownSids(Generations::new(MAX_KNOWN_SIDS))
-    }
-}
-
-/// A session that was removed from the store.
-#[derive(Default)]
-struct Removed {
-    /// Its end, if it is to be reported.
-    end: Option<SessionChange>,
-    /// The stored session, if this call removed it and it can be decrypted.
-    session: Option<CurrentSession>,
-}
 
 tokio::task_local! {
     /// The recorded ends that the current sign-in knows, while the app's callbacks decide about it.
@@ -64,21 +41,20 @@ impl Sessions {
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
+        let is_queued = self.unrecorded.contains(name);
         if !self.is_in_cookies {
-            let is_kept = self.unrecorded.contains(name);
-            let removed = self.remove(name, cause, now).await?;
+            let (end, session) = self.remove(name, cause, now).await?;
             // Its user signed out before, while the store was down.
-            let cause = if is_kept { EndCause::SignOut } else { cause };
-            self.revoke(name, removed.session.as_ref(), cause);
-            return Ok(removed.end);
+            let cause = if is_queued { EndCause::SignOut } else { cause };
+            self.revoke(name, session.as_ref(), cause);
+            return Ok(end);
         }
-        let is_known = self.unrecorded.contains(name);
         self.put_end(&[name], now).await?;
         self.revoke(name, known, cause);
         // Session names are unique. Of several callers that end it, one reports.
         let ttl = self.settings.absolute_timeout;
         let is_reporter = self.store.lock(&self.names.end_report_lock(name), "1", ttl).await;
-        if is_known || !is_reporter.unwrap_or(true) {
+        if is_queued || !is_reporter.unwrap_or(true) {
             return Ok(None);
         }
         if let Some(known) = known {
@@ -87,21 +63,23 @@ impl Sessions {
         Ok(self.end_to_report(name, known.map(|known| &**known), cause, now))
     }
 
-    /// Removes a session from the store. There is no end to report if there was none, if its end awaits recording, or
-    /// if it is expired.
-    async fn remove(&self, name: &str, cause: EndCause, now: OffsetDateTime) -> Result<Removed, StoreError> {
-        let is_known = self.unrecorded.contains(name);
+    /// Removes a session from the store. Returns its end, unless there was none, its end awaits recording, or it is
+    /// expired; and the session, if this call removed it and it can be decrypted.
+    async fn remove(
+        &self,
+        name: &str,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<(Option<SessionChange>, Option<CurrentSession>), StoreError> {
+        let is_queued = self.unrecorded.contains(name);
         // Also load one whose end awaits recording: its tokens are to be revoked.
         let session = self.load_stored(name).await?.ok();
         if !self.store.remove(name).await? {
-            return Ok(Removed::default());
+            return Ok((None, None));
         }
-        let end = if is_known {
-            None
-        } else {
-            self.end_to_report(name, session.as_deref(), cause, now)
-        };
-        Ok(Removed { end, session })
+        let end = || self.end_to_report(name, session.as_deref(), cause, now);
+        let end = if is_queued { None } else { end() };
+        Ok((end, session))
     }
 
     /// The end of a session that ends now, for the first caller on this node. `None` when it is expired: the first
@@ -134,8 +112,7 @@ impl Sessions {
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), StoreError> {
         // Under each key: a node that does not have the newest key yet reads the other.
-        let names: Vec<_> = index_keys.iter().map(String::as_str).collect();
-        self.put_end(&names, now).await?;
+        self.put_end(&refs(index_keys), now).await?;
         if self.is_in_cookies {
             return Ok(());
         }
@@ -159,8 +136,8 @@ impl Sessions {
     ) -> Result<(), StoreError> {
         let cause = EndCause::FrontchannelLogout;
         let index_keys = self.names.sid(issuer, sid);
-        let newest = self.newest_of_sid(issuer, sid, now).await?;
-        if newest.is_none() && !self.has_any(&index_keys).await? {
+        let newest = self.newest_of_sid(issuer, sid).await?;
+        if newest.is_none() && self.ids(&index_keys).await?.is_empty() {
             return Ok(());
         }
         self.end_matching(&index_keys, cause, now, ended).await?;
@@ -174,17 +151,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether the store has a session with any of these index keys.
-    async fn has_any(&self, index_keys: &[String]) -> Result<bool, StoreError> {
-        if self.is_in_cookies {
-            return Ok(false);
-        }
-        for name in index_keys {
-            if !self.store.ids_by_index_key(name).await?.is_empty() {
-                return Ok(true);
+    /// The ids of the sessions with any of these index keys; none for sessions in cookies.
+    async fn ids(&self, index_keys: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut ids = vec![];
+        if !self.is_in_cookies {
+            for index_key in index_keys {
+                ids.extend(self.store.ids_by_index_key(index_key).await?);
             }
         }
-        Ok(false)
+        Ok(ids)
     }
 
     /// Reads the recorded ends of the user of a sign-in. Call it once its ID token is accepted;
@@ -200,8 +175,8 @@ impl Sessions {
             self.put_known_sid(issuer, sid, milliseconds(until), now).await?;
         }
         let (subject, sid) = self.index_keys_of(issuer, claims);
-        let names: Vec<_> = subject.iter().chain(&sid).map(String::as_str).collect();
-        let entries = self.store.entries_with_ttl(&names).await?;
+        let names = [subject, sid].concat();
+        let entries = self.store.entries_with_ttl(&refs(&names)).await?;
         check_length(entries.len(), names.len())?;
         Ok(EndsRead::of(&entries))
     }
@@ -235,42 +210,30 @@ impl Sessions {
 
     /// Records, until `ends` in milliseconds since 1970, that there is a session or a sign-in with this `sid`.
     async fn put_known_sid(&self, issuer: &str, sid: &str, ends: i64, now: OffsetDateTime) -> Result<(), StoreError> {
-        let Some(known) = &self.known_sids else {
-            return Ok(());
-        };
-        let ttl = ends.saturating_sub(milliseconds(now));
-        let Ok(ttl) = u64::try_from(ttl) else {
+        let ttl = time_until(ends, now);
+        let Some(known) = self.known_sids.as_ref().filter(|_| !ttl.is_zero()) else {
             return Ok(());
         };
         // The end time is the number: the later of two sessions replaces the earlier.
-        let ends = ends / 1000 + 1;
-        let number = ends.max(0).unsigned_abs();
+        let number = (ends / 1000 + 1).unsigned_abs();
         for name in self.names.known_sid(issuer, sid) {
-            if self.is_shared {
-                let ttl = Duration::from_millis(ttl);
-                self.store.put_entry_if_larger(&name, number, ttl).await?;
-            } else {
-                known.0.advance(&name, number, ends, now.unix_timestamp());
-            }
+            // A store may round the TTL down to a second.
+            known
+                .put_entry_if_larger(&name, number, ttl + Duration::from_secs(1))
+                .await?;
         }
         Ok(())
     }
 
     /// The number of the latest session with this `sid`, if any.
-    async fn newest_of_sid(&self, issuer: &str, sid: &str, now: OffsetDateTime) -> Result<Option<u64>, StoreError> {
+    async fn newest_of_sid(&self, issuer: &str, sid: &str) -> Result<Option<u64>, StoreError> {
         let Some(known) = &self.known_sids else {
             return Ok(None);
         };
-        let names = self.names.known_sid(issuer, sid);
-        if self.is_shared {
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let entries = self.store.entries(&names).await?;
-            let numbers = entries.iter().flatten();
-            // An entry that is not a number still counts as known.
-            return Ok(numbers.map(|entry| entry.parse().unwrap_or(0)).max());
-        }
-        let now = now.unix_timestamp();
-        Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
+        let entries = known.entries(&refs(&self.names.known_sid(issuer, sid))).await?;
+        // An entry that is not a number still counts as known.
+        let numbers = entries.iter().flatten().map(|entry| entry.parse().unwrap_or(0));
+        Ok(numbers.max())
     }
 
     /// Records an end for as long as any affected session may live. That may be longer than `session.absolute_timeout`
@@ -312,8 +275,7 @@ impl Sessions {
         let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
             return Ok(false);
         };
-        let entries = self.store.entries(names).await?;
-        check_length(entries.len(), names.len())?;
+        let entries = self.entries(names).await?;
         let existing = EarlierEnds::of(entries.iter().flatten().map(String::as_str));
         if !known.contains_all(&existing) {
             return Ok(false);
@@ -333,9 +295,7 @@ impl Sessions {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(None);
         }
-        let names = self.names.last_end(&self.issuer);
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let entries = self.store.entries(&names).await?;
+        let entries = self.store.entries(&refs(&self.names.last_end(&self.issuer))).await?;
         let ends = entries.iter().flatten().filter_map(|entry| entry.parse().ok());
         Ok(ends.max().map(|end: i64| {
             let left = end.saturating_sub(now.unix_timestamp());
@@ -353,9 +313,7 @@ impl Sessions {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(());
         }
-        let until_end = session.ends.saturating_sub(milliseconds(now)).max(0);
-        let ttl = Duration::from_millis(until_end.unsigned_abs());
-        let ttl = ttl.saturating_add(2 * MAX_CLOCK_SKEW);
+        let ttl = time_until(session.ends, now).saturating_add(2 * MAX_CLOCK_SKEW);
         let end = (session.ends / 1000).saturating_add(1).max(0);
         for name in self.names.last_end(&self.issuer) {
             self.store.put_entry_if_larger(&name, end.unsigned_abs(), ttl).await?;
@@ -373,11 +331,9 @@ impl Sessions {
             return Ok(None);
         }
         let mut sessions = vec![];
-        for name in index_keys {
-            for id in self.store.ids_by_index_key(name).await? {
-                let session = self.load(&id).await?.ok();
-                sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
-            }
+        for id in self.ids(index_keys).await? {
+            let session = self.load(&id).await?.ok();
+            sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
         }
         sessions.sort_by_key(|session| session.started);
         let info = |session: &CurrentSession| {
@@ -406,12 +362,12 @@ impl Sessions {
         let index_keys = self.names.subject(&current.issuer, current.subject());
         let sessions = self.of(&index_keys, now).await?.unwrap_or_default();
         for session in sessions.iter().take((sessions.len() + 1).saturating_sub(most)) {
-            let removed = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
-            if let Some(oldest) = &removed.session {
+            let (end, oldest) = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
+            if let Some(oldest) = &oldest {
                 self.revoke_replaced(oldest, Some(current));
             }
-            observing::sessions_ended("max_per_user", usize::from(removed.end.is_some()));
-            ended.extend(removed.end);
+            observing::sessions_ended("max_per_user", usize::from(end.is_some()));
+            ended.extend(end);
         }
         Ok(())
     }
@@ -426,15 +382,9 @@ impl Sessions {
         if self.unrecorded.contains(&names.session) {
             return Err(NoSession::Ended);
         }
-        let mut asked: Vec<&str> = Vec::with_capacity(6);
-        asked.push(&names.generation);
-        asked.extend(names.ends());
-        let entries = self.store.entries(&asked).await;
-        let entries = entries.and_then(|entries| {
-            check_length(entries.len(), asked.len())?;
-            Ok(entries)
-        });
-        let entries = entries.map_err(|error| unavailable(&error))?;
+        let mut requested = vec![&*names.generation];
+        requested.extend(names.ends());
+        let entries = self.entries(&requested).await.map_err(unavailable)?;
         self.unrecorded.store_responded();
         let mut entries = entries.iter().map(Option::as_deref);
         let generation = entries.next().flatten().and_then(|entry| entry.parse().ok());
@@ -447,6 +397,22 @@ impl Sessions {
             Ok(generation)
         }
     }
+
+    /// The entries of the store under these names.
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let entries = self.store.entries(names).await?;
+        check_length(entries.len(), names.len())?;
+        Ok(entries)
+    }
+
+    /// The entry of the store under this name.
+    pub(crate) async fn entry(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.store.entries(&[name]).await?.pop().flatten())
+    }
+}
+
+fn refs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }
 
 /// Rejects a response with too few or too many values: missing ends would read as no end.

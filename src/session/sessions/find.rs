@@ -8,7 +8,7 @@ use rocket::http::CookieJar;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Newest, Sessions, unavailable, unknown_key};
+use super::{Sessions, unavailable, unknown_key};
 use crate::{
     keys::{DecryptError, Purpose},
     observing,
@@ -61,23 +61,19 @@ impl Sessions {
         let found = if self.is_in_cookies {
             self.find_in_cookies(jar, now).await?
         } else {
-            let session = self.find_in_store(jar).await?;
             Found {
-                session,
+                session: self.find_in_store(jar).await?,
                 is_newer: false,
             }
         };
         let session = &found.session;
-        match self.check_times(session, now) {
-            Ok(()) => Ok(found),
-            Err(reason) => {
-                if self.is_first_to_report_expiry(session, reason, now).await {
-                    let cause = EndCause::Over(reason);
-                    ended.push(SessionChange::ended(session.name(), session, cause));
-                }
-                Err(reason)
-            }
+        let Err(reason) = self.check_times(session, now) else {
+            return Ok(found);
+        };
+        if self.is_first_to_report_expiry(session, reason, now).await {
+            ended.push(SessionChange::ended(session.name(), session, EndCause::Over(reason)));
         }
+        Err(reason)
     }
 
     /// Whether this call is the first, on any node, to notice that a session has expired.
@@ -92,12 +88,9 @@ impl Sessions {
             return false;
         }
         self.read_last_use(session, now).await;
-        if self.is_alive(name, session, now) {
-            // An older copy of a cookie: the newer one is still valid.
-            return false;
-        }
-        // The browser may send an expired cookie for days.
-        if !self.reported_expiries.entry_by_ref(name).or_insert(()).is_fresh() {
+        // An older copy of a cookie may have expired while the newer one is still valid. The browser may send an
+        // expired cookie for days.
+        if self.is_alive(name, session, now) || !self.reported_expiries.entry_by_ref(name).or_insert(()).is_fresh() {
             return false;
         }
         match reason {
@@ -110,8 +103,8 @@ impl Sessions {
         if ttl.is_zero() || !self.is_shared {
             return !ttl.is_zero();
         }
-        let noticed = self.names.expiry_report_lock(name);
-        let is_first = self.store.lock(&noticed, "1", ttl).await;
+        let lock = self.names.expiry_report_lock(name);
+        let is_first = self.store.lock(&lock, "1", ttl).await;
         is_first.unwrap_or_else(|error| {
             tracing::debug!("{error}; another node may report the end of a session too");
             true
@@ -119,46 +112,30 @@ impl Sessions {
     }
 
     pub(super) async fn find_in_cookies(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Result<Found, NoSession> {
-        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
-        let decrypted = self
-            .cache
-            .in_cookies(text, |text| self.decrypt_cookie(text))
-            .ok_or(NoSession::Unreadable)?;
-        let session = CurrentSession::new(
-            decrypted.session.clone(),
-            decrypted.body.clone(),
-            decrypted.names.session.clone(),
-            0,
-        );
-        match self
-            .compare_with_newest(&decrypted.session, &decrypted.names, now)
-            .await?
-        {
-            Newest::ThisOne => {
-                // A node without a shared store learns the `sid` after a restart from the first cookie that it
-                // receives.
-                if !self.is_shared
-                    && let Err(error) = self.record_known_sid(&session, now).await
-                {
-                    tracing::debug!("{error}; front-channel logout cannot end a session");
-                }
-                if session.generation > 1 {
-                    self.record_newest_seen(&decrypted.session, &decrypted.names, now).await;
-                }
-                Ok(Found {
-                    session,
-                    is_newer: false,
-                })
-            }
-            Newest::Other(session) => Ok(Found {
+        let decrypted = self.decrypted_in_cookies(jar)?;
+        let (session, names) = (decrypted.current(0), &decrypted.names);
+        if let Some(session) = self.newer_than(&session, names, now).await? {
+            return Ok(Found {
                 session,
                 is_newer: true,
-            }),
-            Newest::None(reason) => Err(reason),
+            });
         }
+        // A node without a shared store learns the `sid` after a restart from the first cookie that it receives.
+        if !self.is_shared
+            && let Err(error) = self.record_known_sid(&session, now).await
+        {
+            tracing::debug!("{error}; front-channel logout cannot end a session");
+        }
+        if session.generation > 1 {
+            self.record_newest_seen(&session, names, now).await;
+        }
+        Ok(Found {
+            session,
+            is_newer: false,
+        })
     }
 
-    pub(super) async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, NoSession> {
+    async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, NoSession> {
         let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let session = self
             .cache
@@ -167,19 +144,18 @@ impl Sessions {
         if self.unrecorded.contains(&session.name) {
             return Err(NoSession::Ended);
         }
-        let stored = self.store.load(&session.name).await;
-        let stored = stored.map_err(|error| unavailable(&error))?;
+        let stored = self.store.load(&session.name).await.map_err(unavailable)?;
         self.unrecorded.store_responded();
-        let Some(stored) = stored else {
-            return Err(NoSession::Ended);
-        };
-        let mut why = NoSession::Ended;
-        let open = || {
-            let decrypted = self.decrypt_stored(&session.name, &stored);
-            decrypted.map_err(|reason| why = reason).ok()
-        };
-        let decrypted = session.decrypted(&stored, open);
-        decrypted.map(|decrypted| current(&decrypted, &stored)).ok_or(why)
+        let stored = stored.ok_or(NoSession::Ended)?;
+        let decrypted = session.decrypted(&stored, || self.decrypt_stored(&session.name, &stored))?;
+        Ok(decrypted.current(stored.version))
+    }
+
+    /// Decrypts the session in this browser's cookies, where sessions are in cookies.
+    fn decrypted_in_cookies(&self, jar: &CookieJar<'_>) -> Result<Arc<DecryptedSession>, NoSession> {
+        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
+        let decrypted = self.cache.in_cookies(text, |text| self.decrypt_cookie(text));
+        decrypted.ok_or(NoSession::Unreadable)
     }
 
     /// Decrypts the joined text of the session cookies.
@@ -189,12 +165,8 @@ impl Sessions {
         self.decode(&decrypted.plaintext)
     }
 
-    /// The session id in this browser's cookie, for sessions in a store.
-    pub(super) fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
-        self.id_in_text(&self.cookies.read(jar)?)
-    }
-
-    pub(super) fn id_in_text(&self, text: &str) -> Option<Secret> {
+    /// The session id in the text of the cookie, for sessions in a store.
+    fn id_in_text(&self, text: &str) -> Option<Secret> {
         let text = strip_terminator(text)?;
         let id = self.keys.decrypt_text(Purpose::SessionId, b"", text).ok()?;
         Some(Secret::new(id))
@@ -205,8 +177,7 @@ impl Sessions {
         if self.is_in_cookies {
             return Err(NoSession::Absent);
         }
-        let session = self.load(name).await;
-        let session = session.map_err(|error| unavailable(&error))??;
+        let session = self.load(name).await.map_err(unavailable)??;
         self.check_times(&session, now)?;
         Ok(session)
     }
@@ -229,25 +200,23 @@ impl Sessions {
             return Ok(Err(NoSession::Ended));
         };
         let decrypted = self.decrypt_stored(name, &stored);
-        Ok(decrypted.map(|decrypted| current(&decrypted, &stored)))
+        Ok(decrypted.map(|decrypted| decrypted.current(stored.version)))
     }
 
     /// Decrypts a stored session. A damaged value, one of another name or of another version of this crate is not a
     /// session; one encrypted with an unknown key may be valid for another node.
     pub(super) fn decrypt_stored(&self, name: &str, stored: &StoredSession) -> Result<DecryptedSession, NoSession> {
-        match self.decrypt_record(name, &stored.value) {
-            Ok(Some(decrypted)) => Ok(decrypted),
-            Err(DecryptError::UnknownKey) => Err(unknown_key()),
-            Ok(None) | Err(_) => Err(NoSession::Ended),
-        }
+        self.decrypt_record(name, &stored.value).map_err(|error| match error {
+            DecryptError::UnknownKey => unknown_key(),
+            _ => NoSession::Ended,
+        })
     }
 
-    /// Decrypts a record of the store. `Ok(None)`: it is of another version of this crate.
-    pub(super) fn decrypt_record(&self, name: &str, value: &str) -> Result<Option<DecryptedSession>, DecryptError> {
-        let value = URL_SAFE_NO_PAD.decode(value);
-        let value = value.map_err(|_| DecryptError::Damaged)?;
+    /// Decrypts a record of the store. One of another version of this crate counts as damaged.
+    pub(super) fn decrypt_record(&self, name: &str, value: &str) -> Result<DecryptedSession, DecryptError> {
+        let value = URL_SAFE_NO_PAD.decode(value).map_err(|_| DecryptError::Damaged)?;
         let record = self.keys.decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
-        Ok(self.decode(&record.plaintext))
+        self.decode(&record.plaintext).ok_or(DecryptError::Damaged)
     }
 
     /// Deserializes a decrypted record.
@@ -295,30 +264,17 @@ impl Sessions {
         if !self.is_in_cookies {
             return None;
         }
-        let text = self.cookies.read(jar)?;
-        let decrypted = self.cache.in_cookies(text, |text| self.decrypt_cookie(text))?;
-        let (session, body) = (decrypted.session.clone(), decrypted.body.clone());
-        let session = CurrentSession::new(session, body, decrypted.names.session.clone(), 0);
+        let session = self.decrypted_in_cookies(jar).ok()?.current(0);
         (!self.storage_ttl(&session, now).is_zero()).then_some(session)
     }
 
     /// The name of this browser's session, even if it has ended or expired.
     pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
-        if !self.is_in_cookies {
-            return Some(self.names.session(&self.id_in(jar)?).into());
+        if self.is_in_cookies {
+            Some(self.decrypted_in_cookies(jar).ok()?.names.session.clone())
+        } else {
+            let id = self.id_in_text(&self.cookies.read(jar)?)?;
+            Some(self.names.session(&id).into())
         }
-        let text = self.cookies.read(jar)?;
-        let decrypted = self.cache.in_cookies(text, |text| self.decrypt_cookie(text));
-        decrypted.map(|decrypted| decrypted.names.session.clone())
     }
-}
-
-/// Builds the session from a stored record.
-pub(super) fn current(decrypted: &DecryptedSession, stored: &StoredSession) -> CurrentSession {
-    CurrentSession::new(
-        decrypted.session.clone(),
-        decrypted.body.clone(),
-        decrypted.names.session.clone(),
-        stored.version,
-    )
 }

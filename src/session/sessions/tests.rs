@@ -78,7 +78,7 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     session.earlier_ends = read.unwrap().ends;
     let jar = request.inner().cookies();
     let begun = sessions.begin(session, tokens, Some(jar), now(), &mut vec![]).await;
-    begun.unwrap().session
+    begun.unwrap()
 }
 
 async fn begun(sessions: &Sessions) -> CurrentSession {
@@ -101,11 +101,8 @@ fn facts(session: &CurrentSession) -> (u64, u64, String) {
 
 /// The access token of a newer generation of this session that this node knows.
 async fn elsewhere(sessions: &Sessions, current: &CurrentSession) -> Result<Option<String>, NoSession> {
-    match sessions.newest(current, now()).await? {
-        Newest::Other(other) => Ok(Some(access_token(&other))),
-        Newest::ThisOne => Ok(None),
-        Newest::None(reason) => Err(reason),
-    }
+    let newest = sessions.newest(current, now()).await?;
+    Ok(newest.as_ref().map(access_token))
 }
 
 fn access_token(session: &CurrentSession) -> String {
@@ -377,7 +374,7 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
             let name = sessions.names.session(&session.id);
             let mut made_room = vec![];
             let begun = sessions.begin(session, tokens, None, now(), &mut made_room).await;
-            let Err(BeginError::Ended { ends, replaced: None }) = begun.map(drop) else {
+            let Err(BeginError::Ended(ends)) = begun.map(drop) else {
                 panic!("the session begins");
             };
             assert_eq!(store.load(&name).await, Ok(None));
@@ -557,8 +554,7 @@ async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
         let current = sessions
             .begin(session, tokens, Some(jar), now(), &mut vec![])
             .await
-            .unwrap()
-            .session;
+            .unwrap();
         started.push(current.started());
     }
     let index_keys = sessions.names.subject(ISSUER, "alice");
@@ -1027,7 +1023,7 @@ async fn a_verification_is_not_kept_without_its_address() {
     let jar = client.get("/");
     let (jar, ended) = (jar.inner().cookies(), &mut vec![]);
     let begun = sessions.begin(session, tokens, Some(jar), now(), ended);
-    let cookies = sent(&sessions, &begun.await.unwrap().session).await;
+    let cookies = sent(&sessions, &begun.await.unwrap()).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
 }
@@ -1048,7 +1044,7 @@ async fn begun_until(sessions: &Sessions, ttl: i64) -> CurrentSession {
     session.end_by(Some((now().unix_timestamp() + ttl) as f64));
     let ended = &mut vec![];
     let begun = sessions.begin(session, tokens, None, now(), ended);
-    begun.await.unwrap().session
+    begun.await.unwrap()
 }
 
 /// A node whose `session.absolute_timeout` is a day, while the provider sets an earlier end at sign-in.

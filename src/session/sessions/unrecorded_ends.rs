@@ -50,7 +50,7 @@ pub(in crate::session) struct UnrecordedEnds {
     /// Ends reported to the app and the log, by session name. The store decides between two nodes, and this cache
     /// between two requests on this node, of which one may have reached the store.
     reported: Cache<String, ()>,
-    clock: Clock,
+    pub(super) clock: Clock,
     max: usize,
 }
 
@@ -67,14 +67,6 @@ struct Queue {
     has_failed: bool,
     /// The number recorded since the queue was last empty.
     recorded: usize,
-}
-
-/// A session end that is recorded, or queued until the store records it.
-pub(crate) struct QueuedEnd {
-    /// The end, if it was not known before.
-    pub(crate) end: Option<SessionChange>,
-    /// Why the store has not recorded it yet.
-    pub(crate) error: Option<StoreError>,
 }
 
 /// The result of ending the sessions of a browser that signs out.
@@ -211,24 +203,22 @@ impl UnrecordedEnds {
 }
 
 impl Sessions {
-    /// Ends a session that no caller can end again. If the store is down, the end is queued.
+    /// Ends a session that no caller can end again. If the store is down, the end is queued. Returns the end, if it was
+    /// not known before, and why the store has not recorded it yet.
     pub(crate) async fn end_or_queue(
         self: &Arc<Self>,
         name: &str,
         session: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
-    ) -> QueuedEnd {
+    ) -> (Option<SessionChange>, Option<StoreError>) {
         match self.end(name, session, cause, now).await {
-            Ok(end) => QueuedEnd { end, error: None },
+            Ok(end) => (end, None),
             Err(error) => {
                 let end = self.end_without_store(name, session, cause, now);
                 let session = session.map(|session| &**session);
                 self.queue_end(&self.end_to_queue(name, session, now), false);
-                QueuedEnd {
-                    end,
-                    error: Some(error),
-                }
+                (end, Some(error))
             }
         }
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::{ALWAYS_KEPT, Newest, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
+use super::{ALWAYS_KEPT, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
 use crate::{
     cookies::SetCookie,
     keys::Purpose,
@@ -21,14 +21,7 @@ use crate::{
 impl Sessions {
     /// Whether a response may still set this session's cookies: it has not ended, and no newer generation is known.
     pub(crate) async fn may_be_written(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
-        if !self.is_in_cookies {
-            return true;
-        }
-        let names = self.names_of(current);
-        match self.compare_with_newest(current, &names, now).await {
-            Ok(Newest::ThisOne) => true,
-            Ok(Newest::Other(_) | Newest::None(_)) | Err(_) => false,
-        }
+        !self.is_in_cookies || matches!(self.newest(current, now).await, Ok(None))
     }
 
     /// The `Set-Cookie` headers of a session.
@@ -70,21 +63,22 @@ impl Sessions {
         self.cookies.removals(jar, 0)
     }
 
-    /// Encrypts a session for a shared store, under a name of the caller's.
+    /// Encrypts a session that has not begun, for other nodes to begin it: for a shared store, under a name of the
+    /// caller's.
+    pub(crate) fn export_new(&self, session: &Session, tokens: &SessionTokens, name: &str) -> Option<String> {
+        let body = record::encode_body(tokens).ok()?;
+        Some(self.encrypt_record(session, &body, name))
+    }
+
+    /// Encrypts a session that has begun, like [`export_new`](Self::export_new).
     pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
-        self.value(current, name)
+        self.encrypt_record(current, &current.body, name)
     }
 
     /// Decrypts the session that was exported under this name.
     pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
-        let decrypted = self.decrypt_record(name, text).ok()??;
-        let version = u64::from(!self.is_in_cookies);
-        Some(CurrentSession::new(
-            decrypted.session,
-            decrypted.body,
-            decrypted.names.session,
-            version,
-        ))
+        let decrypted = self.decrypt_record(name, text).ok()?;
+        Some(decrypted.current(u64::from(!self.is_in_cookies)))
     }
 
     /// Encodes a session; fails if it does not fit into its cookies.
@@ -114,27 +108,24 @@ impl Sessions {
         URL_SAFE_NO_PAD.encode(self.keys.encrypt(Purpose::Session, b"", &record))
     }
 
-    /// The session, encrypted for a store under this name.
-    pub(super) fn value(&self, current: &CurrentSession, name: &str) -> String {
-        let record = record::encode(current, &current.body);
+    /// The record of a session, encrypted for a store under this name.
+    fn encrypt_record(&self, session: &Session, body: &[u8], name: &str) -> String {
+        let record = record::encode(session, body);
         let value = self.keys.encrypt(Purpose::StoredValue, name.as_bytes(), &record);
         URL_SAFE_NO_PAD.encode(value)
     }
 
     /// Removes the claims and tokens that the settings do not keep.
-    pub(super) fn reduce(&self, session: &mut Session, tokens: &mut SessionTokens) {
+    pub(super) fn drop_unkept(&self, session: &mut Session, tokens: &mut SessionTokens) {
         if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
             tokens.nonce = Some(Secret::new(nonce));
         }
-        let drops = |token| !self.settings.tokens.contains(&token);
-        if drops(KeptToken::AccessToken) {
-            tokens.access_token = None;
-        }
-        if drops(KeptToken::RefreshToken) {
-            tokens.refresh_token = None;
-        }
-        if drops(KeptToken::IdToken) {
-            tokens.id_token = None;
+        for (kind, token) in [
+            (KeptToken::AccessToken, &mut tokens.access_token),
+            (KeptToken::RefreshToken, &mut tokens.refresh_token),
+            (KeptToken::IdToken, &mut tokens.id_token),
+        ] {
+            token.take_if(|_| !self.settings.tokens.contains(&kind));
         }
         if tokens.refresh_token.is_none() {
             session.refresh_due = None;
