@@ -412,22 +412,23 @@ impl ExchangeTask {
                 false
             }
             ExchangeResult::Begun(current) => {
-                self.put_entry(&result_name, &rp.sessions.export(current, &result_name))
-                    .await;
+                if self.publishes {
+                    let session = rp.sessions.export(current, &result_name);
+                    self.put_entry(&result_name, &session).await;
+                }
                 true
             }
             ExchangeResult::Failed(_) | ExchangeResult::InFlight => {
-                self.put_entry(&result_name, &failure(&result)).await;
+                if self.publishes {
+                    self.put_entry(&result_name, &failure(&result)).await;
+                }
                 true
             }
         }
     }
 
-    /// Stores an entry for the other nodes, if this node reports the result to them.
+    /// Stores an entry for the other nodes.
     async fn put_entry(&self, name: &str, value: &str) -> bool {
-        if !self.publishes {
-            return false;
-        }
         let stored = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
         if let Err(error) = &stored {
             tracing::warn!("{error}; the other nodes do not learn the result of a sign-in");
