@@ -121,8 +121,8 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
     for (path, warning) in [
         (
             "/token",
-            "WARN a session is not refreshed: the provider's token endpoint answered with status \
-             {status}; it stays, and the next attempt is due in 5 s",
+            "WARN a session was not refreshed: the provider's token endpoint answered with status \
+             {status}; it remains valid, and the refresh is retried in 5 s",
         ),
         (
             "/userinfo",

@@ -858,7 +858,7 @@ async fn a_session_keeps_the_tokens_of_the_setting() {
 }
 
 #[rocket::async_test]
-async fn a_refresh_whose_claims_do_not_fit_is_refused() {
+async fn a_refresh_whose_claims_do_not_fit_is_rejected() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
     let mut session = Session::clone(&current);
@@ -875,7 +875,7 @@ async fn a_refresh_whose_claims_do_not_fit_is_refused() {
     );
     assert_eq!(
         error.remedy().split(',').next(),
-        Some("keep less with `oidc.session.claims` and `oidc.session.tokens`")
+        Some("keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`")
     );
 }
 

@@ -175,13 +175,13 @@ async fn a_store_where_sessions_come_back_is_found() {
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "the sessions of one person")]
+#[should_panic(expected = "the sessions of a user")]
 async fn a_store_that_finds_no_session_by_index_key_fails() {
     check_without(Promise::IdsByIndexKey).await;
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "one of sixteen claims")]
+#[should_panic(expected = "one of sixteen locks")]
 async fn a_store_where_several_claims_win_is_found() {
     check_without(Promise::OneClaim).await;
 }
@@ -199,7 +199,7 @@ async fn a_store_that_keeps_the_older_end_is_found() {
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "in place of an end that is not known")]
+#[should_panic(expected = "in place of an unknown end")]
 async fn a_store_that_overwrites_an_unknown_end_fails() {
     check_without(Promise::KnownEnds).await;
 }
@@ -211,19 +211,19 @@ async fn a_store_where_several_ends_replace_one_is_found() {
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "the rest of a life of")]
+#[should_panic(expected = "the remaining TTL of")]
 async fn a_store_that_returns_a_wrong_ttl_fails() {
     check_without(Promise::RestOfLife).await;
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "a life that passes: 0ns")]
+#[should_panic(expected = "the elapsed TTL: 0ns")]
 async fn a_store_whose_lives_do_not_pass_is_found() {
     check_without(Promise::PassingLife).await;
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "a life that is over")]
+#[should_panic(expected = "an expired session")]
 async fn a_store_that_returns_expired_entries_fails() {
     check_without(Promise::Lives).await;
 }
