@@ -322,7 +322,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
         store.until_ended(&id).await;
-        let expected = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let expected = "INFO the store has recorded 1 queued ends of sessions";
         let told = async {
             while !log.lines().iter().any(|line| line == expected) {
                 yield_now().await;
@@ -363,7 +363,7 @@ async fn a_node_survives_one_outage_after_another() {
         };
         timeout(Duration::from_secs(10), logged).await.unwrap();
     }
-    let line = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+    let line = "INFO the store has recorded 1 queued ends of sessions";
     assert_eq!(recorded(), [line; 2]);
 
     // What a browser brings from another node was no outage of this one.

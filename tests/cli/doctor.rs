@@ -484,8 +484,7 @@ async fn a_session_store_that_is_down() {
     assert_eq!(report.with("failure"), ["session store"]);
     assert_eq!(
         report.check("session store")["remedy"],
-        "check that the session store runs and that this machine can reach it; the address of Redis or of the \
-         SQL database is `oidc.session.store_url`"
+        "check that the session store at `oidc.session.store_url` is running and that this machine can reach it"
     );
     assert!(!format!("{report:?}").contains("hush"));
 }
@@ -800,8 +799,7 @@ async fn a_session_store_that_cannot_be_used() {
         (
             forgetful,
             "a note that was written is not there",
-            "check that the session store runs and that this machine can reach it; the address of Redis or \
-             of the SQL database is `oidc.session.store_url`",
+            "check that the session store at `oidc.session.store_url` is running and that this machine can reach it",
         ),
     ] {
         tool.env("OIDC_SESSION__STORE_URL", redis(answer));
