@@ -83,7 +83,7 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
         Freshness::Fresh(mut session) => {
             // A touch during a forced refresh would race with the response that sets the newer cookie.
             if rp.sessions.is_touch_due(&session, now)
-                && !rp.refreshes.is_under_way(session.name())
+                && !rp.refreshes.is_refresh_in_flight(session.name())
                 && rp.sessions.touch(&mut session, now).await
             {
                 state.outgoing().set(&session);

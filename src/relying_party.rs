@@ -142,8 +142,7 @@ impl RelyingParty {
 
     /// The issuer of this app's users.
     pub(crate) fn issuer(&self) -> &str {
-        self.client()
-            .map_or(TESTING_ISSUER, |client| &client.provider.registration.issuer)
+        self.source.client().0
     }
 
     /// Parses a local address as the user reads it, for this site.

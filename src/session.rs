@@ -4,19 +4,20 @@ mod change;
 mod chunks;
 mod current;
 mod earlier_ends;
-mod ended_note;
+mod ended_cookie;
 mod generations;
-mod handed_out;
 mod last_use;
 mod names;
 mod outgoing;
 mod record;
+mod refreshed_sessions;
 mod session_cache;
 mod sessions;
 pub mod store;
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -29,10 +30,10 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use sessions::{BeginError, KeptEnd, Newest, Revoke, Sessions, while_signing_in};
+pub(crate) use sessions::{BeginError, Revoke, Sessions, while_signing_in};
 
 use crate::{
-    secret::Secret,
+    secret::{self, Secret},
     token::{ClaimSources, Claims},
 };
 
@@ -40,29 +41,42 @@ use crate::{
 pub(crate) const COOKIE: &str = "oidc_session";
 
 /// The session of a signed-in user, from sign-in until it ends: what guards read.
-#[derive(Clone, Debug)]
+///
+/// It is serialized as the head of its record, without the issuer and the claims: these are decoded from the body.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     /// Random, new at every sign-in.
+    #[serde(rename = "i", with = "secret::text")]
     pub id: Secret,
+    #[serde(skip)]
     pub issuer: Arc<str>,
     /// The merged claims of the ID token and UserInfo, as an app reads them.
+    #[serde(skip)]
     pub claims: Claims,
-    /// What the app added in `after_authorize`.
-    pub data: Map<String, Value>,
-    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
-    pub generation: u64,
-    /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
-    pub refresh_due: Option<i64>,
-    /// Whether UserInfo failed at the last refresh, and is to be fetched again.
-    pub user_info_due: bool,
     /// In milliseconds since 1970.
+    #[serde(rename = "b")]
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
+    #[serde(rename = "e")]
     ends: i64,
     /// When its last use was recorded, in seconds since 1970.
+    #[serde(rename = "s")]
     seen: i64,
+    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
+    #[serde(rename = "g")]
+    pub generation: u64,
+    /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub refresh_due: Option<i64>,
+    /// Whether UserInfo failed at the last refresh, and is to be fetched again.
+    #[serde(rename = "u", default, skip_serializing_if = "Not::not")]
+    pub user_info_due: bool,
     /// The ends of the user's sessions that were recorded before it began.
+    #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
     pub earlier_ends: EarlierEnds,
+    /// What the app added in `after_authorize`.
+    #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
 }
 
 /// The provider's tokens for a session, and the claims of the ID token and UserInfo.
@@ -135,6 +149,12 @@ fn milliseconds(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
+/// The time until `end`, in milliseconds since 1970; zero if it has passed.
+fn time_until(end: i64, now: OffsetDateTime) -> Duration {
+    let left = end.saturating_sub(milliseconds(now));
+    Duration::from_millis(left.max(0).unsigned_abs())
+}
+
 /// A session of a user, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -172,10 +192,10 @@ pub enum NoSession {
     #[error("the cookie is an older copy of a session that was refreshed since")]
     Superseded,
     /// The provider refused to refresh the session: it has ended there.
-    #[error("the provider ended the session at a refresh")]
+    #[error("the provider ended the session at its refresh")]
     RefreshRefused,
     /// The provider asks for a new sign-in before it refreshes the session.
-    #[error("the provider asks for a new sign-in at a refresh")]
+    #[error("the provider requires a new sign-in to refresh the session")]
     SignInRequired,
     /// A refresh is overdue by more than `session.refresh_grace`, and fails because the provider is down. The session
     /// is kept; guards respond with 503.
@@ -189,7 +209,7 @@ pub enum NoSession {
     #[error("the session store is not reachable")]
     StoreUnavailable,
     /// `enabled = false`, and there is no testing profile or it was signed out.
-    #[error("OpenID Connect is disabled and nobody is signed in")]
+    #[error("OpenID Connect is disabled, and no user is signed in")]
     Disabled,
 }
 
@@ -237,32 +257,33 @@ pub struct SessionTooLarge {
 impl SessionTooLarge {
     /// How to fix it.
     pub fn remedy(&self) -> String {
-        "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
+        "keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`, request fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
     }
 
     /// Lists the largest parts of the session.
     fn new(session: &Session, tokens: &SessionTokens, size: usize, max_cookies: usize) -> SessionTooLarge {
-        let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
-        let claims = session.claims.iter();
-        let claims = claims.map(|(name, value)| (format!("claim `{name}`"), value));
-        let data = session.data.iter();
-        let data = data.map(|(name, value)| (format!("the app's `{name}`"), value));
-        let mut parts: Vec<_> = claims
-            .chain(data)
-            .map(|(name, value)| (name, value.to_string().len()))
-            .collect();
-        parts.extend([
-            ("the access token".to_owned(), length(&tokens.access_token)),
-            ("the refresh token".to_owned(), length(&tokens.refresh_token)),
-            ("the ID token".to_owned(), length(&tokens.id_token)),
-        ]);
+        let claims = session
+            .claims
+            .iter()
+            .map(|(name, value)| (format!("claim `{name}`"), value));
+        let data = session
+            .data
+            .iter()
+            .map(|(name, value)| (format!("the app's `{name}`"), value));
+        let values = claims.chain(data).map(|(name, value)| (name, value.to_string().len()));
+        let tokens = [
+            ("the access token", &tokens.access_token),
+            ("the refresh token", &tokens.refresh_token),
+            ("the ID token", &tokens.id_token),
+        ];
+        let tokens = tokens.map(|(name, token)| (name.to_owned(), token.as_ref().map_or(0, |t| t.expose().len())));
+        let mut parts: Vec<_> = values.chain(tokens).collect();
         parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        let largest = parts.into_iter().take(3);
         SessionTooLarge {
             size,
             limit: chunks::CHUNK_LEN * max_cookies,
-            largest: parts
-                .into_iter()
-                .take(3)
+            largest: largest
                 .map(|(name, size)| format!("{name} with {size} bytes"))
                 .collect(),
         }

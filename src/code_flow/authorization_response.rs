@@ -119,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_response_says_what_the_provider_said() {
+    fn an_error_response_has_the_providers_error() {
         assert_eq!(
             judge("error=access_denied&error_description=no%0Away&state=s", false).unwrap_err(),
-            "the provider answered `access_denied`: no\\nway"
+            "the provider returned `access_denied`: no\\nway"
         );
     }
 
@@ -131,17 +131,17 @@ mod tests {
         for (query, expected) in [
             (
                 "error=invalid_scope&error_description=no%0Away",
-                "`state` is absent, or not one that this app made; the response, which anybody can \
-                 make, says `invalid_scope`: no\\nway",
+                "`state` is missing, or was not issued by this app; the response, which is not \
+                 authenticated, has the error `invalid_scope`: no\\nway",
             ),
             (
                 "error=access_denied",
-                "`state` is absent, or not one that this app made; the response, which anybody can \
-                 make, says `access_denied`: ",
+                "`state` is missing, or was not issued by this app; the response, which is not \
+                 authenticated, has the error `access_denied`: ",
             ),
-            ("error=", "`state` is absent, or not one that this app made"),
-            ("code=c", "`state` is absent, or not one that this app made"),
-            ("", "`state` is absent, or not one that this app made"),
+            ("error=", "`state` is missing, or was not issued by this app"),
+            ("code=c", "`state` is missing, or was not issued by this app"),
+            ("", "`state` is missing, or was not issued by this app"),
         ] {
             let response = AuthorizationResponse::parse(query).unwrap();
             let error = response.reject_without_attempt();
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_response_without_code_is_refused() {
+    fn a_response_without_code_is_rejected() {
         for query in ["state=s", "state=s&code="] {
             assert_eq!(judge(query, false).unwrap_err(), "the response has no `code`");
         }
     }
 
     #[test]
-    fn a_repeated_parameter_is_refused() {
+    fn a_repeated_parameter_is_rejected() {
         for name in ["state", "code", "iss", "error", "error_description"] {
             let query = format!("{name}=x&{name}=x");
             assert_eq!(

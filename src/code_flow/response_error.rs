@@ -12,7 +12,7 @@ use crate::{
 #[non_exhaustive]
 pub enum ResponseError {
     /// 400: `state` is absent, or was not issued by this app (RFC 6749 §10.12).
-    #[error("`state` is absent, or not one that this app made")]
+    #[error("`state` is missing, or was not issued by this app")]
     StateMismatch,
     /// 400: a parameter appears twice in the response (RFC 6749 §3.1).
     #[error("`{name}` appears more than once in the response")]
@@ -21,7 +21,7 @@ pub enum ResponseError {
         name: String,
     },
     /// 400: the body should be a form with the response, and does not parse as one, or is too long.
-    #[error("what was posted is not a form with an authorization response")]
+    #[error("the posted body is not a form with an authorization response")]
     UnreadableForm,
     /// 400: the response comes from another issuer (RFC 9207 §2.4).
     #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
@@ -35,7 +35,7 @@ pub enum ResponseError {
     #[error("the response has no `iss`, which the provider's metadata announces")]
     IssMissing,
     /// 400, 502 or 503: the provider returned an error (OpenID Connect Core 1.0 §3.1.2.6).
-    #[error("the provider answered `{error}`: {description}")]
+    #[error("the provider returned `{error}`: {description}")]
     Provider {
         /// The error code, such as `access_denied`.
         error: String,
@@ -45,7 +45,7 @@ pub enum ResponseError {
     /// 400: an error in a response that belongs to no attempt: it comes from a provider that omits `state`, or
     /// is forged.
     #[error(
-        "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
+        "`state` is missing, or was not issued by this app; the response, which is not authenticated, has the error `{error}`: {description}"
     )]
     Unproved {
         /// The error code, such as `access_denied`.
@@ -79,27 +79,27 @@ impl ResponseError {
             ResponseError::StateMismatch => Facts::new(
                 "state_mismatch",
                 400,
-                "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses",
+                "sign in again; if it happens often, set the same `oidc.secret_key` on all nodes; otherwise users are sent forged responses",
             ),
             ResponseError::RepeatedParameter { .. } => Facts::new(
                 "repeated_parameter",
                 400,
-                "sign in again; if it happens often, somebody sends people forged responses",
+                "sign in again; if it happens often, users are sent forged responses",
             ),
             ResponseError::UnreadableForm => Facts::new(
                 "unreadable_form",
                 400,
-                "check that the provider sends its response as `oidc.response_mode` says",
+                "set `oidc.response_mode` to the mode in which the provider responds",
             ),
             ResponseError::IssMismatch { .. } => Facts::new(
                 "response_iss_mismatch",
                 400,
-                "check that `oidc.issuer` is the provider that answers",
+                "set `oidc.issuer` to the issuer of the provider that responds",
             ),
             ResponseError::IssMissing => Facts::new(
                 "response_iss_missing",
                 400,
-                "check that `oidc.issuer` is the provider that answers",
+                "set `oidc.issuer` to the issuer of the provider that responds",
             ),
             ResponseError::Provider { error, description } => {
                 let is_denial = self.is_denial();
@@ -113,12 +113,12 @@ impl ResponseError {
             ResponseError::Unproved { error, .. } if error == "access_denied" => Facts::new(
                 "unproved_response",
                 400,
-                "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+                "none if the user denied the request; otherwise set the same `oidc.secret_key` on all nodes, or users are sent forged responses",
             ),
             ResponseError::Unproved { .. } => Facts::new(
                 "unproved_response",
                 400,
-                "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+                "if users see it right after the redirect to the provider, the provider omits `state`: fix the error that it returns; otherwise set the same `oidc.secret_key` on all nodes, or users are sent forged responses",
             ),
             ResponseError::CodeMissing => Facts::new(
                 "code_missing",
@@ -156,8 +156,8 @@ fn status(error: &str) -> u16 {
 fn remedy(error: &str, description: &str) -> &'static str {
     match error {
         _ if demands_pushed_request(description) => PUSH_REQUESTS,
-        "access_denied" => "nothing: the person or the provider said no",
-        "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
+        "access_denied" => "none: the user or the provider denied the request",
+        "invalid_scope" => "set `oidc.scopes` to scopes that the provider supports",
         "unauthorized_client" | "invalid_request" => {
             "compare the client's registration at the provider with these settings"
         }

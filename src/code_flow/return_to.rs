@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The maximum length of a return address, in bytes; a longer one is replaced by `/`.
-const LONGEST: usize = 2048;
+const MAX_LEN: usize = 2048;
 
 /// A local address: a path with an optional query. Never another origin, never one of this crate's routes that
 /// begin or end a session.
@@ -21,7 +21,7 @@ impl ReturnTo {
     /// Parses an untrusted address. An address that is not a local path, or is one of the routes under `mount`
     /// that begin or end a session, becomes the start page.
     pub(crate) fn parse(address: &str, mount: &str) -> ReturnTo {
-        if is_local(address) && !is_ours(address, mount) {
+        if is_local(address) && !is_own_route(address, mount) {
             ReturnTo(address.into())
         } else {
             ReturnTo::home()
@@ -43,7 +43,7 @@ impl fmt::Display for ReturnTo {
 /// Standard rewrites or strips (backslash, tab, newline, other controls, raw Unicode).
 fn is_local(address: &str) -> bool {
     let bytes = address.as_bytes();
-    bytes.len() <= LONGEST
+    bytes.len() <= MAX_LEN
         && bytes.first() == Some(&b'/')
         && bytes.get(1) != Some(&b'/')
         && bytes
@@ -62,22 +62,14 @@ fn has_dot_segment(address: &str) -> bool {
 }
 
 /// Whether this is one of this crate's own routes, which would cause a redirect loop.
-fn is_ours(address: &str, mount: &str) -> bool {
+fn is_own_route(address: &str, mount: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
-    let mount = mount.trim_end_matches('/');
-    let routes = [
-        "login",
-        "initiate-login",
-        "authorize",
-        "logout",
-        "logged-out",
-        "frontchannel-logout",
-    ];
-    routes.iter().any(|route| {
-        path.strip_prefix(mount)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|rest| rest.trim_end_matches('/') == *route)
-    })
+    let route = path.strip_prefix(mount.trim_end_matches('/'));
+    let route = route.and_then(|route| route.strip_prefix('/'));
+    matches!(
+        route.map(|route| route.trim_end_matches('/')),
+        Some("login" | "initiate-login" | "authorize" | "logout" | "logged-out" | "frontchannel-logout")
+    )
 }
 
 #[cfg(test)]
@@ -119,7 +111,7 @@ mod tests {
     /// None of these reaches the `Location` header: each would leave the origin, be rewritten by a browser, or
     /// break the header.
     #[test]
-    fn everything_else_becomes_home() {
+    fn other_addresses_become_home() {
         let payloads = [
             "",
             " ",
@@ -213,7 +205,7 @@ mod tests {
 
     /// A URL parser resolves each accepted address to a path on the same origin.
     #[test]
-    fn what_is_kept_stays_on_the_origin() {
+    fn accepted_addresses_stay_on_the_origin() {
         let base = url::Url::parse("https://app.example").unwrap();
         for address in [
             "/me",

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn state_has_at_most_as_many_characters_as_set() {
+    fn state_has_at_most_the_configured_length() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
         for max_length in [200, 500, 4_000] {
             for length in 1..=2_048 {
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_payload_is_not_an_attempt() {
+    fn a_malformed_payload_is_rejected() {
         let browser = BrowserId::random();
         let bytes = attempt(&browser, "/me").to_bytes();
         assert_eq!(bytes.len(), FIXED_LEN + 3);

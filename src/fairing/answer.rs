@@ -19,7 +19,7 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     if let Some(rp) = request.rocket().state::<RelyingParty>() {
         // Removes the note of ended sessions, once this node has recorded them. A sign-out has renewed it already.
         if state.is_ending.get().is_none() {
-            let removal = rp.sessions.take_over_note(request.cookies());
+            let removal = rp.sessions.queue_ends_of_cookie(request.cookies());
             cookies.extend(removal.map(|cookie| cookie.0));
         }
         // Session cookies come last: the session may replace a removed one, and may have set a note.
@@ -63,7 +63,7 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState, rp: &Relyi
     let mut cookies = vec![];
     if has_ended {
         cookies.extend(rp.sessions.removals(jar));
-        cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
+        cookies.extend(rp.sessions.ended_cookie_if_unrecorded(jar, now));
     }
     if let Some(session) = session
         && rp.sessions.may_be_written(&session, now).await

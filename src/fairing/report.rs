@@ -65,7 +65,9 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         for issuer in api.issuers() {
             let (name, audience) = (issuer.name(), issuer.audience().join(", "));
             let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
-            let signs_nobody_in = metadata.as_ref().is_ok_and(|metadata| metadata.issues_only_identity_tokens);
+            let signs_nobody_in = metadata
+                .as_ref()
+                .is_ok_and(|metadata| metadata.issues_only_identity_tokens);
             let accepts = issuer.accepts().describe(signs_nobody_in);
             let accepts = accepts.map(|tokens| format!(", also {tokens}")).unwrap_or_default();
             let tenants = issuer.provider.registration.tenants.as_ref();

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::relying_party::SignInError;
 
 /// The maximum number of attempts that are kept.
-const MOST: usize = 20;
+const MAX_ATTEMPTS: usize = 20;
 /// The maximum number of steps per attempt: more than a sign-in has.
 const MAX_STEPS: usize = 16;
 
@@ -50,7 +50,7 @@ impl Attempts {
         if let Some(mut attempts) = self.lock() {
             push(&mut attempts, Some(name), return_to);
         }
-        self.step(name, "the browser was sent to the provider", now);
+        self.step(name, "the browser was redirected to the provider", now);
     }
 
     /// Records a step of an attempt.
@@ -84,11 +84,10 @@ impl Attempts {
         let Some(mut attempts) = self.lock() else {
             return;
         };
-        let is_known = name.is_some_and(|name| find(&mut attempts, name).is_some());
-        if !is_known {
+        if name.is_none_or(|name| find(&mut attempts, name).is_none()) {
             push(&mut attempts, name, return_to);
         }
-        let attempt = match name.filter(|_| is_known) {
+        let attempt = match name {
             Some(name) => find(&mut attempts, name),
             None => attempts.front_mut(),
         };
@@ -116,7 +115,7 @@ impl Attempts {
 }
 
 fn push(attempts: &mut VecDeque<Attempt>, name: Option<&str>, return_to: &str) {
-    attempts.truncate(MOST - 1);
+    attempts.truncate(MAX_ATTEMPTS - 1);
     attempts.push_front(Attempt {
         name: name.map(str::to_owned),
         return_to: return_to.to_owned(),
@@ -146,7 +145,7 @@ mod tests {
             attempts.step("attempt49", "again", now);
         }
         let list = attempts.list();
-        assert_eq!((list.len(), list[0].steps.len()), (MOST, MAX_STEPS));
+        assert_eq!((list.len(), list[0].steps.len()), (MAX_ATTEMPTS, MAX_STEPS));
         let error = ("id", &SignInError::Used);
         attempts.failed(Some("attempt40"), "/me", error, now);
         assert_eq!(
@@ -154,12 +153,12 @@ mod tests {
             "sign_in_already_used"
         );
         attempts.failed(None, "/", error, now);
-        assert_eq!(attempts.list().len(), MOST);
+        assert_eq!(attempts.list().len(), MAX_ATTEMPTS);
         assert_eq!(attempts.list()[0].name, None);
     }
 
     #[test]
-    fn nothing_is_kept_outside_of_debug() {
+    fn attempts_are_recorded_in_the_debug_profile_only() {
         let (attempts, now) = (Attempts::new(false), OffsetDateTime::UNIX_EPOCH);
         attempts.begin("attempt", "/me", now);
         attempts.failed(None, "/", ("id", &SignInError::Used), now);

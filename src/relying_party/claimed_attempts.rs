@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_bounded_and_the_oldest_goes_first() {
+    fn results_are_bounded_and_the_oldest_is_evicted_first() {
         let claims = &mut ClaimedAttempts::bounded(5 * MAX_RESULTS);
         let ids: Vec<_> = (0..=MAX_RESULTS).map(|_| id()).collect();
         for id in &ids {

@@ -4,7 +4,6 @@ use std::{fmt, ops::Deref, panic::AssertUnwindSafe, sync::Arc};
 
 use rocket::{Request, futures::FutureExt};
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
@@ -98,7 +97,7 @@ pub trait Events: Send + Sync + 'static {
     /// impl Events for Audit {
     ///     async fn session_changed(&self, _request: Option<&Request<'_>>, change: &SessionChange) {
     ///         if change.has_ended() {
-    ///             let who = change.subject().unwrap_or("somebody");
+    ///             let who = change.subject().unwrap_or("a user");
     ///             println!("the session of {who:?} ended: {}", change.reason());
     ///         }
     ///     }
@@ -135,20 +134,20 @@ impl AppEvents {
     pub(crate) async fn notify(&self, request: Option<&Request<'_>>, changes: &[SessionChange]) {
         for change in changes {
             let event = async { self.0.session_changed(request, change).await };
-            survive("session_changed", event).await;
+            catch_panic("session_changed", event).await;
         }
     }
 
     /// Calls [`Events::before_logout`] and survives a panic in it.
     pub(crate) async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {
         let event = async { self.0.before_logout(request, user).await };
-        survive("before_logout", event).await;
+        catch_panic("before_logout", event).await;
     }
 
     /// Calls [`Events::after_logout`] and survives a panic in it.
     pub(crate) async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
         let event = async { self.0.after_logout(request, logout).await };
-        survive("after_logout", event).await;
+        catch_panic("after_logout", event).await;
     }
 }
 
@@ -167,7 +166,7 @@ impl fmt::Debug for AppEvents {
 }
 
 /// Runs a handler of the app; its panic must not prevent a session from ending.
-async fn survive(name: &'static str, event: impl Future<Output = ()>) {
+async fn catch_panic(name: &'static str, event: impl Future<Output = ()>) {
     if AssertUnwindSafe(event).catch_unwind().await.is_err() {
         observing::event_panicked(name);
     }
@@ -281,11 +280,7 @@ impl NewSignIn<'_> {
 
     /// The `sub` claim.
     pub fn subject(&self) -> &str {
-        self.session
-            .claims
-            .value("sub")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.session.subject()
     }
 
     /// The issuer of the ID token.
@@ -328,7 +323,7 @@ impl NewSignIn<'_> {
             Ok(value) => {
                 self.session.data.insert(name.to_owned(), value);
             }
-            Err(_) => tracing::error!("`{name}` is not JSON and is not kept in the session"),
+            Err(_) => tracing::error!("`{name}` does not serialize to JSON, and is not stored in the session"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
-use tokio::sync::{self, Notify, watch};
+use tokio::sync::{self, Notify, OwnedMutexGuard};
 use tracing::Instrument;
 
 use super::{
@@ -37,9 +37,9 @@ use crate::{
 /// How long a result is kept for identical callbacks.
 const RESULT_TTL: Duration = Duration::from_secs(60);
 /// The interval at which a result that no callback took is checked.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which a node polls for the result of another node.
-const POLL_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The maximum clock skew between two nodes, in seconds, for shared claims.
 const CLOCK_SKEW: i64 = 60;
 /// The entry that other nodes read when there is no session.
@@ -53,8 +53,8 @@ pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
 /// One exchange. It continues when the callback that began it is gone: its code is used up.
 pub(crate) struct Exchange {
     id: AttemptId,
-    is_complete: watch::Sender<bool>,
-    result: sync::Mutex<ExchangeResult>,
+    /// Locked by the task until it has a result.
+    result: Arc<sync::Mutex<ExchangeResult>>,
     /// The number of waiting callbacks.
     waiting: AtomicUsize,
     /// Notified when a callback took the result.
@@ -63,7 +63,7 @@ pub(crate) struct Exchange {
 
 #[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` already")]
 enum ExchangeResult {
-    UnderWay,
+    InFlight,
     /// The tokens were verified, and no session has begun yet.
     Accepted {
         session: Session,
@@ -128,10 +128,13 @@ impl Client<'_> {
         let digest = digest::digest(&digest::SHA256, code.expose().as_bytes());
         code_digest.copy_from_slice(digest.as_ref());
         let seconds = now.unix_timestamp();
+        let result = Arc::new(sync::Mutex::new(ExchangeResult::InFlight));
+        let Ok(in_flight) = result.clone().try_lock_owned() else {
+            return Ok(None);
+        };
         let begin = || Exchange {
             id,
-            is_complete: watch::Sender::new(false),
-            result: sync::Mutex::new(ExchangeResult::UnderWay),
+            result,
             // Counts the callback that begins it, so that its task does not find the exchange abandoned.
             waiting: AtomicUsize::new(1),
             taken: Notify::new(),
@@ -166,10 +169,10 @@ impl Client<'_> {
             code_digest: URL_SAFE_NO_PAD.encode(code_digest),
             ends,
             now,
-            tells: AtomicBool::new(false),
+            publishes: false,
         };
         let span = tracing::debug_span!(parent: None, "sign_in");
-        observing::spawn(task.run().instrument(span));
+        observing::spawn(task.run(in_flight).instrument(span));
         Ok(Some(exchange))
     }
 }
@@ -183,8 +186,6 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<ExchangeOutcome<'e>, NotBegun> {
         let waiting = Waiting(exchange);
-        let mut is_complete = exchange.is_complete.subscribe();
-        let _ = is_complete.wait_for(|is_complete| *is_complete).await;
         let mut result = exchange.result.lock().await;
         if let ExchangeResult::Accepted { is_offered, .. } = &mut *result
             && *is_offered
@@ -194,7 +195,7 @@ impl RelyingParty {
                 *is_offered = false;
             } else {
                 // A callback on another node holds the lock.
-                *result = self.result_elsewhere(exchange.id, None, now).await?;
+                *result = self.result_of_other_node(exchange.id, None, now).await?;
             }
         }
         match &*result {
@@ -210,15 +211,15 @@ impl RelyingParty {
                 }))
             }
             ExchangeResult::Begun(current) => {
-                let is_over = self.sessions.is_over(current, now).await;
-                if is_over.map_err(SignInError::from)? {
+                let is_ended_or_expired = self.sessions.is_ended_or_expired(current, now).await;
+                if is_ended_or_expired.map_err(SignInError::from)? {
                     Err(SignInError::Used.into())
                 } else {
                     Ok(ExchangeOutcome::Begun(current.clone()))
                 }
             }
             ExchangeResult::Failed(error) => Err(error.clone()),
-            ExchangeResult::UnderWay => Err(SignInError::Used.into()),
+            ExchangeResult::InFlight => Err(SignInError::Used.into()),
         }
     }
 
@@ -230,7 +231,7 @@ impl RelyingParty {
 
     /// Waits for the result of an exchange on another node. With `code`, that node must have claimed the attempt for
     /// this code.
-    async fn result_elsewhere(
+    async fn result_of_other_node(
         &self,
         id: AttemptId,
         code: Option<&str>,
@@ -244,14 +245,14 @@ impl RelyingParty {
         let begun = Instant::now();
         loop {
             let names = [&**claim_name, result_name, offer_name];
-            let notes = self.sessions.store.entries(&names).await?;
-            let [claim, result, offer] = notes.try_into().unwrap_or_default();
+            let entries = self.sessions.store.entries(&names).await?;
+            let [claim, result, offer] = entries.try_into().unwrap_or_default();
             let claim = claim.unwrap_or_default();
             let (claimed_code, at) = claim.split_once('.').unwrap_or_default();
             if code.is_some_and(|code| code != claimed_code) {
                 return Err(SignInError::Used);
             }
-            if let Some(ends) = result.as_deref().and_then(ends_in) {
+            if let Some(ends) = result.as_deref().and_then(parse_ends) {
                 return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
             }
             if let Some(text) = result {
@@ -275,7 +276,7 @@ impl RelyingParty {
             if is_lost || begun.elapsed() > longest {
                 return Err(SignInError::Used);
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -292,7 +293,7 @@ fn failure(result: &ExchangeResult) -> String {
 }
 
 /// Parses the ends that [`failure`] encoded.
-fn ends_in(text: &str) -> Option<EarlierEnds> {
+fn parse_ends(text: &str) -> Option<EarlierEnds> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(ENDED)?).ok()?;
     let (ends, rest) = EarlierEnds::split(&bytes)?;
     rest.is_empty().then_some(ends)
@@ -310,12 +311,11 @@ struct ExchangeTask {
     ends: i64,
     now: OffsetDateTime,
     /// Whether this node claimed the attempt in a shared store; then it reports the result to the other nodes.
-    tells: AtomicBool,
+    publishes: bool,
 }
 
 impl ExchangeTask {
-    async fn run(self) {
-        let is_complete = Completion(&self.exchange);
+    async fn run(mut self, mut in_flight: OwnedMutexGuard<ExchangeResult>) {
         let result = self.exchange().await;
         let result = result.unwrap_or_else(ExchangeResult::Failed);
         let until = self.seconds() + RESULT_TTL.as_secs().cast_signed();
@@ -327,32 +327,30 @@ impl ExchangeTask {
                 _ => exchanges.keep_result(self.exchange.id, until),
             }
         }
-        *self.exchange.result.lock().await = result;
-        drop(is_complete);
-        self.look_after_result(until).await;
+        *in_flight = result;
+        drop(in_flight);
+        self.watch_result(until).await;
         tokio::time::sleep(RESULT_TTL).await;
         self.rp.exchanges.lock().sweep(self.seconds());
     }
 
     /// Exchanges the code unless another node does; otherwise waits for that node's result.
-    async fn exchange(&self) -> Result<ExchangeResult, NotBegun> {
+    async fn exchange(&mut self) -> Result<ExchangeResult, NotBegun> {
         let rp = &self.rp;
         if rp.sessions.is_shared {
             let name = self.exchange.id.store_name("attempt");
             let now = self.now.unix_timestamp();
-            let life = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
-            let life = Duration::from_secs(life.unsigned_abs());
+            let ttl = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
+            let ttl = Duration::from_secs(ttl.unsigned_abs());
             let value = format!("{}.{now}", self.code_digest);
-            let claimed = rp.sessions.store.lock(&name, &value, life).await;
+            let claimed = rp.sessions.store.lock(&name, &value, ttl).await;
             if !claimed.map_err(SignInError::from)? {
                 let code = Some(&*self.code_digest);
-                let waiting = rp.result_elsewhere(self.exchange.id, code, self.now);
-                let result = waiting.await?;
-                let is_turn = matches!(result, ExchangeResult::Accepted { .. });
-                self.tells.store(is_turn, Ordering::Release);
+                let result = rp.result_of_other_node(self.exchange.id, code, self.now).await?;
+                self.publishes = matches!(result, ExchangeResult::Accepted { .. });
                 return Ok(result);
             }
-            self.tells.store(true, Ordering::Release);
+            self.publishes = true;
         }
         let (attempt, secrets) = (&self.attempt, &self.secrets);
         let client = Client {
@@ -369,26 +367,29 @@ impl ExchangeTask {
     }
 
     /// Waits until a callback took the result; revokes its tokens if none does in time.
-    async fn look_after_result(&self, until: i64) {
+    async fn watch_result(&self, until: i64) {
         loop {
             let taken = self.exchange.taken.notified();
-            if self.look_at_result(until).await {
+            if self.check_result(until).await {
                 return;
             }
-            let _ = tokio::time::timeout(LOOK_AFTER, taken).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, taken).await;
         }
     }
 
     /// Whether the result is final.
-    async fn look_at_result(&self, until: i64) -> bool {
+    async fn check_result(&self, until: i64) -> bool {
         let (rp, exchange) = (&self.rp, &self.exchange);
-        let tells = self.tells.load(Ordering::Acquire);
+        let result_name = exchange.id.store_name("attempt result");
         let mut result = exchange.result.lock().await;
         match &mut *result {
             ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
-                let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
-                if is_ours {
-                    tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
+                let is_own = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
+                if is_own {
+                    tracing::debug!(
+                        reason = "sign_in_abandoned",
+                        "no callback took the session of a sign-in"
+                    );
                     revoke_later(&self.provider, tokens, self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::Used.into());
@@ -400,25 +401,26 @@ impl ExchangeTask {
                 is_offered,
             } => {
                 let is_awaited = exchange.waiting.load(Ordering::Acquire) > 0;
-                if tells && !*is_offered && !is_awaited {
-                    let name = exchange.id.store_name("attempt offered");
-                    if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
-                        *is_offered = self.put_entry(&name, &rp.sessions.export(&offer, &name)).await;
-                    }
+                let name = exchange.id.store_name("attempt offered");
+                if self.publishes
+                    && !*is_offered
+                    && !is_awaited
+                    && let Some(offer) = rp.sessions.export_new(session, tokens, &name)
+                {
+                    *is_offered = self.put_entry(&name, &offer).await;
                 }
                 false
             }
             ExchangeResult::Begun(current) => {
-                if tells {
-                    let name = exchange.id.store_name("attempt result");
-                    self.put_entry(&name, &rp.sessions.export(current, &name)).await;
+                if self.publishes {
+                    let session = rp.sessions.export(current, &result_name);
+                    self.put_entry(&result_name, &session).await;
                 }
                 true
             }
-            ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
-                if tells {
-                    let name = exchange.id.store_name("attempt result");
-                    self.put_entry(&name, &failure(&result)).await;
+            ExchangeResult::Failed(_) | ExchangeResult::InFlight => {
+                if self.publishes {
+                    self.put_entry(&result_name, &failure(&result)).await;
                 }
                 true
             }
@@ -427,24 +429,15 @@ impl ExchangeTask {
 
     /// Stores an entry for the other nodes.
     async fn put_entry(&self, name: &str, value: &str) -> bool {
-        let noted = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
-        if let Err(error) = &noted {
-            tracing::warn!("{error}; the other nodes do not know of a sign-in");
+        let stored = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
+        if let Err(error) = &stored {
+            tracing::warn!("{error}; the other nodes do not learn the result of a sign-in");
         }
-        noted.is_ok()
+        stored.is_ok()
     }
 
     fn seconds(&self) -> i64 {
         self.rp.clock.now().unix_timestamp()
-    }
-}
-
-/// Wakes the waiting callbacks on drop, also when the task ends early, as at a shutdown.
-struct Completion<'e>(&'e Exchange);
-
-impl Drop for Completion<'_> {
-    fn drop(&mut self) {
-        self.0.is_complete.send_replace(true);
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum FrontChannelLogout {
 /// Why a logout token was rejected or could not be applied.
 #[derive(Debug, Error)]
 pub(crate) enum LogoutRejection {
-    #[error("the logout token is refused: {0}")]
+    #[error("the logout token is rejected: {0}")]
     Token(#[from] LogoutTokenError),
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -110,9 +110,11 @@ impl RelyingParty {
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
     pub async fn end_sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<usize>, StoreError> {
         let cause = EndCause::App;
-        let owner = self.sessions.names.subject(issuer, subject);
+        let index_keys = self.sessions.names.subject(issuer, subject);
         let mut ended = vec![];
-        let ending = self.sessions.end_matching(&owner, cause, self.clock.now(), &mut ended);
+        let ending = self
+            .sessions
+            .end_matching(&index_keys, cause, self.clock.now(), &mut ended);
         let result = ending.await;
         let count = (!self.sessions.is_in_cookies()).then_some(ended.len());
         if count.is_none() && result.is_ok() {
@@ -160,8 +162,8 @@ impl RelyingParty {
     ///
     /// Fails when the session store is unavailable.
     pub async fn sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        let owner = self.sessions.names.subject(issuer, subject);
-        self.sessions.of(&owner, self.clock.now()).await
+        let index_keys = self.sessions.names.subject(issuer, subject);
+        self.sessions.of(&index_keys, self.clock.now()).await
     }
 
     /// The single issuer of all users; an error where there are several.
@@ -248,30 +250,13 @@ impl Client<'_> {
         // §2.6, step 8: reject a token that was used before.
         let issuer = &*token.issuer;
         let jti = self.sessions.names.jti(issuer, &token.jti);
-        let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
-        let life = Duration::from_secs(life.unsigned_abs());
+        let ttl = token.ends.saturating_sub(now.unix_timestamp()).max(1);
+        let ttl = Duration::from_secs(ttl.unsigned_abs());
         let store = &self.sessions.store;
         // A random value per request, so that no request releases the claim of another.
         let claim = Secret::random();
-        let give_back = async || {
-            for name in &jti {
-                let _ = store.unlock(name, claim.expose()).await;
-            }
-        };
-        // Under each key of this node, so that nodes whose first keys differ see each other's claims.
-        for name in &jti {
-            match store.lock(name, claim.expose(), life).await {
-                Ok(true) => {}
-                Ok(false) => return Err(LogoutTokenError::Replayed.into()),
-                Err(error) => {
-                    // The claim may have succeeded, and the provider may send the token again.
-                    give_back().await;
-                    return Err(error.into());
-                }
-            }
-        }
         let names = &self.sessions.names;
-        let (owner, subject, sid) = match &token.ended {
+        let (index_keys, subject, sid) = match &token.ended {
             EndedSession::Sid(sid) => (names.sid(issuer, sid), None, Some(&**sid)),
             EndedSession::Subject(subject) => (names.subject(issuer, subject), Some(&**subject), None),
             EndedSession::SidOf { sid, subject } => (
@@ -281,20 +266,33 @@ impl Client<'_> {
             ),
         };
         let cause = EndCause::BackchannelLogout;
-        match self.sessions.end_matching(&owner, cause, now, ended).await {
+        let ending = async {
+            // Under each key of this node, so that nodes whose first keys differ see each other's claims.
+            for name in &jti {
+                if !store.lock(name, claim.expose(), ttl).await? {
+                    return Err(LogoutRejection::Token(LogoutTokenError::Replayed));
+                }
+            }
+            self.sessions.end_matching(&index_keys, cause, now, ended).await?;
+            Ok(())
+        };
+        let result = ending.await;
+        match &result {
             Ok(()) => {
                 if self.sessions.is_in_cookies() {
                     ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
                 }
                 observing::backchannel_logout(ended.len());
-                Ok(())
             }
-            Err(error) => {
-                // The provider may send the token again.
-                give_back().await;
-                Err(error.into())
+            // The claim may have succeeded, and the provider may send the token again.
+            Err(LogoutRejection::Store(_)) => {
+                for name in &jti {
+                    let _ = store.unlock(name, claim.expose()).await;
+                }
             }
+            Err(_) => {}
         }
+        result
     }
 
     /// Ends the sessions of one session at the provider, if `issuer` is this provider (OpenID Connect Front-Channel

@@ -2,10 +2,10 @@
 
 mod failure;
 mod in_flight;
-mod judge;
-mod turn;
+mod lock;
+mod verify;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -15,13 +15,13 @@ pub(crate) use in_flight::Refreshes;
 
 use failure::Failure;
 use in_flight::{InFlightRefresh, Outcome};
-use turn::Refreshed;
+use lock::Refreshed;
 
 use crate::{
     observing,
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
-    session::{BeginError, CurrentSession, EndCause, KeptEnd, NoSession, Session, SessionChange, SessionTokens},
+    session::{BeginError, CurrentSession, EndCause, NoSession, Session, SessionChange, SessionTokens},
 };
 
 /// The maximum time before its expiry at which a token is refreshed.
@@ -57,6 +57,18 @@ pub(crate) enum Freshness {
     NoSession { session: CurrentSession, reason: NoSession },
 }
 
+/// Why the refresh that a request joined has no new session.
+enum Unrefreshed {
+    NoSession(NoSession),
+    /// The session is unchanged, or is `pending`: a newer generation with the new refresh token, if the provider sent
+    /// tokens that cannot be verified yet.
+    Later {
+        cause: Arc<str>,
+        pending: Option<CurrentSession>,
+        retry_at: i64,
+    },
+}
+
 impl From<RefreshError> for NotRefreshed {
     fn from(error: RefreshError) -> NotRefreshed {
         NotRefreshed { error, pending: None }
@@ -71,24 +83,16 @@ impl RelyingParty {
         if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
             return Err(RefreshError::NoRefreshToken.into());
         }
-        let now = self.clock.now();
         let forced = Some(FORCED_INTERVAL);
-        match client.refresh_once(current, forced, now).await {
-            Some(Outcome::Refreshed { session, .. }) => Ok(session),
-            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => Err(RefreshError::NoSession(reason).into()),
-            Some(Outcome::Failed {
-                asks_for_sign_in: true, ..
-            }) => Err(RefreshError::NoSession(NoSession::SignInRequired).into()),
-            Some(Outcome::Failed { cause, pending, .. }) => Err(NotRefreshed {
+        match client.refresh_once(current, forced, self.clock.now()).await {
+            Ok(session) => Ok(session),
+            Err(Unrefreshed::NoSession(reason)) => Err(RefreshError::NoSession(reason).into()),
+            Err(Unrefreshed::Later { cause, pending, .. }) => Err(NotRefreshed {
                 error: RefreshError::Failed {
                     cause: cause.to_string(),
                 },
-                pending: pending.filter(|pending| pending.generation > current.generation),
+                pending,
             }),
-            None => Err(RefreshError::Failed {
-                cause: "it was interrupted".to_owned(),
-            }
-            .into()),
         }
     }
 
@@ -117,16 +121,15 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> SessionTokens {
         let now = now.unix_timestamp();
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let life = reply.expires_in.map(seconds);
-        let due_in = match life {
-            Some(life) => refresh_after(life, random_share()),
+        let ttl = reply.expires_in.map(seconds);
+        let due_in = match ttl {
+            Some(ttl) => refresh_after(ttl, random_share()),
             None => seconds(self.settings.session.refresh_interval),
         };
         session.refresh_due = Some(now.saturating_add(due_in));
         SessionTokens {
             access_token: Some(reply.access_token),
-            access_token_ends: life.map(|life| now.saturating_add(life)),
+            access_token_ends: ttl.map(|ttl| now.saturating_add(ttl)),
             refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
             id_token: reply.id_token.or_else(|| old.id_token.clone()),
             nonce: old.nonce.clone(),
@@ -144,31 +147,22 @@ impl Client<'_> {
         Box::pin(self.refresh_due(current, now)).await
     }
 
-    async fn refresh_due(&self, mut current: CurrentSession, now: OffsetDateTime) -> Freshness {
+    async fn refresh_due(&self, current: CurrentSession, now: OffsetDateTime) -> Freshness {
         let now_s = now.unix_timestamp();
-        let grace = i64::try_from(self.settings.session.refresh_grace.as_secs());
-        let grace = grace.unwrap_or(i64::MAX);
+        let grace = seconds(self.settings.session.refresh_grace);
         let due = current.refresh_due.unwrap_or(i64::MAX);
         let is_overdue = now_s >= due.saturating_add(grace);
         match self.refresh_once(&current, None, now).await {
-            Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
-            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => Freshness::NoSession {
+            Ok(session) => Freshness::Renewed(session),
+            Err(Unrefreshed::NoSession(reason)) => Freshness::NoSession {
                 session: current,
                 reason,
             },
-            Some(Outcome::Failed {
-                asks_for_sign_in: true, ..
-            }) => Freshness::NoSession {
-                session: current,
-                reason: NoSession::SignInRequired,
-            },
-            Some(Outcome::Failed {
-                pending,
+            Err(Unrefreshed::Later {
                 cause,
+                pending,
                 retry_at,
-                ..
             }) => {
-                let pending = pending.filter(|pending| pending.generation > current.generation);
                 let is_renewed = pending.is_some();
                 let mut session = pending.unwrap_or(current);
                 session.not_refreshed = Some(cause);
@@ -176,14 +170,6 @@ impl Client<'_> {
                     session,
                     is_renewed,
                     overdue: is_overdue.then_some((retry_at - now_s).max(1)),
-                }
-            }
-            None => {
-                current.not_refreshed = Some("it was interrupted".into());
-                Freshness::Stale {
-                    session: current,
-                    is_renewed: false,
-                    overdue: is_overdue.then_some(i64::from(in_flight::MIN_BACK_OFF)),
                 }
             }
         }
@@ -196,11 +182,11 @@ impl Client<'_> {
         current: &CurrentSession,
         forced: Option<i64>,
         now: OffsetDateTime,
-    ) -> Option<Outcome> {
+    ) -> Result<CurrentSession, Unrefreshed> {
         let name = current.name().to_owned();
         let flight = self.refreshes.join(&name, current, forced, now, |failures| {
             let (rp, provider, current) = (self.rp.clone(), self.provider.clone(), current.clone());
-            let (tell, outcome) = watch::channel(None);
+            let (sender, outcome) = watch::channel(None);
             let flight = InFlightRefresh { outcome };
             let in_flight = flight.clone();
             let is_forced = forced.is_some();
@@ -209,10 +195,10 @@ impl Client<'_> {
                     rp: &rp,
                     provider: &provider,
                 };
-                let result = client.refresh_in_turn(&current, is_forced, now).await;
+                let result = client.refresh_with_lock(&current, is_forced, now).await;
                 let change = client.change_of_refresh(&result, &current, now).await;
                 let result = result.map(Refreshed::into_session);
-                tell.send_replace(Some(Outcome::of(result, failures, now)));
+                sender.send_replace(Some(Outcome::of(result, failures, now)));
                 rp.refreshes.completed(current.name(), in_flight);
                 // Last: the waiting requests do not wait for the app's handler.
                 rp.events.notify(None, change.as_slice()).await;
@@ -220,7 +206,28 @@ impl Client<'_> {
             observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
             flight
         });
-        flight.outcome().await
+        match flight.outcome().await {
+            Some(Outcome::Refreshed { session, .. }) => Ok(session),
+            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => Err(Unrefreshed::NoSession(reason)),
+            Some(Outcome::Failed {
+                asks_for_sign_in: true, ..
+            }) => Err(Unrefreshed::NoSession(NoSession::SignInRequired)),
+            Some(Outcome::Failed {
+                pending,
+                cause,
+                retry_at,
+                ..
+            }) => Err(Unrefreshed::Later {
+                cause,
+                pending: pending.filter(|pending| pending.generation > current.generation),
+                retry_at,
+            }),
+            None => Err(Unrefreshed::Later {
+                cause: "the refresh was interrupted".into(),
+                pending: None,
+                retry_at: now.unix_timestamp() + i64::from(in_flight::MIN_BACK_OFF),
+            }),
+        }
     }
 
     /// What a refresh on this node changed, which is logged; ends the session if the refresh found it ended.
@@ -235,12 +242,12 @@ impl Client<'_> {
             Ok(Refreshed::Elsewhere(_)) | Err(Failure::NoSession(_)) => None,
             Err(Failure::Ended(reason)) => {
                 let cause = EndCause::RefreshRefused;
-                let ending = self.sessions.end_or_keep(current.name(), Some(current), cause, now);
-                let KeptEnd { end, error } = ending.await;
+                let ending = self.sessions.end_or_queue(current.name(), Some(current), cause, now);
+                let (end, error) = ending.await;
                 if let Some(error) = error {
                     tracing::error!(
                         reason = "store_unavailable",
-                        "{error}; the end of a session at its refresh is not recorded, and is tried again until the store has it"
+                        "{error}; the end of a session at its refresh is not recorded; it is retried until the store records it"
                     );
                     tracing::info!("{}", error.remedy());
                 }
@@ -264,129 +271,86 @@ impl Client<'_> {
     ) -> Result<CurrentSession, Failure> {
         let old = current.tokens().cloned().unwrap_or_default();
         if current.user_info_due && !is_forced && !is_due(current.refresh_due, now) {
-            return self.look_at_user_info(metadata, current, &old, now).await;
+            return self.retry_user_info(metadata, current, &old, now).await;
         }
         let unstored = self.refreshes.unstored.get(current.name());
         let Some(refresh_token) = unstored.as_ref().or(old.refresh_token.as_ref()) else {
-            let cause = "there is no refresh token".to_owned();
+            let cause = "the session has no refresh token".to_owned();
             return Err(Failure::later("no_refresh_token", cause));
         };
         let reply = self.provider.refresh(metadata, refresh_token, now).await?;
         // The lock and the response may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
 
-        // Store the new refresh token before verifying the response: the old one may be used up. Until the response
-        // is verified, the new one is used for the next refresh only.
         let received = SessionTokens {
             access_token: Some(reply.access_token.clone()),
             refresh_token: reply.refresh_token.clone().or_else(|| Some(refresh_token.clone())),
             ..SessionTokens::default()
         };
+        let refreshed = self.apply_reply(metadata, current, &old, reply, &received, now).await;
+        // Either the response was rejected, or the session was ended meanwhile.
+        if let Err(Failure::Ended(_)) = &refreshed {
+            revoke_later(self.provider, &received, now);
+        }
+        refreshed
+    }
+
+    /// Stores and verifies the response to a refresh.
+    async fn apply_reply(
+        &self,
+        metadata: &Metadata,
+        current: &CurrentSession,
+        old: &SessionTokens,
+        reply: Tokens,
+        received: &SessionTokens,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, Failure> {
+        // Store the new refresh token before verifying the response: the old one may be used up. Until the response
+        // is verified, the new one is used for the next refresh only.
         let pending_tokens = SessionTokens {
             access_token: None,
             refresh_token: received.refresh_token.clone(),
-            ..SessionTokens::clone(&old)
+            ..SessionTokens::clone(old)
         };
         let mut pending = Session::clone(current);
         // Also due when this refresh was forced: a request that finds it waits for this refresh, or begins another.
         let now_s = now.unix_timestamp();
         pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
-        let pending = self.store_generation(current, pending, pending_tokens, now).await;
-        let pending = match pending {
-            Ok(Some(pending)) => pending,
-            // The session was ended meanwhile, so the tokens are revoked.
-            Ok(None) => {
-                revoke_later(self.provider, &received, now);
-                return Err(Failure::Ended(NoSession::Ended));
-            }
-            Err(ended @ Failure::Ended(_)) => {
-                revoke_later(self.provider, &received, now);
-                return Err(ended);
-            }
+        let stored = self.store_generation(current, pending, pending_tokens, now).await;
+        if !matches!(stored, Ok(_) | Err(Failure::Ended(_)))
+            && let Some(refresh_token) = &received.refresh_token
+        {
             // The store is down: keep the new refresh token in memory for the next refresh.
-            Err(failure) => {
-                let name = current.name().to_owned();
-                if let Some(refresh_token) = &received.refresh_token {
-                    self.refreshes.unstored.insert(name, refresh_token.clone());
-                }
-                return Err(failure);
-            }
-        };
+            let name = current.name().to_owned();
+            self.refreshes.unstored.insert(name, refresh_token.clone());
+        }
+        let pending = stored?;
         self.refreshes.unstored.invalidate(current.name());
 
-        let judged = self.judge(metadata, current, &old, &reply, now).await;
-        let id_token = match judged {
-            Ok(id_token) => id_token,
-            Err(failure) => {
-                return Err(match failure {
-                    Failure::Later {
-                        reason,
-                        cause,
-                        retry_after,
-                        ..
-                    } => Failure::Later {
-                        reason,
-                        cause,
-                        retry_after,
-                        pending: Some(pending),
-                    },
-                    rejected => {
-                        revoke_later(self.provider, &received, now);
-                        rejected
-                    }
-                });
-            }
-        };
-
+        let verified = self.verify_id_token(metadata, current, old, &reply, now).await;
+        let id_token = verified.map_err(|failure| failure.with_pending(&pending))?;
         let mut session = Session::clone(&pending);
-        let mut tokens = self.session_tokens(reply, &old, &mut session, now);
+        let mut tokens = self.session_tokens(reply, old, &mut session, now);
         tokens.refresh_token = received.refresh_token.clone();
         if let Some(id_token) = id_token {
             session.end_by(id_token.session_expiry);
             tokens.sources = tokens.sources.with_id_token(id_token.claims);
         }
         session.user_info_due = false;
-        if self.settings.session.refresh_user_info
-            && let Some(access_token) = &tokens.access_token
-        {
-            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
-            match asked {
-                Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
-                Ok(None) => {}
-                Err(error) => {
-                    session.user_info_due = true;
-                    // Claims that no source confirms now are dropped where a sign-in would do without them.
-                    if self.settings.user_info_optional && error.is_outage() {
-                        tokens.sources.user_info = None;
-                    }
+        match self.request_user_info(metadata, &session, &tokens, now).await {
+            Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
+            Ok(None) => {}
+            Err(error) => {
+                session.user_info_due = true;
+                // Claims that no source confirms now are dropped where a sign-in would do without them.
+                if self.settings.user_info_optional && error.is_outage() {
+                    tokens.sources.user_info = None;
                 }
             }
         }
         session.claims = tokens.sources.merged();
         let advanced = self.store_generation(&pending, session, tokens, now).await;
-        match advanced {
-            Ok(Some(session)) => Ok(session),
-            Ok(None) => {
-                revoke_later(self.provider, &received, now);
-                Err(Failure::Ended(NoSession::Ended))
-            }
-            Err(ended @ Failure::Ended(_)) => {
-                revoke_later(self.provider, &received, now);
-                Err(ended)
-            }
-            Err(Failure::Later {
-                reason,
-                cause,
-                retry_after,
-                ..
-            }) => Err(Failure::Later {
-                reason,
-                cause,
-                retry_after,
-                pending: Some(pending),
-            }),
-            Err(failure) => Err(failure),
-        }
+        advanced.map_err(|failure| failure.with_pending(&pending))
     }
 
     /// Stores a generation, with retries: the provider does not send its tokens a second time.
@@ -396,25 +360,23 @@ impl Client<'_> {
         session: Session,
         tokens: SessionTokens,
         now: OffsetDateTime,
-    ) -> Result<Option<CurrentSession>, Failure> {
-        for _ in 1..STORE_TRIES {
-            let advanced = self
-                .sessions
-                .advance(current, session.clone(), tokens.clone(), now)
-                .await;
-            match advanced {
-                Err(BeginError::Store(error)) => {
+    ) -> Result<CurrentSession, Failure> {
+        let mut tries = 1;
+        loop {
+            let (session, tokens) = (session.clone(), tokens.clone());
+            match self.sessions.advance(current, session, tokens, now).await {
+                Err(BeginError::Store(error)) if tries < STORE_TRIES => {
                     tracing::warn!("{error}; the tokens of a refresh are not stored yet");
+                    tries += 1;
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
-                advanced => return Ok(advanced?),
+                advanced => return advanced?.ok_or(Failure::Ended(NoSession::Ended)),
             }
         }
-        Ok(self.sessions.advance(current, session, tokens, now).await?)
     }
 
     /// Repeats a UserInfo request that failed at the last refresh.
-    async fn look_at_user_info(
+    async fn retry_user_info(
         &self,
         metadata: &Metadata,
         current: &CurrentSession,
@@ -424,16 +386,12 @@ impl Client<'_> {
         let mut session = Session::clone(current);
         let mut tokens = old.clone();
         session.user_info_due = false;
-        if self.settings.session.refresh_user_info
-            && let Some(access_token) = &old.access_token
-        {
-            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
-            let claims = asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
-            if let Some(claims) = claims {
-                tokens.sources = tokens.sources.with_user_info(claims);
-            }
-            session.claims = tokens.sources.merged();
+        let requested = self.request_user_info(metadata, &session, &tokens, now).await;
+        let claims = requested.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
+        if let Some(claims) = claims {
+            tokens.sources = tokens.sources.with_user_info(claims);
         }
+        session.claims = tokens.sources.merged();
         let advanced = self.sessions.advance(current, session, tokens, now).await?;
         advanced.ok_or(Failure::Ended(NoSession::Ended))
     }
@@ -441,10 +399,14 @@ impl Client<'_> {
 
 /// The delay before a token with this lifetime is refreshed: until a tenth of its lifetime, at most a minute, before
 /// expiry, and up to half of that later, so that sessions that began together are not refreshed together.
-fn refresh_after(life: i64, share: f64) -> i64 {
-    let ahead = (life / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
-    let later = (ahead as f64 / 2.0 * share) as i64;
-    (life - ahead + later).max(1)
+fn refresh_after(ttl: i64, share: f64) -> i64 {
+    let margin = (ttl / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
+    let later = (margin as f64 / 2.0 * share) as i64;
+    (ttl - margin + later).max(1)
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A random number from 0 to 1.
@@ -464,8 +426,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_life_ahead() {
-        for (life, earliest, latest) in [
+    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_lifetime_early() {
+        for (ttl, earliest, latest) in [
             (3600, 3540, 3570),
             (300, 270, 285),
             (100, 90, 95),
@@ -473,8 +435,8 @@ mod tests {
             (1, 1, 1),
             (0, 1, 1),
         ] {
-            assert_eq!(refresh_after(life, 0.0), earliest, "{life}");
-            assert_eq!(refresh_after(life, 1.0), latest, "{life}");
+            assert_eq!(refresh_after(ttl, 0.0), earliest, "{ttl}");
+            assert_eq!(refresh_after(ttl, 1.0), latest, "{ttl}");
         }
         let shares: Vec<f64> = (0..100).map(|_| random_share()).collect();
         assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));

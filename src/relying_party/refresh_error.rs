@@ -14,8 +14,8 @@ pub enum RefreshError {
     NoRefreshToken,
     /// The response headers were sent, and the session is kept in cookies: its new tokens would not reach the
     /// browser. The provider was not asked.
-    #[error("the answer's headers have been sent, and the session is kept in cookies")]
-    AnswerSent,
+    #[error("the response headers were sent, and the session is kept in cookies")]
+    ResponseSent,
     /// The session does not exist, or not any more.
     #[error(transparent)]
     NoSession(NoSession),
@@ -38,7 +38,7 @@ impl RefreshError {
     pub fn reason(&self) -> &'static str {
         match self {
             RefreshError::NoRefreshToken => "no_refresh_token",
-            RefreshError::AnswerSent => "response_already_sent",
+            RefreshError::ResponseSent => "response_already_sent",
             RefreshError::NoSession(reason) => reason.reason(),
             RefreshError::Failed { .. } => "refresh_failed",
             RefreshError::Claims { .. } => "claims",

@@ -33,7 +33,7 @@ pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now
                 let reason = error.reason();
                 tracing::warn!(
                     reason,
-                    "{error}; a token of a session that ended lives on until its end"
+                    "{error}; a token of an ended session was not revoked, and remains valid until it expires"
                 );
             }
         }

@@ -108,17 +108,10 @@ impl Client<'_> {
             Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
-        let (session, tokens) = (turn.session.clone(), turn.tokens.clone());
+        let new = (turn.session.clone(), turn.tokens.clone());
+        let jar = Some(request.cookies());
         let mut changes = vec![];
-        let begun = self.begin_session(
-            request,
-            session,
-            tokens,
-            Some(request.cookies()),
-            &attempt.return_to,
-            now,
-            &mut changes,
-        );
+        let begun = self.begin_session(request, new, jar, &attempt.return_to, now, &mut changes);
         let completed = match begun.await {
             Ok(current) => {
                 observing::signed_in();
@@ -159,7 +152,7 @@ impl Client<'_> {
         let now = self.clock.now();
         let sources = async {
             let id_token = self.accept_id_token(&metadata, &secrets.nonce, &tokens, now).await?;
-            step("the ID token holds");
+            step("the ID token was verified");
             let issuer: Arc<str> = id_token.issuer().into();
             let session_expiry = id_token.session_expiry;
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
@@ -167,7 +160,7 @@ impl Client<'_> {
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
-            step("UserInfo was asked, if there is any");
+            step("UserInfo was requested, if it is enabled");
             Ok((issuer, sources, session_expiry, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
@@ -210,12 +203,12 @@ impl Client<'_> {
             Ok(read) => read,
             // Any other end that exists when the session begins counts as later then. The code is used up by now.
             Err(error) => {
-                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
+                tracing::debug!("{error}; the ends of sessions before a sign-in are unknown");
                 return Ok(attempt.earlier_ends.clone());
             }
         };
         let limit = since_code().saturating_add(CODE_MARGIN);
-        match read.youngest_beside(&attempt.earlier_ends) {
+        match read.youngest_except(&attempt.earlier_ends) {
             Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
             _ => Ok(read.ends),
         }
@@ -302,7 +295,7 @@ impl Client<'_> {
                 Err(error) if self.settings.user_info_optional && error.is_outage() => {
                     tracing::warn!(
                         reason = error.reason(),
-                        "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        "{error}; the sign-in continues with the claims of the ID token (`user_info_optional`)"
                     );
                     None
                 }
@@ -315,12 +308,10 @@ impl Client<'_> {
     }
 
     /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to report.
-    #[expect(clippy::too_many_arguments, reason = "the end of a sign-in needs all of it")]
     async fn begin_session(
         &self,
         request: &Request<'_>,
-        mut session: Session,
-        tokens: SessionTokens,
+        (mut session, tokens): (Session, SessionTokens),
         jar: Option<&CookieJar<'_>>,
         return_to: &ReturnTo,
         now: OffsetDateTime,
@@ -332,37 +323,21 @@ impl Client<'_> {
             tokens: &tokens,
             return_to: return_to.as_str(),
         };
-        let asking = self.events.after_authorize(request, &mut signed_in);
-        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
+        let handler = self.events.after_authorize(request, &mut signed_in);
+        let (allowed, ends) = while_signing_in(earlier_ends, handler).await;
         if let Err(refused) = allowed {
             return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
         session.earlier_ends = ends;
 
-        let begun = self.sessions.begin(session, tokens, jar, now, changes);
-        let begun = match begun.await {
-            Ok(begun) => begun,
-            Err(BeginError::TooLarge(error)) => return Err(SignInError::from(error).into()),
-            Err(BeginError::Store(error)) => return Err(SignInError::from(error).into()),
-            Err(BeginError::NotStored { error, begun }) => {
-                // The next identical callback may use the new session.
-                if let Some(replaced) = &begun.replaced {
-                    self.sessions.revoke_replaced(replaced, Some(&begun.session));
-                }
-                return Err(SignInError::from(error).into());
-            }
-            Err(BeginError::Ended { ends, replaced }) => {
-                if let Some(replaced) = replaced {
-                    self.sessions.revoke_replaced(&replaced, None);
-                }
-                return Err(NotBegun::Ended(ends));
-            }
-        };
-        if let Some(replaced) = &begun.replaced {
-            self.sessions.revoke_replaced(replaced, Some(&begun.session));
-        }
-        changes.push(SessionChange::began(&begun.session));
-        Ok(begun.session)
+        let begun = self.sessions.begin(session, tokens, jar, now, changes).await;
+        let current = begun.map_err(|error| match error {
+            BeginError::TooLarge(error) => NotBegun::Failed(error.into()),
+            BeginError::Store(error) => NotBegun::Failed(error.into()),
+            BeginError::Ended(ends) => NotBegun::Ended(ends),
+        })?;
+        changes.push(SessionChange::began(&current));
+        Ok(current)
     }
 
     /// Begins a session for a request that is not a callback. Returns the cookies that the response would set.
@@ -376,7 +351,7 @@ impl Client<'_> {
         let now = self.clock.now();
         // The session usually belongs to another user: do not replace the session of the requesting client.
         let (home, mut changes) = (ReturnTo::home(), vec![]);
-        let begun = self.begin_session(request, session, tokens, None, &home, now, &mut changes);
+        let begun = self.begin_session(request, (session, tokens), None, &home, now, &mut changes);
         let begun = begun.await;
         self.events.sessions_changed(Some(request), changes).await;
         let set = self.sessions.set_cookies(&begun?, request.cookies(), now);

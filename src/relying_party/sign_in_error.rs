@@ -19,10 +19,10 @@ use crate::{
 #[non_exhaustive]
 pub enum SignInError {
     /// 400: another browser began the sign-in that the response belongs to, or this browser did not keep its cookie.
-    #[error("no sign-in is under way in this browser that this response belongs to")]
+    #[error("the response belongs to no sign-in of this browser")]
     NotPending,
     /// 400: the sign-in took longer than the setting `sign_in_timeout`.
-    #[error("the sign-in was begun more than {} ago", duration(timeout))]
+    #[error("the sign-in began more than {} ago", duration(timeout))]
     Expired {
         /// The setting.
         timeout: Duration,
@@ -31,16 +31,16 @@ pub enum SignInError {
     #[error("the response was posted more than a minute ago")]
     PostedTooLongAgo,
     /// 400: an earlier response completed the sign-in, or failed it.
-    #[error("the sign-in that this response belongs to is over")]
+    #[error("the sign-in of this response was completed, or has failed")]
     Used,
     /// 503: the maximum number of simultaneous sign-ins is reached on this node, in total or from one address.
-    #[error("there are too many sign-ins at a time")]
+    #[error("too many simultaneous sign-ins")]
     TooManySignIns {
         /// When to retry.
         retry_after: Duration,
     },
     /// 400: a third party asked for a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
-    #[error("a sign-in at {} was asked for, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
+    #[error("a sign-in at {} was requested, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
     InitiatedBy {
         /// The app's issuer.
         expected: String,
@@ -54,13 +54,13 @@ pub enum SignInError {
     #[error("a response was posted, and `response_mode` is `query`")]
     PostedResponse,
     /// 502: the token response has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
-    #[error("the token reply has no `id_token`")]
+    #[error("the token response has no `id_token`")]
     IdTokenMissing,
     /// 502: the ID token is rejected; 403 when it is from a tenant that `tenants` does not accept.
-    #[error("the ID token is refused: {0}")]
+    #[error("the ID token is rejected: {0}")]
     IdToken(TokenError),
     /// 502: the UserInfo response is rejected.
-    #[error("UserInfo is refused: {0}")]
+    #[error("{0}")]
     UserInfo(TokenError),
     /// 502, 503 or 504: a request to the provider failed; 400 for a code that the provider rejects.
     #[error(transparent)]
@@ -72,7 +72,7 @@ pub enum SignInError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// 403: the app rejected this user ([`Events::after_authorize`](crate::Events::after_authorize)).
-    #[error("the app refused this person: {message}")]
+    #[error("the app rejected the user: {message}")]
     RefusedByApp {
         /// The message that the user sees.
         message: String,
@@ -166,19 +166,19 @@ impl SignInError {
             SignInError::NotPending => Facts::new(
                 "not_pending",
                 400,
-                "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies",
+                "sign in again; if every sign-in fails, check that `oidc.base_url` is the address that users open, and that nothing removes cookies",
             ),
             SignInError::Expired { .. } => Facts::new(
                 "sign_in_expired",
                 400,
-                "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`",
+                "sign in again; if users need longer at the provider, raise `oidc.sign_in_timeout`",
             ),
             SignInError::PostedTooLongAgo => Facts::new("response_posted_too_late", 400, "sign in again"),
             SignInError::Used => Facts::new("sign_in_already_used", 400, "sign in again"),
             SignInError::TooManySignIns { .. } => Facts::new(
                 "too_many_sign_ins",
                 503,
-                "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`",
+                "wait; if these users share one proxy, list it in `oidc.trusted_proxies`",
             ),
             SignInError::InitiatedBy { .. } => Facts::new(
                 "initiated_by_another_issuer",
@@ -189,7 +189,7 @@ impl SignInError {
             SignInError::PostedResponse => Facts::new(
                 "posted_response",
                 404,
-                "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query",
+                "set `oidc.response_mode = \"form_post\"`, or configure the provider to respond in the query",
             ),
             SignInError::IdTokenMissing => Facts::new(
                 "id_token_missing",
@@ -203,19 +203,21 @@ impl SignInError {
             SignInError::Provider(error) => Facts::new(error.reason(), error.status(), error.remedy()),
             SignInError::SessionTooLarge(error) => Facts::new("session_too_large", 502, error.remedy()),
             SignInError::Store(error) => Facts::new("store_unavailable", 503, error.remedy()),
-            SignInError::RefusedByApp { .. } => {
-                Facts::new("refused_by_app", 403, "nothing: the app's `after_authorize` said no")
-            }
+            SignInError::RefusedByApp { .. } => Facts::new(
+                "refused_by_app",
+                403,
+                "none: the app's `after_authorize` rejected the user",
+            ),
             SignInError::ParameterOfApp { .. } => Facts::new(
                 "app_parameter_not_allowed",
                 500,
-                "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked",
+                "remove it there; set `max_age` and `acr_values` in `oidc.extra_authorization_parameters`, against which the ID token is verified",
             ),
             SignInError::Ended => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
             SignInError::Loop { .. } => Facts::new(
                 "sign_in_loop",
                 400,
-                "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers",
+                "check that the browser keeps cookies, that `oidc.base_url` is the address that users open, and that no proxy drops large headers",
             ),
         }
     }
@@ -231,7 +233,7 @@ mod tests {
             let timeout = Duration::from_secs(seconds);
             assert_eq!(
                 SignInError::Expired { timeout }.to_string(),
-                format!("the sign-in was begun more than {expected} ago")
+                format!("the sign-in began more than {expected} ago")
             );
         }
     }

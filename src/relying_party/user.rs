@@ -52,7 +52,7 @@ pub enum NoAccessToken {
     Absent,
     /// It has expired, and the provider did not issue another one: the user is still signed in, and a later request
     /// may get a fresh token.
-    #[error("the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}")]
+    #[error("the access token expired at {ended} (seconds since 1970) and was not refreshed: {cause}")]
     NotRefreshed {
         /// When it expired, in seconds since 1970.
         ended: i64,
@@ -60,7 +60,7 @@ pub enum NoAccessToken {
         cause: String,
     },
     /// It has expired, and there is no refresh token.
-    #[error("the access token ended at {ended} (seconds since 1970)")]
+    #[error("the access token expired at {ended} (seconds since 1970)")]
     Expired {
         /// When it expired, in seconds since 1970.
         ended: i64,
@@ -136,7 +136,7 @@ impl<C> User<C> {
         let claims = self.claims.as_ref();
         claims
             .or_else(|| as_type(&self.session.claims))
-            .expect("claims that are not kept apart are of the session's type")
+            .expect("`User::new` keeps the claims apart unless they are of the session's type")
     }
 
     /// One claim. `None` when it is absent or of another type.
@@ -170,26 +170,19 @@ impl<C> User<C> {
     /// Fails when there is no access token, or when it has expired and could not be refreshed.
     pub fn access_token(&self) -> Result<&Secret, NoAccessToken> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
-        let Some(token) = &tokens.access_token else {
-            // The provider sent another one, which cannot be verified yet.
-            return Err(match (&self.session.not_refreshed, tokens.access_token_ends) {
-                (Some(cause), ended) => NoAccessToken::NotRefreshed {
-                    ended: ended.unwrap_or(self.now.unix_timestamp()),
-                    cause: cause.to_string(),
-                },
-                (None, _) => NoAccessToken::Absent,
-            });
-        };
-        let Some(ended) = tokens.access_token_ends else {
-            return Ok(token);
-        };
-        match &self.session.not_refreshed {
-            _ if self.now.unix_timestamp() < ended => Ok(token),
-            Some(cause) => Err(NoAccessToken::NotRefreshed {
-                ended,
+        let now = self.now.unix_timestamp();
+        let ended = tokens.access_token_ends;
+        match (&tokens.access_token, &self.session.not_refreshed) {
+            (Some(token), _) if ended.is_none_or(|ended| now < ended) => Ok(token),
+            // Without a token, the provider sent another one, which cannot be verified yet.
+            (_, Some(cause)) => Err(NoAccessToken::NotRefreshed {
+                ended: ended.unwrap_or(now),
                 cause: cause.to_string(),
             }),
-            None => Err(NoAccessToken::Expired { ended }),
+            (Some(_), None) => Err(NoAccessToken::Expired {
+                ended: ended.unwrap_or(now),
+            }),
+            (None, None) => Err(NoAccessToken::Absent),
         }
     }
 
@@ -219,7 +212,7 @@ impl<C> User<C> {
     {
         let handle = self.handle.as_ref().ok_or(RefreshError::NoRefreshToken)?;
         if handle.rp.sessions.is_in_cookies() && handle.answer.is_sent() {
-            return Err(RefreshError::AnswerSent);
+            return Err(RefreshError::ResponseSent);
         }
         let session = match handle.rp.refresh_now(&self.session).await {
             Ok(session) => session,

@@ -6,19 +6,14 @@ use rocket::{Request, http::Method};
 pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is = |name, value: &str| headers.get_one(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
-    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
-        headers
-            .get_one(name)
-            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
-    });
+    let has = |name, text| headers.get(name).any(|v| v.to_ascii_lowercase().contains(text));
+    let is_prefetch = has("Sec-Purpose", "prefetch") || has("Purpose", "prefetch");
 
     if request.method() != Method::Get || is_prefetch {
         false
     } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
         is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
     } else {
-        headers
-            .get("Accept")
-            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
+        has("Accept", "text/html")
     }
 }

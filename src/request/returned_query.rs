@@ -69,8 +69,8 @@ impl PrivatePaths {
             && rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some()
         {
             // Any path may be registered as the post-logout redirect: reroute the request to our own route.
-            let leads_on = is_get && post_logout == path;
-            take(request, leads_on, leads_on.then_some(&self.logged_out));
+            let is_post_logout = is_get && post_logout == path;
+            take(request, is_post_logout, is_post_logout.then_some(&self.logged_out));
         }
     }
 }
@@ -79,7 +79,7 @@ impl PrivatePaths {
 fn has_state(request: &Request<'_>) -> bool {
     let uri = request.uri();
     let path = uri.path().as_str();
-    let in_path = path[usable(path).len()..].contains("state");
+    let in_path = path[strip_escaped_query(path).len()..].contains("state");
     let query = uri.query().map_or("", |query| query.as_str());
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     in_path || pairs.any(|(name, _)| name == "state")
@@ -91,7 +91,7 @@ fn take(request: &mut Request<'_>, is_kept: bool, path: Option<&String>) {
     let uri = request.uri();
     let bare = match path {
         Some(path) => path,
-        None => usable(uri.path().as_str()),
+        None => strip_escaped_query(uri.path().as_str()),
     };
     // Hyper accepts characters in a path that Rocket rejects.
     let bare = Origin::parse_owned(bare.to_owned()).unwrap_or_else(|_| rocket::uri!("/-"));
@@ -130,7 +130,7 @@ fn canonical(path: &str) -> String {
 
 /// The path up to and including an escaped `?` or `#`. The mark is kept, so that the path does not become that
 /// of a route.
-fn usable(path: &str) -> &str {
+fn strip_escaped_query(path: &str) -> &str {
     for (i, _) in path.match_indices('%') {
         let mut rest = &path[i + 1..];
         while let Some(escaped) = rest.strip_prefix("25") {
@@ -194,7 +194,7 @@ mod tests {
             ("/a%25", "/a%25"),
             ("/a", "/a"),
         ] {
-            assert_eq!(usable(path), expected);
+            assert_eq!(strip_escaped_query(path), expected);
         }
     }
 }

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_sign_ins_are_to_come_again() {
+    fn too_many_sign_ins_have_a_retry_after() {
         let retry_after = Duration::from_secs(60);
         let error = SignInError::TooManySignIns { retry_after };
         let failure = SignInFailure {

@@ -88,7 +88,7 @@ impl<'r> RouteContext<'r, '_> {
         // The response that redirected to the provider cleared the types that need no cookie. An unrecorded sign-out
         // needs its note cookie.
         let types = &self.rp.settings.clear_site_data;
-        let has_note = || self.rp.sessions.has_ended_note(self.request.cookies(), self.now);
+        let has_note = || self.rp.sessions.has_ended_cookie(self.request.cookies(), self.now);
         if clear_site_data::has_cookies(types) && !has_note() {
             clear_data(&mut response, clear_site_data::all(types));
         }

@@ -78,30 +78,27 @@ impl Cause {
 impl EndCause {
     /// The reason code.
     pub(crate) fn reason(self) -> &'static str {
-        match self {
-            EndCause::SignOut => "signed_out",
-            EndCause::BackchannelLogout => "backchannel_logout",
-            EndCause::FrontchannelLogout => "frontchannel_logout",
-            EndCause::App => "ended_by_app",
-            EndCause::Replaced => "session_replaced",
-            EndCause::MaxPerUser => "max_per_user",
-            EndCause::RefreshRefused => NoSession::RefreshRefused.reason(),
-            EndCause::Over(reason) => reason.reason(),
-        }
+        self.facts().0
     }
 
-    /// The sentence for the log.
-    fn sentence(self) -> &'static str {
+    /// The reason code, and the sentence for the log.
+    fn facts(self) -> (&'static str, &'static str) {
         match self {
-            EndCause::SignOut => "a user signed out",
-            EndCause::BackchannelLogout => "the provider ended a session",
-            EndCause::FrontchannelLogout => "a page of the provider ended a session",
-            EndCause::App => "the app ended a session",
-            EndCause::Replaced => "a new sign-in replaced a session",
-            EndCause::MaxPerUser => "a further session of a user ended the oldest one",
-            EndCause::RefreshRefused => "the provider ended a session at its refresh",
-            EndCause::Over(NoSession::Idle) => "a session was idle for too long",
-            EndCause::Over(_) => "a session reached the end of its lifetime",
+            EndCause::SignOut => ("signed_out", "a user signed out"),
+            EndCause::BackchannelLogout => ("backchannel_logout", "the provider ended a session"),
+            EndCause::FrontchannelLogout => (
+                "frontchannel_logout",
+                "a front-channel logout by the provider ended a session",
+            ),
+            EndCause::App => ("ended_by_app", "the app ended a session"),
+            EndCause::Replaced => ("session_replaced", "a new sign-in replaced a session"),
+            EndCause::MaxPerUser => ("max_per_user", "a new sign-in ended the user's oldest session"),
+            EndCause::RefreshRefused => (
+                NoSession::RefreshRefused.reason(),
+                "the provider ended a session at its refresh",
+            ),
+            EndCause::Over(NoSession::Idle) => (NoSession::Idle.reason(), "a session was idle for too long"),
+            EndCause::Over(reason) => (reason.reason(), "a session reached the end of its lifetime"),
         }
     }
 }
@@ -150,28 +147,22 @@ impl SessionChange {
         matches!(self.cause, Cause::Ended(_))
     }
 
-    /// The sentence for the log, if a session began or ended.
-    fn sentence(&self) -> Option<&'static str> {
-        match self.cause {
-            Cause::NewSignIn => Some("a user signed in"),
-            Cause::Ended(cause) => Some(cause.sentence()),
-            Cause::Refreshed | Cause::RefreshFailed(_) => None,
-        }
-    }
-
     /// Logs that the session began or ended. Refreshes are logged by their caller.
     ///
     /// Subjects are untrusted: control characters are escaped, which prevents log injection.
     pub(crate) fn log(&self) {
-        if let Some(sentence) = self.sentence() {
-            observing::session_changed(SessionLine {
-                reason: self.reason(),
-                sentence,
-                issuer: printable_name(self.issuer()),
-                subject: self.subject().map(printable_name),
-                session: self.session_id().map(printable_name),
-            });
-        }
+        let sentence = match self.cause {
+            Cause::NewSignIn => "a user signed in",
+            Cause::Ended(cause) => cause.facts().1,
+            Cause::Refreshed | Cause::RefreshFailed(_) => return,
+        };
+        observing::session_changed(SessionLine {
+            reason: self.reason(),
+            sentence,
+            issuer: printable_name(self.issuer()),
+            subject: self.subject().map(printable_name),
+            session: self.session_id().map(printable_name),
+        });
     }
 
     pub(crate) fn began(session: &CurrentSession) -> SessionChange {
@@ -275,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_session_is_about_all_with_the_sid_or_of_the_user() {
+    fn a_change_without_session_id_is_about_all_with_the_sid_or_of_the_user() {
         let with_sid = session("a", json!({ "sub": "alice", "sid": "1" }));
         let without_sid = session("b", json!({ "sub": "alice" }));
         let cause = EndCause::BackchannelLogout;

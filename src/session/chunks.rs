@@ -13,7 +13,7 @@ pub(super) const CHUNK_LEN: usize = 3_800;
 /// Maximum chunks that any setting allows.
 pub(super) const MAX_CHUNKS: usize = 5;
 /// Terminates the text: a stale chunk of a longer text is not part of it.
-const END: char = '.';
+const TERMINATOR: char = '.';
 
 /// The cookies of a session, in the order of its chunks.
 pub(super) struct SessionCookies(Vec<NamedCookie>);
@@ -42,7 +42,7 @@ impl SessionCookies {
     pub(super) fn read<'r>(&self, jar: &'r CookieJar<'_>) -> Option<Cow<'r, str>> {
         let mut text = Cow::from(self.0[0].read(jar)?);
         for cookie in &self.0[1..] {
-            if text.ends_with(END) {
+            if text.ends_with(TERMINATOR) {
                 break;
             }
             match cookie.read(jar) {
@@ -55,12 +55,12 @@ impl SessionCookies {
 
     /// Whether a text fits into this number of cookies.
     pub(super) fn fits(text: &str, max: usize) -> bool {
-        text.len() + END.len_utf8() <= CHUNK_LEN * max
+        text.len() + TERMINATOR.len_utf8() <= CHUNK_LEN * max
     }
 
     /// Sets the chunks of a text, and removes stale further chunks from the browser.
-    pub(super) fn write(&self, jar: &CookieJar<'_>, text: &str, life: Duration, now: OffsetDateTime) -> Vec<SetCookie> {
-        let text = format!("{text}{END}");
+    pub(super) fn write(&self, jar: &CookieJar<'_>, text: &str, ttl: Duration, now: OffsetDateTime) -> Vec<SetCookie> {
+        let text = format!("{text}{TERMINATOR}");
         let mut rest = &*text;
         let mut set = vec![];
         for cookie in &self.0 {
@@ -68,7 +68,7 @@ impl SessionCookies {
                 break;
             }
             let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_LEN));
-            set.push(cookie.set(chunk, life, now));
+            set.push(cookie.set(chunk, ttl, now));
             rest = tail;
         }
         set.extend(self.removals(jar, set.len()));
@@ -84,6 +84,6 @@ impl SessionCookies {
 }
 
 /// Strips the terminator; `None` when it is missing.
-pub(super) fn without_end(text: &str) -> Option<&str> {
-    text.strip_suffix(END)
+pub(super) fn strip_terminator(text: &str) -> Option<&str> {
+    text.strip_suffix(TERMINATOR)
 }

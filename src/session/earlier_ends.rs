@@ -21,38 +21,38 @@ pub(crate) struct EndsRead {
 }
 
 /// Maximum ends in an attempt: as many as exist while nodes change their keys, and few enough for any `state`.
-const MAX_CARRIED: usize = 8;
+const MAX_ENDS_IN_ATTEMPT: usize = 8;
 
 /// The value of a new end entry with this TTL.
-pub(super) fn new_note(life: Duration) -> String {
+pub(super) fn new_end_entry(ttl: Duration) -> String {
     let mut id = [0; 8];
     rand::fill(&mut id).expect("the system's random generator does not fail");
-    format!("{}.{}", URL_SAFE_NO_PAD.encode(id), life.as_millis())
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(id), ttl.as_millis())
 }
 
 /// The age of an end entry, from its remaining TTL. Without a valid TTL in its value the age is unknown, and 0.
-fn age(note: &str, left: Duration) -> Duration {
-    let life = note.split_once('.').and_then(|(_, life)| life.parse().ok());
-    life.map_or(Duration::ZERO, |life| Duration::from_millis(life).saturating_sub(left))
+fn age(entry: &str, left: Duration) -> Duration {
+    let ttl = entry.split_once('.').and_then(|(_, ttl)| ttl.parse().ok());
+    ttl.map_or(Duration::ZERO, |ttl| Duration::from_millis(ttl).saturating_sub(left))
 }
 
 /// The number of an end entry: a prefix of its digest, so that any text has one.
-fn number(note: &str) -> u64 {
-    let digest = digest::digest(&digest::SHA256, note.as_bytes());
+fn number(entry: &str) -> u64 {
+    let digest = digest::digest(&digest::SHA256, entry.as_bytes());
     let start = digest.as_ref().first_chunk();
     start.map_or(0, |start| u64::from_be_bytes(*start))
 }
 
 impl EarlierEnds {
-    pub(super) fn of<'n>(notes: impl IntoIterator<Item = &'n str>) -> EarlierEnds {
-        let mut numbers: Vec<_> = notes.into_iter().map(number).collect();
+    pub(super) fn of<'n>(entries: impl IntoIterator<Item = &'n str>) -> EarlierEnds {
+        let mut numbers: Vec<_> = entries.into_iter().map(number).collect();
         numbers.sort_unstable();
         numbers.dedup();
         EarlierEnds(numbers)
     }
 
-    pub(super) fn add(&mut self, note: &str) {
-        let number = number(note);
+    pub(super) fn add(&mut self, entry: &str) {
+        let number = number(entry);
         if let Err(place) = self.0.binary_search(&number) {
             self.0.insert(place, number);
         }
@@ -63,20 +63,20 @@ impl EarlierEnds {
     }
 
     /// Whether this entry is one of them.
-    pub(super) fn has(&self, note: &str) -> bool {
-        !self.0.is_empty() && self.0.binary_search(&number(note)).is_ok()
+    pub(super) fn contains(&self, entry: &str) -> bool {
+        !self.0.is_empty() && self.0.binary_search(&number(entry)).is_ok()
     }
 
     /// Whether this is a superset of `others`.
-    pub(super) fn have(&self, others: &EarlierEnds) -> bool {
-        let has = |number| self.0.binary_search(number).is_ok();
-        others.0.iter().all(has)
+    pub(super) fn contains_all(&self, others: &EarlierEnds) -> bool {
+        let contains = |number| self.0.binary_search(number).is_ok();
+        others.0.iter().all(contains)
     }
 
     /// Serializes them for an attempt: the count, then eight bytes each. Ends beyond the limit are omitted, so that the
     /// attempt does not know them.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let carried = &self.0[..self.0.len().min(MAX_CARRIED)];
+        let carried = &self.0[..self.0.len().min(MAX_ENDS_IN_ATTEMPT)];
         let mut bytes = vec![carried.len() as u8];
         bytes.extend(carried.iter().flat_map(|number| number.to_be_bytes()));
         bytes
@@ -86,7 +86,7 @@ impl EarlierEnds {
     pub(crate) fn split(bytes: &[u8]) -> Option<(EarlierEnds, &[u8])> {
         let (count, mut rest) = bytes.split_first()?;
         let mut numbers = Vec::new();
-        if *count == 0 || usize::from(*count) > MAX_CARRIED {
+        if *count == 0 || usize::from(*count) > MAX_ENDS_IN_ATTEMPT {
             return None;
         }
         for _ in 0..*count {
@@ -99,16 +99,18 @@ impl EarlierEnds {
 }
 
 impl EndsRead {
-    pub(super) fn of(notes: &[Option<(String, Duration)>]) -> EndsRead {
-        let notes = notes.iter().flatten();
+    pub(super) fn of(entries: &[Option<(String, Duration)>]) -> EndsRead {
+        let entries = entries.iter().flatten();
         EndsRead {
-            ends: EarlierEnds::of(notes.clone().map(|(note, _)| &**note)),
-            ages: notes.map(|(note, left)| (number(note), age(note, *left))).collect(),
+            ends: EarlierEnds::of(entries.clone().map(|(entry, _)| &**entry)),
+            ages: entries
+                .map(|(entry, left)| (number(entry), age(entry, *left)))
+                .collect(),
         }
     }
 
     /// The age of the latest end that is not in `known`; `None` if there is none.
-    pub(crate) fn youngest_beside(&self, known: &EarlierEnds) -> Option<Duration> {
+    pub(crate) fn youngest_except(&self, known: &EarlierEnds) -> Option<Duration> {
         let unknown = self.ages.iter();
         let unknown = unknown.filter(|(number, _)| known.0.binary_search(number).is_err());
         unknown.map(|(_, age)| *age).min()
@@ -126,34 +128,34 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_one_of_those_that_were_read() {
-        let notes: Vec<_> = (0..4).map(|_| new_note(HOUR)).collect();
-        let ends = EarlierEnds::of([&*notes[0], &notes[1], &notes[0]]);
+    fn ends_are_compared_by_their_entries() {
+        let entries: Vec<_> = (0..4).map(|_| new_end_entry(HOUR)).collect();
+        let ends = EarlierEnds::of([&*entries[0], &entries[1], &entries[0]]);
         assert_eq!(ends.0.len(), 2);
-        let has: Vec<_> = notes.iter().map(|note| ends.has(note)).collect();
-        assert_eq!(has, [true, true, false, false]);
-        let one = EarlierEnds::of([&*notes[0]]);
-        assert!(ends.have(&one) && !one.have(&ends) && one.have(&EarlierEnds::default()));
-        let other = EarlierEnds::of([&*notes[2]]);
-        assert!(!one.have(&other) && !ends.have(&EarlierEnds::of([&*notes[0], &notes[2]])));
-        assert!(!EarlierEnds::default().has(&notes[0]));
+        let contains: Vec<_> = entries.iter().map(|entry| ends.contains(entry)).collect();
+        assert_eq!(contains, [true, true, false, false]);
+        let one = EarlierEnds::of([&*entries[0]]);
+        assert!(ends.contains_all(&one) && !one.contains_all(&ends) && one.contains_all(&EarlierEnds::default()));
+        let other = EarlierEnds::of([&*entries[2]]);
+        assert!(!one.contains_all(&other) && !ends.contains_all(&EarlierEnds::of([&*entries[0], &entries[2]])));
+        assert!(!EarlierEnds::default().contains(&entries[0]));
         let mut added = one.clone();
         for _ in 0..2 {
-            added.add(&notes[1]);
+            added.add(&entries[1]);
         }
         assert_eq!(added, ends);
     }
 
     #[test]
-    fn an_attempt_carries_so_many() {
-        let notes: Vec<_> = (0..9).map(|_| new_note(HOUR)).collect();
+    fn an_attempt_holds_at_most_eight_ends() {
+        let entries: Vec<_> = (0..9).map(|_| new_end_entry(HOUR)).collect();
         for count in [1, 2, 8, 9] {
-            let ends = EarlierEnds::of(notes[..count].iter().map(String::as_str));
+            let ends = EarlierEnds::of(entries[..count].iter().map(String::as_str));
             let bytes = ends.to_bytes();
             let followed = [&bytes[..], b"/me"].concat();
             let (read, rest) = EarlierEnds::split(&followed).unwrap();
             assert_eq!((read.0.len(), rest), (count.min(8), &b"/me"[..]));
-            assert!(ends.have(&read));
+            assert!(ends.contains_all(&read));
             for length in 0..bytes.len() {
                 assert_eq!(EarlierEnds::split(&bytes[..length]), None, "{length}");
             }
@@ -171,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_its_life_and_the_store_what_is_left() {
-        let note = new_note(HOUR);
-        assert_eq!(note.len(), 11 + 1 + 7, "{note}");
+    fn the_age_of_an_end_follows_from_its_ttl() {
+        let entry = new_end_entry(HOUR);
+        assert_eq!(entry.len(), 11 + 1 + 7, "{entry}");
         for (left, expected) in [(3600, 0), (3599, 1), (0, 3600), (9999, 0)] {
-            assert_eq!(age(&note, seconds(left)), seconds(expected));
+            assert_eq!(age(&entry, seconds(left)), seconds(expected));
         }
-        assert_eq!(age(&note, Duration::MAX), seconds(0));
+        assert_eq!(age(&entry, Duration::MAX), seconds(0));
         // Unknown age: 0.
         for text in [
             "",
@@ -194,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn the_youngest_counts() {
-        let notes = [
-            Some((new_note(HOUR), seconds(600))),
+    fn the_youngest_unknown_end_is_found() {
+        let entries = [
+            Some((new_end_entry(HOUR), seconds(600))),
             None,
-            Some((new_note(HOUR), seconds(3_590))),
+            Some((new_end_entry(HOUR), seconds(3_590))),
         ];
-        let read = EndsRead::of(&notes);
-        let text = |i: usize| notes[i].as_ref().map_or("", |(note, _)| note);
-        let known = |notes: &[&str]| EarlierEnds::of(notes.iter().copied());
+        let read = EndsRead::of(&entries);
+        let text = |i: usize| entries[i].as_ref().map_or("", |(entry, _)| entry);
+        let known = |entries: &[&str]| EarlierEnds::of(entries.iter().copied());
         assert_eq!(read.ends, known(&[text(0), text(2)]));
         for (known, expected) in [
             (known(&[]), Some(seconds(10))),
@@ -210,10 +212,10 @@ mod tests {
             (known(&[text(2)]), Some(seconds(3_000))),
             (read.ends.clone(), None),
         ] {
-            assert_eq!(read.youngest_beside(&known), expected);
+            assert_eq!(read.youngest_except(&known), expected);
         }
         let read = EndsRead::of(&[None, None]);
         assert_eq!(read.ends, EarlierEnds::default());
-        assert_eq!(read.youngest_beside(&EarlierEnds::default()), None);
+        assert_eq!(read.youngest_except(&EarlierEnds::default()), None);
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Generations {
 struct Halves {
     younger: HashMap<Key, Entry>,
     older: HashMap<Key, Entry>,
-    dropped: u64,
+    evicted: u64,
 }
 
 /// A prefix of a name: names are digests of 32 bytes in base64url.
@@ -43,11 +43,6 @@ impl Generations {
             half: (max / 2).max(1),
             halves: Mutex::default(),
         }
-    }
-
-    /// The number of this name.
-    pub(super) fn get(&self, name: &str, now: i64) -> Option<u64> {
-        self.entry(name, now).map(|(number, _)| number)
     }
 
     /// The number of this name, and its expiry.
@@ -74,14 +69,14 @@ impl Generations {
         }
         if halves.younger.len() >= self.half && !halves.younger.contains_key(&key) {
             let younger = mem::take(&mut halves.younger);
-            let dropped = mem::replace(&mut halves.older, younger);
-            let alive = dropped.iter();
-            let alive = alive.filter(|(dropped, entry)| {
-                let is_kept = **dropped == key || halves.older.contains_key(*dropped);
+            let evicted = mem::replace(&mut halves.older, younger);
+            let alive = evicted.iter();
+            let alive = alive.filter(|(evicted, entry)| {
+                let is_kept = **evicted == key || halves.older.contains_key(*evicted);
                 i64::from(entry.expires) > now && !is_kept
             });
             let count = alive.count() as u64;
-            halves.dropped += count;
+            halves.evicted += count;
             observing::generations_dropped(count);
         }
         halves.younger.insert(key, Entry { number, expires });
@@ -90,8 +85,8 @@ impl Generations {
 
     /// How many unexpired entries were evicted.
     #[cfg(test)]
-    fn dropped(&self) -> u64 {
-        self.lock().dropped
+    fn evicted(&self) -> u64 {
+        self.lock().evicted
     }
 
     fn lock(&self) -> MutexGuard<'_, Halves> {
@@ -111,12 +106,18 @@ mod tests {
     use super::*;
     use crate::keys::digest_name;
 
+    impl Generations {
+        fn get(&self, name: &str, now: i64) -> Option<u64> {
+            self.entry(name, now).map(|(number, _)| number)
+        }
+    }
+
     fn name(i: usize) -> String {
         digest_name("generation", &[&i.to_string()])
     }
 
     #[test]
-    fn a_number_never_goes_back() {
+    fn a_number_never_decreases() {
         let generations = Generations::new(10);
         let name = name(1);
         assert_eq!(generations.get(&name, 0), None);
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_ago_advanced_are_dropped_first_and_counted() {
+    fn the_oldest_entries_are_evicted_first_and_counted() {
         let generations = Generations::new(10);
         for i in 0..15 {
             assert!(generations.advance(&name(i), 2, 100, 0));
@@ -139,16 +140,16 @@ mod tests {
         let known = |i: usize| generations.get(&name(i), 0).is_some();
         assert_eq!((0..15).map(known).filter(|known| *known).count(), 10);
         assert!((5..15).all(known));
-        assert_eq!(generations.dropped(), 5);
+        assert_eq!(generations.evicted(), 5);
         // An updated entry is young again; expired entries are not counted.
         assert!(generations.advance(&name(5), 3, 100, 0));
         assert!(generations.advance(&name(99), 2, 300, 200));
         assert!(known(5));
-        assert_eq!(generations.dropped(), 9);
+        assert_eq!(generations.evicted(), 9);
     }
 
     #[test]
-    fn names_are_ours() {
+    fn only_digests_are_names() {
         let generations = Generations::new(10);
         for other in ["", "short", "?", &"x".repeat(80)] {
             assert!(!generations.advance(other, 1, 100, 0));
@@ -167,8 +168,8 @@ mod tests {
         let entries = halves.younger.len() + halves.older.len();
         assert_eq!(entries, 62_500);
         // `HashMap`: one control byte per slot, and at most 7/8 of the slots are used.
-        let places = |map: &HashMap<Key, Entry>| map.capacity() * 8 / 7;
-        let bytes = (places(&halves.younger) + places(&halves.older)) * (size_of::<(Key, Entry)>() + 1);
+        let slots = |map: &HashMap<Key, Entry>| map.capacity() * 8 / 7;
+        let bytes = (slots(&halves.younger) + slots(&halves.older)) * (size_of::<(Key, Entry)>() + 1);
         assert!(bytes / entries <= 64, "{} bytes", bytes / entries);
     }
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     CurrentSession, NoSession, Session, Sessions,
-    sessions::{MAX_DIFFERENCE, seconds},
+    sessions::{MAX_CLOCK_SKEW, seconds},
 };
 
 impl Sessions {
@@ -20,32 +20,29 @@ impl Sessions {
     }
 
     /// Publishes to other nodes that a session in cookies was used.
-    pub(super) async fn note_use(&self, current: &CurrentSession, now: OffsetDateTime) {
+    pub(super) async fn record_use(&self, current: &CurrentSession, now: OffsetDateTime) {
         if !self.is_shared {
             return;
         }
         let name = self.names.last_use(&current.name);
         let used = now.unix_timestamp().max(0).unsigned_abs();
-        let life = self.settings.idle_timeout.saturating_add(MAX_DIFFERENCE);
-        if let Err(error) = self.store.put_entry_if_larger(&name, used, life).await {
-            tracing::debug!("{error}; another node may take a session for idle");
+        let ttl = self.settings.idle_timeout.saturating_add(MAX_CLOCK_SKEW);
+        if let Err(error) = self.store.put_entry_if_larger(&name, used, ttl).await {
+            tracing::debug!("{error}; another node may consider the session idle");
         }
     }
 
     /// Reads from the store whether another node recorded the use of a session in cookies that looks idle here.
-    pub(super) async fn learn_use(&self, session: &CurrentSession, now: OffsetDateTime) {
-        let looks_idle = self.check_times(session, now) == Err(NoSession::Idle);
-        if !(looks_idle && self.is_in_cookies && self.is_shared) {
+    pub(super) async fn read_last_use(&self, session: &CurrentSession, now: OffsetDateTime) {
+        let seems_idle = self.check_times(session, now) == Err(NoSession::Idle);
+        if !(seems_idle && self.is_in_cookies && self.is_shared) {
             return;
         }
         let name = self.names.last_use(&session.name);
-        let used = match self.store.entries(&[&name]).await {
-            Ok(notes) => notes.into_iter().flatten().next(),
-            Err(error) => {
-                tracing::debug!("{error}; whether a session was used elsewhere is not known");
-                None
-            }
-        };
+        let used = self.entry(&name).await.unwrap_or_else(|error| {
+            tracing::debug!("{error}; it is unknown whether another node recorded a use of the session");
+            None
+        });
         if let Some(used) = used.and_then(|used| used.parse::<i64>().ok()) {
             self.touched.entry_by_ref(&*session.name).and_compute_with(|last| {
                 if last.is_none_or(|last| last.into_value() < used) {

@@ -41,22 +41,22 @@ impl Names {
     }
 
     /// The lock to report the end of a provider session's sessions, up to the session `newest`.
-    pub(crate) fn told_end_of_sid(&self, issuer: &str, sid: &str, newest: u64) -> String {
+    pub(crate) fn sid_end_report_lock(&self, issuer: &str, sid: &str, newest: u64) -> String {
         let names = self
             .0
-            .index_names("told end of sid", &[issuer, sid, &newest.to_string()]);
+            .index_names("end report of sid", &[issuer, sid, &newest.to_string()]);
         // The same on nodes that have the same keys in another order.
         names.into_iter().min().unwrap_or_default()
     }
 
     /// The lock to report the end of this session.
-    pub(crate) fn told_end(&self, session: &str) -> String {
-        digest_name("told end", &[session])
+    pub(crate) fn end_report_lock(&self, session: &str) -> String {
+        digest_name("end report", &[session])
     }
 
     /// The lock to report that a session has expired.
-    pub(crate) fn noticed_end(&self, session: &str) -> String {
-        digest_name("noticed end", &[session])
+    pub(crate) fn expiry_report_lock(&self, session: &str) -> String {
+        digest_name("expiry report", &[session])
     }
 
     /// Entries with the end of the session that ends last, like [`subject`](Self::subject).
@@ -103,7 +103,7 @@ mod tests {
     use crate::keys::SecretKey;
 
     #[test]
-    fn each_thing_has_a_name_of_its_own() {
+    fn names_are_distinct() {
         let key = SecretKey::from_bytes(vec![1; 32]).unwrap();
         let keys = KeyRing::new(&key, &[], "https://op.example", "app");
         let names = Names::new(keys);
@@ -114,10 +114,10 @@ mod tests {
             names.sid("issuer", "id").remove(0),
             names.without_sid("issuer", "id").remove(0),
             names.known_sid("issuer", "id").remove(0),
-            names.told_end_of_sid("issuer", "id", 1),
-            names.told_end_of_sid("issuer", "id", 2),
-            names.told_end("id"),
-            names.noticed_end("id"),
+            names.sid_end_report_lock("issuer", "id", 1),
+            names.sid_end_report_lock("issuer", "id", 2),
+            names.end_report_lock("id"),
+            names.expiry_report_lock("id"),
             names.jti("issuer", "id").remove(0),
             names.last_end("issuer").remove(0),
             names.generation("id"),
@@ -136,7 +136,7 @@ mod tests {
 
     /// Sessions in a store outlive the version of this crate that named them.
     #[test]
-    fn a_name_stays_what_it_is() {
+    fn names_are_stable() {
         let key = SecretKey::from_bytes((0..64).collect()).unwrap();
         let names = Names::new(KeyRing::new(&key, &[], "https://op.example", "app"));
         let session = names.session(&Secret::new("id"));

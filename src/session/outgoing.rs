@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_carries_the_newest_generation_of_a_session_and_of_two_the_later() {
+    fn a_response_sets_the_newest_generation_of_a_session_and_the_later_of_two() {
         let expected = |name: &str, generation, due| Some((name.to_owned(), generation, due));
         assert_eq!(carried(&[]), None);
         assert_eq!(carried(&[("a", 1, 0), ("a", 2, 0)]), expected("a", 2, 0));

@@ -4,14 +4,14 @@
 //! Claims, UserInfo, and headers and payloads of JWTs are compressed in one stream. Signatures, opaque tokens, ids and
 //! the app's data are not: compression next to attacker-chosen text would leak a secret by its length.
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_slice_iter_to_slice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{EarlierEnds, Session, SessionTokens};
+use super::{Session, SessionTokens};
 use crate::{
     secret::{self, Secret},
     token::{ClaimSources, Claims, parse_object},
@@ -22,32 +22,9 @@ const MAX_INFLATED: usize = 256 * 1024;
 /// The level of `miniz_oxide`, from 1 to 10: higher levels do not shrink texts of this size further.
 const COMPRESSION_LEVEL: u8 = 7;
 
-/// The head of a record: read and written at every use of the session.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    #[serde(rename = "i", with = "secret::text")]
-    id: Secret,
-    #[serde(rename = "b")]
-    started: i64,
-    #[serde(rename = "e")]
-    ends: i64,
-    #[serde(rename = "s")]
-    seen: i64,
-    #[serde(rename = "g")]
-    generation: u64,
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
-    refresh_due: Option<i64>,
-    #[serde(rename = "u", default, skip_serializing_if = "is_false")]
-    user_info_due: bool,
-    #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
-    earlier_ends: EarlierEnds,
-    #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
-    data: Map<String, Value>,
-}
-
 /// Metadata of the tokens.
 #[derive(Serialize, Deserialize)]
-struct TokenFacts {
+struct TokenMetadata {
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     access_token_ends: Option<i64>,
     #[serde(
@@ -58,11 +35,11 @@ struct TokenFacts {
     )]
     nonce: Option<Secret>,
     /// See [`ClaimSources::is_user_info_older`].
-    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    #[serde(rename = "o", default, skip_serializing_if = "Not::not")]
     is_user_info_older: bool,
     /// The encoding of each token.
     #[serde(rename = "t")]
-    tokens: [Form; 3],
+    tokens: [TokenEncoding; 3],
     /// The inflated size of the compressed stream, in bytes.
     #[serde(rename = "l")]
     stream_len: usize,
@@ -70,41 +47,15 @@ struct TokenFacts {
 
 /// How a token is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
-enum Form {
+enum TokenEncoding {
+    #[serde(rename = "")]
     Absent,
     /// Verbatim.
+    #[serde(rename = "o")]
     Opaque,
     /// The signature here; header and payload in the compressed stream.
+    #[serde(rename = "j")]
     Jwt,
-}
-
-impl From<Form> for u8 {
-    fn from(form: Form) -> u8 {
-        form as u8
-    }
-}
-
-impl TryFrom<u8> for Form {
-    type Error = &'static str;
-
-    fn try_from(number: u8) -> Result<Form, &'static str> {
-        match number {
-            0 => Ok(Form::Absent),
-            1 => Ok(Form::Opaque),
-            2 => Ok(Form::Jwt),
-            _ => Err("not a form of a token"),
-        }
-    }
-}
-
-/// The claim sources at the beginning of the compressed stream, as JSON; empty if absent.
-struct Statements<'a> {
-    user_info: &'a [u8],
-    /// Claims of the sign-in that the latest ID token lacks.
-    sign_in: &'a [u8],
-    /// The ID token's claims, unless the ID token itself is encoded as a JWT.
-    id_token: &'a [u8],
 }
 
 /// The error of a record whose stream would exceed `MAX_INFLATED`: its size in bytes.
@@ -113,19 +64,8 @@ pub(super) struct TooLong(pub(super) usize);
 
 /// Encodes the whole record, before encryption.
 pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
-    let head = Head {
-        id: session.id.clone(),
-        started: session.started,
-        ends: session.ends,
-        seen: session.seen,
-        generation: session.generation,
-        refresh_due: session.refresh_due,
-        user_info_due: session.user_info_due,
-        earlier_ends: session.earlier_ends.clone(),
-        data: session.data.clone(),
-    };
     let mut record = Vec::with_capacity(200 + body.len());
-    put(&mut record, &json(&head));
+    put(&mut record, &json(session));
     record.extend_from_slice(body);
     record
 }
@@ -135,19 +75,19 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let sources = &tokens.sources;
     let texts = [&tokens.id_token, &tokens.access_token, &tokens.refresh_token];
     let jwts = texts.map(|token| token.as_ref().and_then(|token| Jwt::parse(token.expose())));
-    let form = |i: usize| match (texts[i], &jwts[i]) {
-        (None, _) => Form::Absent,
-        (Some(_), None) => Form::Opaque,
-        (Some(_), Some(_)) => Form::Jwt,
+    let encoding = |i: usize| match (texts[i], &jwts[i]) {
+        (None, _) => TokenEncoding::Absent,
+        (Some(_), None) => TokenEncoding::Opaque,
+        (Some(_), Some(_)) => TokenEncoding::Jwt,
     };
 
     let mut stream = vec![];
     put(&mut stream, &sources.user_info.as_ref().map(json).unwrap_or_default());
-    let left_out = sources.sign_in.iter();
-    let left_out = left_out.filter(|(name, _)| sources.id_token.value(name).is_none());
-    let left_out: Map<_, _> = left_out.map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    let left_out = (!left_out.is_empty()).then(|| json(&left_out));
-    put(&mut stream, &left_out.unwrap_or_default());
+    let omitted = sources.sign_in.iter();
+    let omitted = omitted.filter(|(name, _)| sources.id_token.value(name).is_none());
+    let omitted: Map<_, _> = omitted.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let omitted = (!omitted.is_empty()).then(|| json(&omitted));
+    put(&mut stream, &omitted.unwrap_or_default());
     let has_id_token = jwts[0].is_some();
     let id_token = (!has_id_token).then(|| json(&sources.id_token));
     put(&mut stream, &id_token.unwrap_or_default());
@@ -161,11 +101,11 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let mut body = vec![];
     put(
         &mut body,
-        &json(&TokenFacts {
+        &json(&TokenMetadata {
             access_token_ends: tokens.access_token_ends,
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
-            tokens: [form(0), form(1), form(2)],
+            tokens: [encoding(0), encoding(1), encoding(2)],
             stream_len: stream.len(),
         }),
     );
@@ -185,24 +125,11 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
 /// `issuer` finds no issuer for the claims.
 pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<str>>) -> Option<(Session, usize)> {
     let mut rest = record;
-    let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
+    let mut session: Session = serde_json::from_slice(take(&mut rest)?).ok()?;
     let body_start = record.len() - rest.len();
     let body = Body::split(rest)?;
-    let stream = body.inflate()?;
-    let claims = body.statements(&stream)?.into_merged();
-    let session = Session {
-        id: head.id,
-        issuer: issuer(&claims)?,
-        claims,
-        data: head.data,
-        generation: head.generation,
-        refresh_due: head.refresh_due,
-        user_info_due: head.user_info_due,
-        started: head.started,
-        ends: head.ends,
-        seen: head.seen,
-        earlier_ends: head.earlier_ends,
-    };
+    session.claims = body.sources(&body.inflate()?)?.into_merged();
+    session.issuer = issuer(&session.claims)?;
     Some((session, body_start))
 }
 
@@ -210,13 +137,13 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
 pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     let body = Body::split(body)?;
     let stream = body.inflate()?;
-    let (_, mut rest) = Statements::split(&stream)?;
+    let (_, mut rest) = split_sources(&stream)?;
     let mut tokens = [None, None, None];
-    for (token, (form, kept)) in tokens.iter_mut().zip(body.tokens) {
-        *token = match form {
-            Form::Absent => None,
-            Form::Opaque => Some(Secret::new(std::str::from_utf8(kept).ok()?)),
-            Form::Jwt => {
+    for (token, (encoding, kept)) in tokens.iter_mut().zip(body.tokens) {
+        *token = match encoding {
+            TokenEncoding::Absent => None,
+            TokenEncoding::Opaque => Some(Secret::new(std::str::from_utf8(kept).ok()?)),
+            TokenEncoding::Jwt => {
                 let (header, payload) = (take(&mut rest)?, take(&mut rest)?);
                 Some(Secret::new(Jwt::join(header, payload, kept)))
             }
@@ -235,17 +162,17 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
 
 /// The body of a record, with its stream still compressed.
 struct Body<'a> {
-    facts: TokenFacts,
-    tokens: [(Form, &'a [u8]); 3],
+    facts: TokenMetadata,
+    tokens: [(TokenEncoding, &'a [u8]); 3],
     compressed: &'a [u8],
 }
 
 impl<'a> Body<'a> {
     fn split(mut body: &'a [u8]) -> Option<Body<'a>> {
-        let facts: TokenFacts = serde_json::from_slice(take(&mut body)?).ok()?;
-        let mut tokens = facts.tokens.map(|form| (form, &[][..]));
-        for (form, kept) in &mut tokens {
-            if *form != Form::Absent {
+        let facts: TokenMetadata = serde_json::from_slice(take(&mut body)?).ok()?;
+        let mut tokens = facts.tokens.map(|encoding| (encoding, &[][..]));
+        for (encoding, kept) in &mut tokens {
+            if *encoding != TokenEncoding::Absent {
                 *kept = take(&mut body)?;
             }
         }
@@ -267,53 +194,35 @@ impl<'a> Body<'a> {
         (inflated == Ok(length)).then_some(stream)
     }
 
-    /// The claim sources; of the sign-in, only the claims that the ID token lacks.
-    fn statements(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let (statements, mut rest) = Statements::split(stream)?;
-        let id_token = match self.tokens[0].0 {
-            Form::Jwt => {
-                take(&mut rest)?;
-                claims(take(&mut rest)?)?
-            }
-            Form::Absent | Form::Opaque => claims(statements.id_token)?,
-        };
-        let user_info = match statements.user_info {
-            [] => None,
-            text => Some(claims(text)?),
-        };
-        let sign_in = match statements.sign_in {
-            [] => Claims::default(),
-            text => claims(text)?,
-        };
-        Some(ClaimSources {
-            id_token,
-            user_info,
-            sign_in,
-            is_user_info_older: self.facts.is_user_info_older,
-        })
-    }
-
     fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
-        let stated = self.statements(stream)?;
-        let mut sources = ClaimSources::new(stated.id_token, stated.user_info);
-        sources.is_user_info_older = stated.is_user_info_older;
-        for (name, value) in stated.sign_in.iter() {
+        let ([user_info, sign_in, id_token], mut rest) = split_sources(stream)?;
+        let id_token = if self.tokens[0].0 == TokenEncoding::Jwt {
+            take(&mut rest)?;
+            take(&mut rest)?
+        } else {
+            id_token
+        };
+        let optional = |text: &[u8]| {
+            if text.is_empty() {
+                Some(None)
+            } else {
+                claims(text).map(Some)
+            }
+        };
+        let mut sources = ClaimSources::new(claims(id_token)?, optional(user_info)?);
+        sources.is_user_info_older = self.facts.is_user_info_older;
+        for (name, value) in optional(sign_in)?.unwrap_or_default().iter() {
             sources.sign_in.insert(name, value.clone());
         }
         Some(sources)
     }
 }
 
-impl<'a> Statements<'a> {
-    /// Splits them off the beginning of a stream. Also returns the rest.
-    fn split(mut stream: &'a [u8]) -> Option<(Statements<'a>, &'a [u8])> {
-        let statements = Statements {
-            user_info: take(&mut stream)?,
-            sign_in: take(&mut stream)?,
-            id_token: take(&mut stream)?,
-        };
-        Some((statements, stream))
-    }
+/// Splits the claim sources off the beginning of a stream, as JSON or empty if absent: UserInfo, the claims of the
+/// sign-in that the latest ID token lacks, and the claims of an ID token that is not encoded as a JWT.
+fn split_sources(mut stream: &[u8]) -> Option<([&[u8]; 3], &[u8])> {
+    let sources = [take(&mut stream)?, take(&mut stream)?, take(&mut stream)?];
+    Some((sources, stream))
 }
 
 /// A JWT split into its three parts, decoded.
@@ -357,10 +266,6 @@ fn claims(object: &[u8]) -> Option<Claims> {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and JSON with string keys always serialize")
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// Appends a part, prefixed with its length as a varint (LEB128).
@@ -479,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn an_encoded_session_decodes_to_the_same() {
         let payload = json!({"iss": ISSUER, "sub": "alice", "name": "Ä\u{1F600}", "n": 1.5e300});
         let (id, access) = (jwt(&payload), jwt(&json!({"scope": "a b"})));
         for texts in [
@@ -511,7 +416,7 @@ mod tests {
 
     /// Variants that other decoders accept as the same JWT.
     #[test]
-    fn a_jwt_comes_back_byte_for_byte() {
+    fn a_jwt_round_trips_byte_for_byte() {
         let good = jwt(&json!({"sub": "alice"}));
         let (start, _) = good.rsplit_once('.').unwrap();
         for text in [
@@ -537,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_inflate_too_far_is_refused() {
+    fn a_record_that_would_inflate_too_far_is_rejected() {
         let long = |length: usize| json!({"sub": "alice", "long": "x".repeat(length)});
         let fits = tokens([None; 3], long(MAX_INFLATED - 100), None);
         assert_same(&session(&fits), &fits);
@@ -547,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shorter_record_is_read_and_no_changed_one_panics() {
+    fn a_truncated_record_is_rejected_and_a_changed_one_does_not_panic() {
         let id = jwt(&json!({"sub": "alice"}));
         let tokens = tokens([Some("opaque"), Some(&id), Some(&id)], json!({"sub": "alice"}), None);
         let record = encode(&session(&tokens), &encode_body(&tokens).unwrap());
@@ -567,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_read_as_they_are_written() {
+    fn lengths_round_trip() {
         for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
             let mut bytes = vec![];
             put(&mut bytes, &vec![7; length]);

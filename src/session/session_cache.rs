@@ -4,11 +4,11 @@ use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
-use super::{Session, store::StoredSession};
+use super::{CurrentSession, NoSession, Session, store::StoredSession};
 use crate::{cache::TextCache, observing, settings::CacheSize};
 
 /// Characters at the end of an encrypted text that identify it: more than its 16-byte AEAD tag in base64.
-const SEAL_END: usize = 32;
+const TAG_LEN: usize = 32;
 
 /// A decrypted session. Its expiry is checked at every use.
 pub(super) struct DecryptedSession {
@@ -16,6 +16,14 @@ pub(super) struct DecryptedSession {
     /// The body of its record.
     pub(super) body: Arc<[u8]>,
     pub(super) names: SessionNames,
+}
+
+impl DecryptedSession {
+    /// The session of a request; its version in a store, or 0 in cookies.
+    pub(super) fn current(&self, version: u64) -> CurrentSession {
+        let (session, body) = (self.session.clone(), self.body.clone());
+        CurrentSession::new(session, body, self.names.session.clone(), version)
+    }
 }
 
 /// The names and index keys of a session.
@@ -31,7 +39,7 @@ pub(super) struct SessionNames {
 
 impl SessionNames {
     /// The index keys of the user and of the provider's session, under the first secret key.
-    pub(super) fn into_owners(self) -> Vec<String> {
+    pub(super) fn into_index_keys(self) -> Vec<String> {
         let first = |names: Vec<String>| names.into_iter().next();
         [first(self.subject), first(self.sid)].into_iter().flatten().collect()
     }
@@ -47,11 +55,11 @@ pub(super) struct SessionCache {
     /// Sessions in cookies, by their encrypted text.
     in_cookies: TextCache<String, Arc<DecryptedSession>>,
     /// Sessions in a store, by the value of the cookie with the id.
-    in_store: TextCache<String, Arc<InStore>>,
+    in_store: TextCache<String, Arc<StoredSessionCache>>,
 }
 
 /// A session in a store.
-pub(super) struct InStore {
+pub(super) struct StoredSessionCache {
     pub(super) name: Arc<str>,
     /// The last decrypted version.
     last: ArcSwapOption<Version>,
@@ -61,7 +69,7 @@ struct Version {
     number: u64,
     /// The end of the encrypted text, with its AEAD tag, which nobody without the key can forge.
     end: Box<str>,
-    opened: Arc<DecryptedSession>,
+    decrypted: Arc<DecryptedSession>,
 }
 
 impl SessionCache {
@@ -82,16 +90,20 @@ impl SessionCache {
         let before = self.in_cookies.get(&text);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
-            let opened = Arc::new(open(&text)?);
-            self.in_cookies.insert(text.into_owned(), opened.clone());
-            Some(opened)
+            let decrypted = Arc::new(open(&text)?);
+            self.in_cookies.insert(text.into_owned(), decrypted.clone());
+            Some(decrypted)
         })
     }
 
     /// The session of the id in this cookie; `open` decrypts the id on a cache miss.
-    pub(super) fn in_store(&self, cookie: &str, open: impl FnOnce() -> Option<String>) -> Option<Arc<InStore>> {
+    pub(super) fn in_store(
+        &self,
+        cookie: &str,
+        open: impl FnOnce() -> Option<String>,
+    ) -> Option<Arc<StoredSessionCache>> {
         self.in_store.get(cookie).or_else(|| {
-            let session = Arc::new(InStore {
+            let session = Arc::new(StoredSessionCache {
                 name: open()?.into(),
                 last: ArcSwapOption::empty(),
             });
@@ -101,31 +113,30 @@ impl SessionCache {
     }
 }
 
-impl InStore {
+impl StoredSessionCache {
     /// The stored session; `open` decrypts it on a cache miss.
-    pub(super) fn opened(
+    pub(super) fn decrypted(
         &self,
         stored: &StoredSession,
-        open: impl FnOnce() -> Option<DecryptedSession>,
-    ) -> Option<Arc<DecryptedSession>> {
-        let end = stored.value.len().saturating_sub(SEAL_END);
+        open: impl FnOnce() -> Result<DecryptedSession, NoSession>,
+    ) -> Result<Arc<DecryptedSession>, NoSession> {
+        let end = stored.value.len().saturating_sub(TAG_LEN);
         let end = stored.value.get(end..).unwrap_or(&stored.value);
         let last = self.last.load();
-        let before = last
-            .as_ref()
-            .filter(|last| last.number == stored.version && *last.end == *end);
-        observing::session_looked_up(before.is_some());
-        if let Some(before) = before {
-            return Some(before.opened.clone());
+        let cached = last.as_ref();
+        let cached = cached.filter(|last| last.number == stored.version && *last.end == *end);
+        observing::session_looked_up(cached.is_some());
+        if let Some(cached) = cached {
+            return Ok(cached.decrypted.clone());
         }
 
-        let opened = Arc::new(open()?);
+        let decrypted = Arc::new(open()?);
         self.last.store(Some(Arc::new(Version {
             number: stored.version,
             end: end.into(),
-            opened: opened.clone(),
+            decrypted: decrypted.clone(),
         })));
-        Some(opened)
+        Ok(decrypted)
     }
 }
 
@@ -138,7 +149,7 @@ mod tests {
     use super::*;
     use crate::token::Claims;
 
-    fn opened() -> DecryptedSession {
+    fn decrypted() -> DecryptedSession {
         let now = OffsetDateTime::now_utc();
         DecryptedSession {
             session: Arc::new(Session::new("https://op.example", Claims::default(), now)),
@@ -158,15 +169,15 @@ mod tests {
             let sessions = SessionCache::new(size);
             let (in_cookies, in_store) = (Cell::new(0), Cell::new(0));
             for _ in 0..2 {
-                let opened = sessions.in_cookies("sealed".into(), |_| {
+                let decrypted = sessions.in_cookies("sealed".into(), |_| {
                     in_cookies.set(in_cookies.get() + 1);
-                    Some(opened())
+                    Some(decrypted())
                 });
                 let session = sessions.in_store("sealed", || {
                     in_store.set(in_store.get() + 1);
                     Some("name".into())
                 });
-                assert!(opened.is_some() && session.is_some());
+                assert!(decrypted.is_some() && session.is_some());
             }
             assert_eq!((in_cookies.get(), in_store.get()), (expected, expected));
         }
@@ -174,7 +185,7 @@ mod tests {
 
     /// After the restore of a backup, a store may have another text of the same version.
     #[test]
-    fn each_text_of_a_session_in_a_store_is_opened_once() {
+    fn each_text_of_a_session_in_a_store_is_decrypted_once() {
         let sessions = SessionCache::new(CacheSize::Flag(true));
         assert!(sessions.in_store("cookie", || Some("name".into())).is_some());
         let session = sessions.in_store("cookie", || None).unwrap();
@@ -183,14 +194,14 @@ mod tests {
             let stored = StoredSession {
                 id: "name".into(),
                 version,
-                value: format!("{}{value}", "x".repeat(SEAL_END)),
+                value: format!("{}{value}", "x".repeat(TAG_LEN)),
                 index_keys: vec![],
             };
-            let found = session.opened(&stored, || {
+            let found = session.decrypted(&stored, || {
                 times.set(times.get() + 1);
-                Some(opened())
+                Ok(decrypted())
             });
-            assert!(found.is_some());
+            assert!(found.is_ok());
             times.get()
         };
         assert_eq!([open(1, "one"), open(1, "one")], [1, 1]);

@@ -18,23 +18,21 @@ use moka::sync::Cache;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub(crate) use advance::Newest;
 pub(crate) use begin::BeginError;
 pub(crate) use ending::while_signing_in;
 pub(crate) use revoke::Revoke;
-pub(crate) use unrecorded_ends::KeptEnd;
 
-use ending::KnownSids;
 use unrecorded_ends::UnrecordedEnds;
 
 use super::{
     CurrentSession, Names, NoSession, Session,
     chunks::SessionCookies,
-    ended_note::EndedNote,
-    handed_out::HandedOut,
+    ended_cookie::EndedCookie,
     milliseconds,
+    refreshed_sessions::RefreshedSessions,
     session_cache::{SessionCache, SessionNames},
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
+    time_until,
 };
 use crate::{
     clock::Clock,
@@ -55,14 +53,16 @@ const MAX_TOUCHED: u64 = 10_000;
 /// nginx's default limit of response headers (`proxy_buffer_size`), less an allowance for other headers.
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// Extra TTL of a session's newest generation: the maximum clock difference between nodes and the store.
-pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Maximum `sid`s that a node without a shared store keeps.
+const MAX_KNOWN_SIDS: usize = 1_000_000;
 /// Default `session.max_per_user` of the in-memory store: without it one account could fill the store, and evict the
 /// sessions of all other users.
 const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// Prefix of a record in a shared store once the browser has sent the cookie of that generation.
-const SEEN: char = '.';
+const SEEN_MARK: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user: never kept.
-const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
+const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need: always kept.
 const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
 
@@ -82,19 +82,20 @@ pub(crate) struct Sessions {
     pub(crate) is_shared: bool,
     /// Maximum sessions per user; `None` is no limit.
     pub(super) max_per_user: Option<usize>,
-    /// The `sid`s with a session here, for front-channel logout; `None` while it is disabled.
-    pub(super) known_sids: Option<KnownSids>,
+    /// The entries of `sid`s with a session in cookies here, for front-channel logout; `None` while it is disabled. They
+    /// are the only ones that an unsigned request may end: a request with an unknown `sid` writes no entry.
+    known_sids: Option<Arc<dyn SessionStore>>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
-    pub(super) ended_note: EndedNote,
+    pub(super) ended_cookie: EndedCookie,
     /// Revokes the tokens of ended sessions; `None` without a provider.
     pub(super) revoke: Option<Revoke>,
-    opened: SessionCache,
+    cache: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
-    handed_out: HandedOut,
+    refreshed_sessions: RefreshedSessions,
     /// When the use of each session in cookies was last recorded, in seconds since 1970.
     pub(super) touched: Cache<String, i64>,
     /// Sessions whose expiry has been reported already.
-    noticed_ends: Cache<String, ()>,
+    reported_expiries: Cache<String, ()>,
     /// Whether the warning about large response headers has been logged.
     is_size_known: AtomicBool,
     /// The newest generation that the browser is known to have, per session; for a shared store.
@@ -119,7 +120,7 @@ impl Sessions {
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
         if is_in_cookies && settings.max_per_user.is_some() {
-            tracing::warn!("`session.max_per_user` changes nothing: sessions in cookies know of no other");
+            tracing::warn!("`session.max_per_user` has no effect on sessions in cookies");
         }
         let memory = || {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
@@ -139,12 +140,12 @@ impl Sessions {
             is_shared,
             known_sids: None,
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
-            ended_note: EndedNote::new(cookies),
+            ended_cookie: EndedCookie::new(cookies),
             revoke: None,
-            opened: SessionCache::new(settings.cache),
-            handed_out: HandedOut::new(),
+            cache: SessionCache::new(settings.cache),
+            refreshed_sessions: RefreshedSessions::new(),
             touched: Cache::new(MAX_TOUCHED),
-            noticed_ends: Cache::new(MAX_TOUCHED),
+            reported_expiries: Cache::new(MAX_TOUCHED),
             is_size_known: AtomicBool::new(false),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
@@ -153,7 +154,13 @@ impl Sessions {
 
     /// Enables front-channel logout, whose requests are unsigned.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
-        self.known_sids = is_on.then(KnownSids::new);
+        self.known_sids = is_on.then(|| {
+            if self.is_shared {
+                return self.store.clone();
+            }
+            let clock = self.unrecorded.clock.clone();
+            Arc::new(MemoryStore::new(0).max_numbers(MAX_KNOWN_SIDS).clock(clock))
+        });
         self
     }
 
@@ -173,9 +180,9 @@ impl Sessions {
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {
             (true, false) => {
-                "encrypted cookies; what ends them early (sign-out elsewhere, at the provider, by the app) and which copies are old is known to this node only, until it restarts"
+                "encrypted cookies; early ends (sign-out elsewhere, by the provider, by the app) and outdated copies are known to this node only, until it restarts"
             }
-            (true, true) => "encrypted cookies; all nodes know which have ended and which are old",
+            (true, true) => "encrypted cookies; early ends and outdated copies are known to all nodes",
             (false, false) => "in the memory of this process, for one node",
             (false, true) => "in a store that all nodes share",
         }
@@ -187,7 +194,7 @@ impl Sessions {
         let is_large = self.is_in_cookies && max > 1;
         is_large.then(|| {
             format!(
-                "up to {max} cookies, {} KB of response headers; nginx takes 4 KB unless `proxy_buffer_size` is larger",
+                "up to {max} cookies, {} KB of response headers; nginx accepts 4 KB unless `proxy_buffer_size` is larger",
                 4 * max
             )
         })
@@ -224,7 +231,7 @@ impl Sessions {
 
     fn names_of(&self, session: &Session) -> SessionNames {
         let name = self.names.session(&session.id);
-        let (subject, sid) = self.owner_names(&session.issuer, &session.claims);
+        let (subject, sid) = self.index_keys_of(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
@@ -234,7 +241,7 @@ impl Sessions {
     }
 
     /// The index keys of a session with these claims: of the user, and of the provider's session.
-    pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
+    pub(super) fn index_keys_of(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
         let text = |name| claims.value(name).and_then(Value::as_str);
         let subject = text("sub").unwrap_or_default();
         let sid = match text("sid") {
@@ -248,27 +255,21 @@ impl Sessions {
         StoredSession {
             id: current.name().to_owned(),
             version: current.version,
-            value: self.value(current, current.name()),
+            value: self.export(current, current.name()),
             index_keys,
         }
     }
 
     /// The TTL of the session in the browser and in the store.
-    fn kept_for(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let kept = until_end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000);
-        Duration::from_millis(kept.max(0).unsigned_abs())
+    fn storage_ttl(&self, session: &Session, now: OffsetDateTime) -> Duration {
+        let end = self.end_of(session);
+        time_until(end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000), now)
     }
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let until_idle = session
-            .seen
-            .saturating_add(seconds(self.settings.idle_timeout))
-            .saturating_sub(now.unix_timestamp())
-            .saturating_mul(1000);
-        Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
+        let idle_end = session.seen.saturating_add(seconds(self.settings.idle_timeout));
+        time_until(self.end_of(session).min(idle_end.saturating_mul(1000)), now)
     }
 }
 
@@ -289,7 +290,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
         Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => Ok(Arc::new(super::store::SqlStore::new(url)?)),
         _ => Err(StoreError::new(
-            "no cargo feature for the address `session.store_url` is enabled",
+            "the cargo feature for the URL in `session.store_url` is not enabled",
         )),
     }
 }
@@ -299,13 +300,13 @@ fn unknown_key() -> NoSession {
     let reason = NoSession::UnknownKey;
     tracing::error!(reason = reason.reason(), "{reason}");
     tracing::info!(
-        "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
+        "set the same `oidc.secret_key` on all nodes; before you change it, list the new key in `oidc.previous_secret_keys` of every node"
     );
     reason
 }
 
 /// Logs the error, and returns the reason for the guard.
-pub(super) fn unavailable(error: &StoreError) -> NoSession {
+pub(super) fn unavailable(error: StoreError) -> NoSession {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     NoSession::StoreUnavailable

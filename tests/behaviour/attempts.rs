@@ -33,8 +33,8 @@ use crate::{
     support::{Browser, Callback, Page, Reply, TestProvider},
 };
 
-const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
-const USED: &str = "the sign-in that this response belongs to is over";
+const NOT_PENDING: &str = "the response belongs to no sign-in of this browser";
+const USED: &str = "the sign-in of this response was completed, or has failed";
 
 async fn bring(browser: &Browser, callback: &Callback) -> Page {
     browser.arrive_from_provider(&callback.path_and_query()).await
@@ -278,8 +278,8 @@ async fn an_error_without_state_is_told_as_unproved() {
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let unproved = |words: &str| {
         format!(
-            "`state` is absent, or not one that this app made; the response, which anybody can make, \
-             says {words}"
+            "`state` is missing, or was not issued by this app; the response, which is not \
+             authenticated, has the error {words}"
         )
     };
     let error = |code: &str, description: &str| {

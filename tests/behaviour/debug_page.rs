@@ -98,13 +98,13 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     let (_, shown) = page(&browser, LOOPBACK[0], &[HOST]).await;
     for text in [
         // The timeline of the sign-in that succeeded.
-        "<time>08:00:00</time> the browser was sent to the provider",
+        "<time>08:00:00</time> the browser was redirected to the provider",
         "the response matches the request",
         "the code was exchanged for tokens",
-        "the ID token holds",
+        "the ID token was verified",
         "the session began",
         // And of the one that failed.
-        "<time>08:01:01</time> <code>id_token_expired</code> the ID token is refused: the token expired at 1",
+        "<time>08:01:01</time> <code>id_token_expired</code> the ID token is rejected: the token expired at 1",
         "Remedy: ",
         id,
         "page=1&amp;sort=x",

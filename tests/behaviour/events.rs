@@ -143,7 +143,7 @@ async fn a_sign_in_that_fails_is_told() {
         entries(&browser),
         [
             "before_authorize",
-            "sign_in_failed: the provider answered `access_denied`: ",
+            "sign_in_failed: the provider returned `access_denied`: ",
         ]
     );
 }
@@ -162,7 +162,7 @@ async fn the_app_refuses_a_person_in_its_own_words() {
         entries(&browser)[2..],
         [
             "after_authorize mallory with None to /me",
-            "sign_in_failed: the app refused this person: Not <b>you</b> & \"friends\".",
+            "sign_in_failed: the app rejected the user: Not <b>you</b> & \"friends\".",
         ]
     );
     browser.visit("/me").await.redirects_to("/oidc/login?next=%2Fme");

@@ -265,7 +265,7 @@ async fn after_the_answer_nothing_is_refreshed_in_cookies() {
         refreshed_after_the_answer(&browser).await,
         json!({
             "error": "response_already_sent",
-            "text": "the answer's headers have been sent, and the session is kept in cookies",
+            "text": "the response headers were sent, and the session is kept in cookies",
         })
     );
     assert_eq!(provider.count(TOKEN), 1);

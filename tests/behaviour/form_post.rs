@@ -70,10 +70,7 @@ async fn a_response_posted_by_another_browser_is_refused() {
     let (_, page) = post(&victim, &callback.form()).await;
     page.is(Status::BadRequest)
         .sees("has expired or was started in another browser");
-    assert_eq!(
-        app.failures(),
-        ["no sign-in is under way in this browser that this response belongs to"]
-    );
+    assert_eq!(app.failures(), ["the response belongs to no sign-in of this browser"]);
     assert!(!provider.requests().iter().any(|r| r.path == "/token"));
 }
 
@@ -129,7 +126,7 @@ async fn what_is_no_response_is_refused() {
     let method = rocket::http::Method::Post;
     let json = browser.request(method, "/oidc/authorize", &headers, "{}").await;
     json.is(Status::BadRequest);
-    let cause = "what was posted is not a form with an authorization response";
+    let cause = "the posted body is not a form with an authorization response";
     assert_eq!(app.failures(), [cause, cause]);
 
     // A parameter that is there twice, and a sealed text that is not ours.

@@ -582,7 +582,7 @@ async fn an_access_token_ends_by_the_clock() {
     app.advance(Duration::from_secs(1));
     assert_eq!(
         browser.visit("/token").await.is(Status::Ok).body,
-        format!("the access token ended at {} (seconds since 1970)", NOW + 300)
+        format!("the access token expired at {} (seconds since 1970)", NOW + 300)
     );
 }
 

@@ -98,10 +98,10 @@ async fn another_issuer_is_refused() {
     assert_eq!(
         app.failures(),
         [
-            format!("a sign-in at `https://evil.example` was asked for, expected `{issuer}`"),
-            format!("a sign-in at `{issuer}/` was asked for, expected `{issuer}`"),
-            format!("a sign-in at no issuer was asked for, expected `{issuer}`"),
-            format!("a sign-in at no issuer was asked for, expected `{issuer}`"),
+            format!("a sign-in at `https://evil.example` was requested, expected `{issuer}`"),
+            format!("a sign-in at `{issuer}/` was requested, expected `{issuer}`"),
+            format!("a sign-in at no issuer was requested, expected `{issuer}`"),
+            format!("a sign-in at no issuer was requested, expected `{issuer}`"),
         ]
     );
 }

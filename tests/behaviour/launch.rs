@@ -639,10 +639,10 @@ async fn the_report_at_liftoff() {
         "INFO: client id: app".to_owned(),
         "INFO: redirect URI to register: http://localhost:8000/oidc/authorize".to_owned(),
         "INFO: scopes: openid email".to_owned(),
-        "INFO: session: encrypted cookies; what ends them early (sign-out elsewhere, at the provider, \
-         by the app) and which copies are old is known to this node only, until it restarts"
+        "INFO: session: encrypted cookies; early ends (sign-out elsewhere, by the provider, by the \
+         app) and outdated copies are known to this node only, until it restarts"
             .to_owned(),
-        "INFO: a large session: up to 3 cookies, 12 KB of response headers; nginx takes 4 KB unless \
+        "INFO: a large session: up to 3 cookies, 12 KB of response headers; nginx accepts 4 KB unless \
          `proxy_buffer_size` is larger"
             .to_owned(),
         "INFO: post-logout redirect URI to register: http://localhost:8000/".to_owned(),

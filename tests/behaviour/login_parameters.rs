@@ -138,7 +138,7 @@ async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
         assert!(error.starts_with("ERROR: sign-in failed [") && error.ends_with(&end));
         assert_eq!(
             remedy,
-            "INFO: remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked"
+            "INFO: remove it there; set `max_age` and `acr_values` in `oidc.extra_authorization_parameters`, against which the ID token is verified"
         );
     }
 }

@@ -150,7 +150,7 @@ async fn logout_token_replayed() {
         let token = provider.logout_token(|_| ());
         accepted(&logout(&browser, &token).await);
         let page = logout(&browser, &token).await;
-        refused(&page, "the logout token is refused: the logout token was used before");
+        refused(&page, "the logout token is rejected: the logout token was used before");
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
         store.lose_claim(1);
         logout(&browser, &token).await.is(Status::BadRequest);
         let page = logout(&browser, &token).await;
-        refused(&page, "the logout token is refused: the logout token was used before");
+        refused(&page, "the logout token is rejected: the logout token was used before");
     }
 }
 
@@ -208,7 +208,7 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
         assert_signed_out(&here).await;
         for node in [&there, &here] {
             let page = logout(node, &token).await;
-            refused(&page, "the logout token is refused: the logout token was used before");
+            refused(&page, "the logout token is rejected: the logout token was used before");
         }
     }
 }
@@ -223,7 +223,7 @@ async fn a_logout_token_without_exp_serves_once_until_it_is_too_old() {
     accepted(&logout(&browser, &token).await);
     app.advance(Duration::from_secs(120));
     let page = logout(&browser, &token).await;
-    refused(&page, "the logout token is refused: the logout token was used before");
+    refused(&page, "the logout token is rejected: the logout token was used before");
     app.advance(Duration::from_secs(1));
     let page = logout(&browser, &token).await;
     assert!(page.is(Status::BadRequest).body.contains("longer than 120 s ago"));
@@ -271,7 +271,7 @@ async fn logout_token_by_another_algorithm_than_the_id_tokens() {
         let token = provider.logout_token(|token| token.sign_with(key));
         refused(
             &logout(&browser, &token).await,
-            &format!("the logout token is refused: the token is signed with {name}, expected RS256"),
+            &format!("the logout token is rejected: the token is signed with {name}, expected RS256"),
         );
     }
     browser.visit("/me").await.is(Status::Ok);
@@ -285,7 +285,7 @@ async fn the_algorithm_of_the_last_id_token_is_the_logout_tokens() {
     provider.on_id_token(|token| token.sign_with(SigningKey::Ec));
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
-    let expected = "the logout token is refused: the token is signed with RS256, expected ES256";
+    let expected = "the logout token is rejected: the token is signed with RS256, expected ES256";
     refused(&logout(&browser, &provider.logout_token(|_| ())).await, expected);
     let token = provider.logout_token(|token| token.sign_with(SigningKey::Ec));
     accepted(&logout(&browser, &token).await);
@@ -329,7 +329,7 @@ async fn before_any_id_token_the_metadata_and_the_settings_say_the_algorithm() {
     let restarted = app.open().await;
     refused(
         &logout(&restarted, &ec()).await,
-        "the logout token is refused: the token is signed with ES256, expected RS256",
+        "the logout token is rejected: the token is signed with ES256, expected RS256",
     );
     accepted(&logout(&restarted, &rsa()).await);
 
@@ -512,7 +512,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
         let log = Log::listen();
         let token = provider.logout_token(change);
         let words = words.replace("{issuer}", &provider.issuer());
-        let description = format!("the logout token is refused: {words}");
+        let description = format!("the logout token is rejected: {words}");
         refused(&logout(&browser, &token).await, &description);
         log.has(&format!("WARN a back-channel logout was rejected: {description}"));
         assert!(log.lines().iter().all(|line| !line.contains(&token)));
@@ -640,17 +640,17 @@ async fn a_logout_token_serves_once_more_when_the_store_failed() {
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let token = provider.logout_token(|_| ());
-    let gone = "ALTER TABLE oidc_session_owners RENAME TO gone";
+    let gone = "ALTER TABLE oidc_session_index RENAME TO gone";
     database.execute(gone).await.unwrap();
     logout(&browser, &token).await.is(Status::BadRequest);
     browser.visit("/me").await.is(Status::Ok);
-    let there = "ALTER TABLE gone RENAME TO oidc_session_owners";
+    let there = "ALTER TABLE gone RENAME TO oidc_session_index";
     database.execute(there).await.unwrap();
     accepted(&logout(&browser, &token).await);
     assert_signed_out(&browser).await;
     refused(
         &logout(&browser, &token).await,
-        "the logout token is refused: the logout token was used before",
+        "the logout token is rejected: the logout token was used before",
     );
 }
 

@@ -176,7 +176,7 @@ async fn half_of_a_surrogate_pair_in_what_identifies() {
         assert_eq!(
             error,
             format!(
-                "the ID token is refused: the payload of the token cannot be parsed: the member {member:?} has an unpaired surrogate, which is not a character"
+                "the ID token is rejected: the payload of the token cannot be parsed: the member {member:?} has an unpaired surrogate, which is not a character"
             )
         );
     }
@@ -214,7 +214,7 @@ async fn a_claim_that_is_there_twice() {
     for other in [r#""email":"eve@example.com""#, r#""email":null"#] {
         assert_eq!(
             fails(twice(other)).await,
-            "the ID token is refused: the payload of the token cannot be parsed: the member \"email\" occurs more than once in one JSON object"
+            "the ID token is rejected: the payload of the token cannot be parsed: the member \"email\" occurs more than once in one JSON object"
         );
     }
 }
@@ -252,7 +252,7 @@ async fn an_id_token_without_nonce() {
     browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     assert_eq!(
         app.failures(),
-        ["the ID token is refused: the claim \"nonce\" is missing"]
+        ["the ID token is rejected: the claim \"nonce\" is missing"]
     );
 
     let app = App::new(&provider).with("oidc.insecure_accept_missing_nonce", true);
@@ -447,7 +447,7 @@ async fn a_wrong_signature_is_wrong_with_the_latest_keys() {
     assert_eq!(provider.count(JWKS), 2);
     assert_eq!(
         app.failures(),
-        ["the ID token is refused: the RS256 signature of the token is wrong"]
+        ["the ID token is rejected: the RS256 signature of the token is wrong"]
     );
 }
 
@@ -612,7 +612,7 @@ async fn user_info_is_signed_as_its_metadata_says() {
     .await;
     assert_eq!(
         error,
-        "the ID token is refused: the token is signed with ES256, expected RS256"
+        "the ID token is rejected: the token is signed with ES256, expected RS256"
     );
 }
 
@@ -635,7 +635,7 @@ async fn user_info_is_optional_where_settings_say_so() {
         let told = log.lines();
         let told = told.iter().any(|line| {
             line.starts_with("WARN the provider's UserInfo endpoint responded with status")
-                && line.ends_with("the sign-in goes on with the claims of the ID token (`user_info_optional`)")
+                && line.ends_with("the sign-in continues with the claims of the ID token (`user_info_optional`)")
         });
         assert!(told, "{:#?}", log.lines());
         provider.clear_path(USERINFO);

@@ -55,7 +55,7 @@ async fn an_empty_id_token_of_a_sign_in_is_missing() {
     let browser = app.open().await;
     provider.on_token_response(|reply| reply.set("id_token", ""));
     browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
-    assert_eq!(app.failures(), ["the token reply has no `id_token`"]);
+    assert_eq!(app.failures(), ["the token response has no `id_token`"]);
 }
 
 #[rocket::async_test]
@@ -313,7 +313,7 @@ async fn looks_for_the_keys_of_replies_are_few() {
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
     provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
-    let refused = "the ID token is refused: the provider's key set has no usable key \"missing\"";
+    let refused = "the ID token is rejected: the provider's key set has no usable key \"missing\"";
     let later = "the provider's key set was fetched recently; the next attempt is due in 10 s";
     for count in 2..=7 {
         let page = browser.another().sign_in(&provider, "/me").await;

@@ -121,13 +121,13 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
     for (path, warning) in [
         (
             "/token",
-            "WARN a session is not refreshed: the provider's token endpoint responded with status \
-             {status}; it stays, and the next attempt is due in 5 s",
+            "WARN a session was not refreshed: the provider's token endpoint responded with status \
+             {status}; it remains valid, and the refresh is retried in 5 s",
         ),
         (
             "/userinfo",
             "WARN the provider's UserInfo endpoint responded with status {status}; \
-             the claims of before are kept",
+             the previous claims are kept",
         ),
     ] {
         for status in ForeignHost::REDIRECTS {
@@ -157,7 +157,7 @@ async fn a_revocation_that_is_led_elsewhere_keeps_nobody_signed_in() {
         // Nobody waits for the revocations: there are two.
         let warning = format!(
             "WARN the provider's revocation endpoint responded with status {status}; \
-             a token of a session that ended lives on until its end"
+             a token of an ended session was not revoked, and remains valid until it expires"
         );
         let both = async {
             while log.lines().iter().filter(|line| **line == warning).count() < 2 {

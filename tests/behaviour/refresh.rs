@@ -257,7 +257,7 @@ async fn without_a_refresh_token_nothing_is_refreshed() {
     app.advance(seconds(15));
     assert_eq!(
         browser.visit("/token").await.body,
-        format!("error: the access token ended at {} (seconds since 1970)", NOW + 300)
+        format!("error: the access token expired at {} (seconds since 1970)", NOW + 300)
     );
     assert_eq!(provider.count(TOKEN), 1);
 }
@@ -413,7 +413,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
         let old = browser.visit("/token").await.body;
         assert!(old.starts_with("at-"), "still good: {old}");
         log.has(&format!(
-            "WARN a session is not refreshed: {cause}; it stays, and the next attempt is due in 5 s"
+            "WARN a session was not refreshed: {cause}; it remains valid, and the refresh is retried in 5 s"
         ));
         assert!(
             log.lines()
@@ -439,7 +439,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
         assert_eq!(
             browser.visit("/token").await.body,
             format!(
-                "error: the access token ended at {} (seconds since 1970) and was not refreshed: {cause}",
+                "error: the access token expired at {} (seconds since 1970) and was not refreshed: {cause}",
                 NOW + 300
             )
         );
@@ -480,7 +480,7 @@ async fn a_token_endpoint_that_drips_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Drip);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint did not respond within 1000 ms; it stays, and the next attempt is due in 5 s");
+    log.has("WARN a session was not refreshed: the provider's token endpoint did not respond within 1000 ms; it remains valid, and the refresh is retried in 5 s");
 }
 
 #[rocket::async_test]
@@ -493,7 +493,7 @@ async fn a_token_endpoint_without_end_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Endless);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint responded with more than 4096 bytes; it stays, and the next attempt is due in 5 s");
+    log.has("WARN a session was not refreshed: the provider's token endpoint responded with more than 4096 bytes; it remains valid, and the refresh is retried in 5 s");
 }
 
 #[rocket::async_test]

@@ -146,7 +146,7 @@ async fn user_info_by_a_key_of_each_size() {
         let log = Log::listen();
         let callback = begin(&app, &provider).await;
         let page = finish(&app, &provider, callback).await;
-        let refused = "UserInfo is refused: the UserInfo response is rejected:";
+        let refused = "the UserInfo response is rejected:";
         ends_by_the_size(&key, &app, &page, refused).await;
         key.is_judged_by_its_size(&log);
     }
@@ -179,7 +179,7 @@ async fn logout_token_by_a_key_of_each_size() {
                 answer.json::<Value>(),
                 json!({
                     "error": "invalid_request",
-                    "error_description": "the logout token is refused: \
+                    "error_description": "the logout token is rejected: \
                         the provider's key set has no usable key \"rsa\"",
                 })
             );

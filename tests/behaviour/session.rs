@@ -478,7 +478,7 @@ async fn a_sign_in_that_began_at_another_issuer_is_over() {
     }
     let page = there.arrive_from_provider(&callback.path_and_query()).await;
     page.is(Status::BadRequest).sees("Sign-in failed");
-    assert_eq!(moved.failures(), ["`state` is absent, or not one that this app made"]);
+    assert_eq!(moved.failures(), ["`state` is missing, or was not issued by this app"]);
     assert_eq!(other.count("/token"), 0);
     assert_signed_out(&there).await;
     there.sign_in(&other, "/me").await.is(Status::Ok);

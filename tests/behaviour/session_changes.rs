@@ -474,7 +474,7 @@ async fn ends_that_the_store_does_not_take_are_not_told() {
     sign_in(&browser, &provider).await;
     heard.lines().await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
-    let gone = "ALTER TABLE oidc_notes RENAME TO gone";
+    let gone = "ALTER TABLE oidc_entries RENAME TO gone";
     database.execute(gone).await.unwrap();
     for path in ["/end-all/alice", "/end/some-session"] {
         browser.another().visit(path).await.sees("Err(");

@@ -109,8 +109,8 @@ async fn a_file_that_cannot_be_created_aborts_the_launch() {
             [
                 "ERROR: the session store is not reachable: the SQLite file of `session.store_url` cannot be \
                  opened or created: not a directory",
-                "INFO: check that the session store runs and that this machine can reach it; the address \
-                 of Redis or of the SQL database is `oidc.session.store_url`",
+                "INFO: check that the session store at `oidc.session.store_url` is running and that this \
+                 machine can reach it",
             ]
         );
     }

@@ -310,7 +310,7 @@ async fn a_further_session_ends_the_oldest_one() {
 #[rocket::async_test]
 async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
     let provider = TestProvider::start().await;
-    let told = "WARN `session.max_per_user` changes nothing: sessions in cookies know of no other";
+    let told = "WARN `session.max_per_user` has no effect on sessions in cookies";
     for (store, limit, is_told) in [
         ("cookie", Some(2), true),
         ("cookie", None, false),

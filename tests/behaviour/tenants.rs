@@ -150,7 +150,7 @@ async fn a_person_of_another_tenant_is_told_so() {
         .sees("Your organisation does not have access to this site.");
     assert_signed_out(&browser).await;
     let error =
-        format!("the ID token is refused: the token is of the tenant {STRANGER:?}, which `tenants` does not accept");
+        format!("the ID token is rejected: the token is of the tenant {STRANGER:?}, which `tenants` does not accept");
     assert_eq!(app.failures(), [error]);
 }
 
@@ -222,7 +222,7 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
         };
         let failure = failure.replace(&entra.provider.issuer(), "…");
         let failure = failure.replace(ONE, "ONE").replace(TWO, "TWO");
-        assert_eq!(failure, format!("the ID token is refused: {expected}"));
+        assert_eq!(failure, format!("the ID token is rejected: {expected}"));
     }
 }
 
@@ -275,7 +275,7 @@ async fn a_key_of_another_tenant() {
         page.is(status);
         if status != Status::Ok {
             let error = format!(
-                "the ID token is refused: the token is issued by {:?}, and signed by a key of {of_key:?}",
+                "the ID token is rejected: the token is issued by {:?}, and signed by a key of {of_key:?}",
                 entra.issuer_of(ONE)
             );
             assert_eq!(app.failures(), [error]);
@@ -328,7 +328,7 @@ async fn one_sub_at_two_tenants_is_two_people() {
     let page = first.visit("/ambiguous").await;
     assert_eq!(
         page.is(Status::Ok).body,
-        "a `sub` alone identifies no user where the issuer is a template; \
+        "a `sub` alone does not identify a user where the issuer is a template; \
          call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user"
     );
     first.visit("/me").await.is(Status::Ok).sees("alice");
@@ -446,7 +446,7 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
             let page = logout(change).await;
             page.is(Status::BadRequest);
             let error = page.json::<Value>();
-            let expected = format!("the logout token is refused: {expected}");
+            let expected = format!("the logout token is rejected: {expected}");
             assert_eq!(error["error_description"], json!(expected));
         }
         for browser in [&first, &second] {

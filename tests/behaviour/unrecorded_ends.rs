@@ -313,8 +313,8 @@ async fn an_unrecorded_sign_out_is_logged_once() {
             lines,
             [
                 format!("ERROR the session store is not reachable: {cause}"),
-                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`".to_owned(),
-                "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
+                "INFO check that the session store at `oidc.session.store_url` is running and that this machine can reach it".to_owned(),
+                "WARN a sign-out is not recorded; it is retried until the store records it".to_owned(),
                 "INFO a user signed out".to_owned(),
             ]
         );
@@ -322,7 +322,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
         store.until_ended(&id).await;
-        let expected = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let expected = "INFO the store has recorded 1 queued ends of sessions";
         let told = async {
             while !log.lines().iter().any(|line| line == expected) {
                 yield_now().await;
@@ -363,7 +363,7 @@ async fn a_node_survives_one_outage_after_another() {
         };
         timeout(Duration::from_secs(10), logged).await.unwrap();
     }
-    let line = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+    let line = "INFO the store has recorded 1 queued ends of sessions";
     assert_eq!(recorded(), [line; 2]);
 
     // What a browser brings from another node was no outage of this one.
@@ -664,7 +664,7 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
     page.is(Status::Unauthorized);
     log.has(
-        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
+        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded; it is retried until the store records it",
     );
     let ended = |line: &&String| line.starts_with("INFO the provider ended a session");
     assert_eq!(log.lines().iter().filter(ended).count(), 1);
@@ -750,7 +750,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     let mut rename = async |sql: &'static str| {
         database.execute(sql).await.unwrap();
     };
-    rename("ALTER TABLE oidc_notes RENAME TO gone").await;
+    rename("ALTER TABLE oidc_entries RENAME TO gone").await;
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     let there = link(&page, "sign-out-there").unwrap();
@@ -766,7 +766,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.fetch("/me").await.is(Status::ServiceUnavailable);
 
-    rename("ALTER TABLE gone RENAME TO oidc_notes").await;
+    rename("ALTER TABLE gone RENAME TO oidc_entries").await;
     app.advance(PAUSE);
     let recorded = async {
         while has_note(&browser) {
@@ -790,7 +790,7 @@ async fn a_session_that_is_over_needs_no_end() {
         .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
-    let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+    let rename = "ALTER TABLE oidc_entries RENAME TO gone";
     database.execute(rename).await.unwrap();
     let hour = Duration::from_secs(60 * 60);
     for passed in [11 * hour, 2 * hour, 300 * hour] {
@@ -825,7 +825,7 @@ async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
     let held = provider.hold("/token");
     let sign_out = async {
         provider.until_requested("/token", 2).await;
-        let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+        let rename = "ALTER TABLE oidc_entries RENAME TO gone";
         database.execute(rename).await.unwrap();
         let page = copy.submit("/oidc/logout", "").await;
         page.is(Status::ServiceUnavailable);

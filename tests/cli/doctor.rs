@@ -481,8 +481,7 @@ async fn a_session_store_that_is_down() {
     assert_eq!(report.with("failure"), ["session store"]);
     assert_eq!(
         report.check("session store")["remedy"],
-        "check that the session store runs and that this machine can reach it; the address of Redis or of the \
-         SQL database is `oidc.session.store_url`"
+        "check that the session store at `oidc.session.store_url` is running and that this machine can reach it"
     );
     assert!(!format!("{report:?}").contains("hush"));
 }
@@ -778,26 +777,25 @@ async fn a_session_store_that_cannot_be_used() {
     for (answer, finding, remedy) in [
         (
             write_refused,
-            "an entry cannot be written: Redis answered READONLY",
-            "set `oidc.session.store_url` to the primary: it is the address of a read-only replica",
+            "an entry cannot be written: Redis returned READONLY",
+            "set `oidc.session.store_url` to the primary: it is the URL of a read-only replica",
         ),
         (
             user_refused,
-            "an entry cannot be written: Redis answered NOPERM",
-            "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
+            "an entry cannot be written: Redis returned NOPERM",
+            "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
              +@scripting +@transaction +@connection`",
         ),
         (
             nobody,
-            "the session store is not reachable: Redis answered NOAUTH",
-            "set `oidc.session.store_url` to an address with the password, such as \
+            "the session store is not reachable: Redis returned NOAUTH",
+            "set `oidc.session.store_url` to a URL with the password, such as \
              `redis://user:password@host:6379`",
         ),
         (
             forgetful,
             "an entry that was written was not found",
-            "check that the session store runs and that this machine can reach it; the address of Redis or \
-             of the SQL database is `oidc.session.store_url`",
+            "check that the session store at `oidc.session.store_url` is running and that this machine can reach it",
         ),
     ] {
         tool.env("OIDC_SESSION__STORE_URL", redis(answer));

@@ -307,7 +307,7 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
     let answer = Visitor::new().sign_in(&url, "/me", "alice").await;
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.body.contains(NOT_SET_UP), "{answer:?}");
-    let finding = "the provider answered `invalid_request`: Pushed Authorization Request is only \
+    let finding = "the provider returned `invalid_request`: Pushed Authorization Request is only \
                    allowed.";
     assert!(app.has_logged(finding), "{}", app.log());
     assert!(app.has_logged(PUSHED), "{}", app.log());

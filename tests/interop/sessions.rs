@@ -324,8 +324,8 @@ async fn a_connection_that_is_lost_is_made_again_without_an_error() {
 async fn what_redis_refuses_is_not_repeated() {
     let redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
-    redis.ask("SET oidc:owner:alice text").unwrap();
-    let refused = StoreError::new("Redis answered WRONGTYPE");
+    redis.ask("SET oidc:index:alice text").unwrap();
+    let refused = StoreError::new("Redis returned WRONGTYPE");
     assert_eq!(store.ids_by_index_key("alice").await, Err(refused.clone()));
     assert_eq!(redis.count("zrange"), 1);
     let life = Duration::from_secs(60);
@@ -341,7 +341,7 @@ async fn a_redis_that_is_full_says_so() {
     redis.ask("CONFIG SET maxmemory 1").unwrap();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let life = Duration::from_secs(60);
-    let full = StoreError::new("Redis answered OOM");
+    let full = StoreError::new("Redis returned OOM");
     assert_eq!(store.put_entry("a", "1", life).await, Err(full.clone()));
     assert_eq!(store.create(&session("id"), life).await, Err(full));
 }

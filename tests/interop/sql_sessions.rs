@@ -37,9 +37,9 @@ async fn the_postgresql_store_keeps_its_promises() {
     contract::check(&store(server.url())).await;
     let tables =
         server.ask("SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'");
-    assert_eq!(tables, "oidc_notes oidc_schema oidc_session_owners oidc_sessions");
+    assert_eq!(tables, "oidc_entries oidc_schema oidc_session_index oidc_sessions");
     // By its own clock.
-    let life = "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_notes WHERE name = 'n'";
+    let life = "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_entries WHERE name = 'n'";
     store(server.url()).put_entry("n", "1", HOUR).await.unwrap();
     let life: u64 = server.ask(life).parse().unwrap();
     assert!((3590..=3600).contains(&life), "{life}");
@@ -63,7 +63,7 @@ async fn nodes_that_start_at_once_create_the_tables_once() {
 async fn an_account_that_may_create_nothing_uses_the_tables_that_are_there() {
     let server = PostgresServer::start();
     server.ask("CREATE ROLE small LOGIN");
-    let refused = StoreError::new("PostgreSQL answered with error code 42501");
+    let refused = StoreError::new("PostgreSQL returned error code 42501");
     let small = store(server.url_of("small"));
     assert_eq!(small.prepare().await, Err(refused));
 
@@ -81,12 +81,12 @@ async fn a_postgresql_that_cannot_be_used_is_refused_without_a_password() {
         (server.url_of("nobody:hush"), "28000"),
         (server.url().replace("/app?", "/missing?"), "3D000"),
     ] {
-        let cause = format!("PostgreSQL answered with error code {code}");
+        let cause = format!("PostgreSQL returned error code {code}");
         assert_eq!(store(url).prepare().await, Err(StoreError::new(cause)));
     }
     // It has no TLS.
     let strict = store(format!("{}sslmode=require", server.url()));
-    let cause = StoreError::new("no TLS connection to PostgreSQL");
+    let cause = StoreError::new("the TLS connection to PostgreSQL failed");
     assert_eq!(strict.prepare().await, Err(cause));
 
     store(server.url()).prepare().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_postgresql_that_is_not_trusted_is_told_nothing() {
     let other_host = trusting.replace("@localhost", "@127.0.0.1");
     for url in [&full, &other_host] {
         let error = store(url.clone()).prepare().await.unwrap_err();
-        let refused = "no TLS connection to PostgreSQL: invalid peer certificate: ";
+        let refused = "the TLS connection to PostgreSQL failed: invalid peer certificate: ";
         assert!(error.cause.starts_with(refused), "{error}");
     }
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
@@ -125,7 +125,7 @@ async fn a_postgresql_that_is_down_is_an_error_and_comes_back() {
     let store = store(server.url());
     store.put_entry("a", "1", HOUR).await.unwrap();
     server.stop();
-    let cause = StoreError::new("PostgreSQL did not answer in time");
+    let cause = StoreError::new("PostgreSQL did not respond in time");
     assert_eq!(store.entries(&["a"]).await, Err(cause));
     server.restart();
     let look = || async { store.entries(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
@@ -151,7 +151,7 @@ async fn one_session_on_two_nodes_in_postgresql() {
         let server = PostgresServer::start();
         one_session_on_two_nodes(&in_store(store, &server.url())).await;
         // Whoever reads the database learns nothing about anybody, and no connection waits in a transaction.
-        let rows = server.ask("SELECT s::text FROM oidc_sessions s UNION ALL SELECT n::text FROM oidc_notes n UNION ALL SELECT o::text FROM oidc_session_owners o");
+        let rows = server.ask("SELECT s::text FROM oidc_sessions s UNION ALL SELECT n::text FROM oidc_entries n UNION ALL SELECT o::text FROM oidc_session_index o");
         assert_ne!(rows, "");
         for secret in ["alice", "Alice", "example.com", "eyJhbGci", "\"sid\""] {
             assert!(!rows.contains(secret), "{secret} is in the database");

@@ -62,7 +62,7 @@ fn policies_and_events_have_their_say() {
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "mallory" }))));
     assert_eq!(
         panic,
-        "the sign-in with these claims failed: the app refused this person: Not you."
+        "the sign-in with these claims failed: the app rejected the user: Not you."
     );
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "name": "Ann" }))));
     assert!(panic.contains("enter a JSON object with a `sub`"), "{panic}");

@@ -35,6 +35,14 @@ impl Failure {
             pending: None,
         }
     }
+
+    /// With this session to use until the refresh is retried.
+    pub(super) fn with_pending(mut self, session: &CurrentSession) -> Failure {
+        if let Failure::Later { pending, .. } = &mut self {
+            *pending = Some(session.clone());
+        }
+        self
+    }
 }
 
 impl From<ProviderError> for Failure {
@@ -69,10 +77,10 @@ impl From<IdTokenError> for Failure {
         let reason = error.reason();
         if let IdTokenError::SessionExpired { .. } = error {
             tracing::info!(reason, "a session ended at its refresh: {error}");
-            return Failure::Ended(NoSession::RefreshRefused);
+        } else {
+            tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
+            tracing::info!("{}", error.remedy());
         }
-        tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
-        tracing::info!("{}", error.remedy());
         Failure::Ended(NoSession::RefreshRefused)
     }
 }
@@ -86,8 +94,8 @@ impl From<StoreError> for Failure {
 impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
-            BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
-            BeginError::Ended { .. } => Failure::Ended(NoSession::Ended),
+            BeginError::Store(error) => error.into(),
+            BeginError::Ended(_) => Failure::Ended(NoSession::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";
                 tracing::error!(reason, "a session ended at its refresh: {error}");

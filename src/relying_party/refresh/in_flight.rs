@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{FORCED_INTERVAL, failure::Failure, is_due};
+use super::{FORCED_INTERVAL, failure::Failure};
 use crate::{
     observing,
     secret::Secret,
@@ -113,7 +113,7 @@ impl Refreshes {
     }
 
     /// Whether a refresh of this session is in flight.
-    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+    pub(crate) fn is_refresh_in_flight(&self, name: &str) -> bool {
         self.flights
             .get(name)
             .is_some_and(|flight| flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok())
@@ -152,7 +152,9 @@ impl Refreshes {
                     let counts = match forced {
                         // Another node may have refreshed the session later.
                         Some(interval) => session.generation >= current.generation && (now - at).abs() < interval,
-                        None => session.generation > current.generation && !is_due(session.refresh_due, at_time(now)),
+                        None => {
+                            session.generation > current.generation && session.refresh_due.is_none_or(|due| due > now)
+                        }
                     };
                     if counts { Op::Nop } else { Op::Put(begin(0)) }
                 }
@@ -194,6 +196,13 @@ impl Outcome {
     pub(super) fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
         let now = now.unix_timestamp();
         let back_off = MIN_BACK_OFF.saturating_mul(1 << failures.min(6)).min(MAX_BACK_OFF);
+        let failed = |pending, cause: String, wait: u32, asks_for_sign_in| Outcome::Failed {
+            pending,
+            cause: cause.into(),
+            retry_at: now + i64::from(wait),
+            failures: failures.saturating_add(1),
+            asks_for_sign_in,
+        };
         match result {
             Ok(session) => {
                 observing::refreshed();
@@ -208,15 +217,9 @@ impl Outcome {
                 observing::refresh_failed(reason);
                 tracing::info!(
                     reason,
-                    "a session is not refreshed, and its user signs in again: {cause}"
+                    "a session was not refreshed; the provider requires a new sign-in: {cause}"
                 );
-                Outcome::Failed {
-                    pending: None,
-                    cause: cause.into(),
-                    retry_at: now + i64::from(back_off),
-                    failures: failures.saturating_add(1),
-                    asks_for_sign_in: true,
-                }
+                failed(None, cause, back_off, true)
             }
             Err(Failure::Later {
                 reason,
@@ -225,26 +228,16 @@ impl Outcome {
                 pending,
             }) => {
                 observing::refresh_failed(reason);
-                let wished = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
-                let wait = back_off.max(wished);
+                let requested = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
+                let wait = back_off.max(requested);
                 tracing::warn!(
                     reason,
-                    "a session is not refreshed: {cause}; it stays, and the next attempt is due in {wait} s"
+                    "a session was not refreshed: {cause}; it remains valid, and the refresh is retried in {wait} s"
                 );
-                Outcome::Failed {
-                    pending,
-                    cause: cause.into(),
-                    retry_at: now + i64::from(wait),
-                    failures: failures.saturating_add(1),
-                    asks_for_sign_in: false,
-                }
+                failed(pending, cause, wait, false)
             }
         }
     }
-}
-
-fn at_time(seconds: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -273,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_after_a_failure_doubles_up_to_a_minute_or_is_what_the_provider_wishes() {
+    fn the_back_off_doubles_up_to_a_minute_or_is_the_retry_after() {
         let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
             Outcome::Failed { retry_at, failures, .. } => {
                 assert_eq!(failures, before.saturating_add(1));
@@ -294,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_is_joined_while_its_outcome_counts() {
+    fn a_refresh_is_joined_while_its_outcome_is_valid() {
         let refreshed = |generation, due| Outcome::Refreshed {
             session: session(generation, due),
             at: 100,
@@ -327,7 +320,7 @@ mod tests {
             ),
         ] {
             let refreshes = Refreshes::new();
-            let (tell, outcome) = watch::channel(outcome);
+            let (sender, outcome) = watch::channel(outcome);
             let current = session(1, 100);
             let mut begun = vec![];
             for _ in 0..2 {
@@ -342,7 +335,7 @@ mod tests {
             }
             let expected: Vec<u32> = [Some(0), begins].into_iter().flatten().collect();
             assert_eq!(begun, expected, "{name}");
-            drop(tell);
+            drop(sender);
         }
 
         // A refresh that was dropped without an outcome.
@@ -359,10 +352,10 @@ mod tests {
 
     /// Another node may have refreshed the session since this one did.
     #[test]
-    fn an_outcome_that_is_older_than_the_session_at_hand_does_not_count() {
+    fn an_outcome_older_than_the_session_is_not_joined() {
         let refreshes = Refreshes::new();
         let session = |generation| {
-            let mut session = Session::new("https://op.example", Claims::default(), at_time(0));
+            let mut session = Session::new("https://op.example", Claims::default(), time(0));
             session.generation = generation;
             CurrentSession::nowhere(session)
         };
@@ -378,7 +371,7 @@ mod tests {
                 InFlightRefresh { outcome }
             };
             let current = session(generation);
-            refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);
+            refreshes.join("name", &current, Some(FORCED_INTERVAL), time(105), begin);
             assert_eq!(begun, is_begun, "{generation}");
         }
     }

@@ -1,28 +1,18 @@
 //! Updates of a live session: last use, refreshed generations, and which generation is the newest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use moka::ops::compute::Op;
 use time::OffsetDateTime;
 
-use super::{BeginError, MAX_DIFFERENCE, MAX_TRIES, SEEN, Sessions, seconds, unavailable, unknown_key};
+use super::{BeginError, MAX_CLOCK_SKEW, MAX_TRIES, SEEN_MARK, Sessions, seconds, unavailable, unknown_key};
 use crate::{
     keys::DecryptError,
     session::{
-        CurrentSession, NoSession, Session, SessionTokens, handed_out::AFTER_SEEN, milliseconds,
-        session_cache::SessionNames, store::StoreError,
+        CurrentSession, NoSession, Session, SessionTokens, refreshed_sessions::AFTER_SEEN, session_cache::SessionNames,
+        store::StoreError, time_until,
     },
 };
-
-/// The result of comparing a session with its newest known generation.
-pub(crate) enum Newest {
-    /// The session is the newest.
-    ThisOne,
-    Other(CurrentSession),
-    /// There is no usable newer session, for this reason.
-    None(NoSession),
-}
 
 impl Sessions {
     /// Records that the session is in use. Returns `false` if the last record is younger than a tenth of the idle
@@ -39,14 +29,14 @@ impl Sessions {
             let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
-                self.note_use(current, now).await;
+                self.record_use(current, now).await;
             }
             return is_first;
         }
         touched.version += 1;
-        let stored = self.stored(&touched, self.names_of(&touched).into_owners());
-        let life = self.kept_for(&touched, now);
-        match self.store.replace(&stored, life).await {
+        let stored = self.stored(&touched, self.names_of(&touched).into_index_keys());
+        let ttl = self.storage_ttl(&touched, now);
+        match self.store.replace(&stored, ttl).await {
             Ok(true) => *current = touched,
             // Another request recorded its use.
             Ok(false) => {}
@@ -57,15 +47,15 @@ impl Sessions {
 
     /// Whether the last recorded use is older than a tenth of the idle timeout.
     pub(crate) fn is_touch_due(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
-        now.unix_timestamp().saturating_sub(current.seen) >= self.touch_pause()
+        now.unix_timestamp().saturating_sub(current.seen) >= self.touch_interval()
     }
 
-    pub(super) fn touch_pause(&self) -> i64 {
+    pub(super) fn touch_interval(&self) -> i64 {
         seconds(self.settings.idle_timeout / 10).max(1)
     }
 
     pub(super) fn is_first_touch(&self, name: &str, now: i64) -> bool {
-        let pause = self.touch_pause();
+        let pause = self.touch_interval();
         let mut is_first = false;
         self.touched.entry_by_ref(name).and_compute_with(|last| {
             is_first = last.is_none_or(|last| (now - last.into_value()).abs() >= pause);
@@ -92,23 +82,23 @@ impl Sessions {
         if session.ends != current.ends {
             session.ends = self.end_of(&session);
         }
-        self.reduce(&mut session, &mut tokens);
+        self.drop_unkept(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
             if next.ends > current.ends {
-                self.note_last_end(&next, now).await?;
+                self.record_last_end(&next, now).await?;
             }
             return Ok(self.advance_in_cookies(next, now).await?);
         }
-        let index_keys = self.names_of(&next).into_owners();
+        let index_keys = self.names_of(&next).into_index_keys();
         for _ in 0..MAX_TRIES {
-            if self.unrecorded.has(&current.name) {
+            if self.unrecorded.contains(&current.name) {
                 return Ok(None);
             }
             next.version += 1;
             let stored = self.stored(&next, index_keys.clone());
-            let life = self.kept_for(&next, now);
-            if self.store.replace(&stored, life).await? {
+            let ttl = self.storage_ttl(&next, now);
+            if self.store.replace(&stored, ttl).await? {
                 return Ok(Some(next));
             }
             match self.load(&current.name).await? {
@@ -119,7 +109,7 @@ impl Sessions {
                 Ok(other) => next.version = other.version,
             }
         }
-        Err(StoreError::new("the session is replaced again and again").into())
+        Err(StoreError::new("the session was replaced by other requests at each attempt").into())
     }
 
     pub(super) async fn advance_in_cookies(
@@ -128,109 +118,101 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, StoreError> {
         // The end may not be recorded in the store yet.
-        if self.unrecorded.has(&next.name) {
+        if self.unrecorded.contains(&next.name) {
             return Ok(None);
         }
         // Write the record first: a node that reads the new number must find the record.
-        let life = self.remaining(&next, now);
+        let ttl = self.remaining(&next, now);
         if self.is_shared {
             let name = self.names.record(&next.name, next.generation);
-            self.store.put_entry(&name, &self.value(&next, &name), life).await?;
+            self.store.put_entry(&name, &self.export(&next, &name), ttl).await?;
         } else {
-            self.handed_out.keep(&next, life, now.unix_timestamp());
+            self.refreshed_sessions.insert(&next, ttl, now.unix_timestamp());
         }
         let names = self.names_of(&next);
-        self.note_generation(&next, &names, now).await?;
-        self.know_session(&next, now).await?;
+        self.record_generation(&next, &names, now).await?;
+        self.record_known_sid(&next, now).await?;
         // The session may have ended during the refresh, or another node was faster.
         match self.newer_than(&next, &names, now).await {
-            Ok(Newest::ThisOne) => Ok(Some(next)),
-            Ok(Newest::Other(other)) => Ok(Some(other)),
-            Ok(Newest::None(NoSession::Ended)) | Err(NoSession::Ended) => Ok(None),
+            Ok(newer) => Ok(Some(newer.unwrap_or(next))),
+            Err(NoSession::Ended) => Ok(None),
             // The generation is stored; the next request finds out about anything newer.
-            Ok(Newest::None(_)) | Err(_) => Ok(Some(next)),
+            Err(_) => Ok(Some(next)),
         }
     }
 
     /// Records that this generation of a session in cookies is the newest, unless a newer one is known.
-    pub(super) async fn note_generation(
+    pub(super) async fn record_generation(
         &self,
         session: &Session,
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         // The end as set at sign-in: a later configuration may raise `session.absolute_timeout`.
-        let until_end = session.ends.saturating_sub(milliseconds(now));
-        let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
-        let life = until_end.saturating_add(MAX_DIFFERENCE);
-        let name = &names.generation;
-        self.store
-            .put_entry_if_larger(name, session.generation, life)
-            .await
-            .map(drop)
+        let ttl = time_until(session.ends, now).saturating_add(MAX_CLOCK_SKEW);
+        let recorded = self
+            .store
+            .put_entry_if_larger(&names.generation, session.generation, ttl);
+        recorded.await.map(drop)
     }
 
-    /// Compares this session with its newest known generation.
-    pub(crate) async fn newest(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<Newest, NoSession> {
+    /// The newest known generation of this session; `None` if it is this one.
+    pub(crate) async fn newest(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, NoSession> {
         if self.is_in_cookies {
             let names = self.names_of(current);
             return self.newer_than(current, &names, now).await;
         }
-        let stored = self.load(&current.name).await;
-        Ok(match stored.map_err(|error| unavailable(&error))? {
-            Err(reason) => Newest::None(reason),
-            Ok(other) if other.generation > current.generation => Newest::Other(other),
-            Ok(_) => Newest::ThisOne,
-        })
+        let stored = self.load(&current.name).await.map_err(unavailable)??;
+        Ok(Some(stored).filter(|stored| stored.generation > current.generation))
     }
 
-    /// Whether a session in cookies has ended, or has a newer known generation.
+    /// A newer known generation of a session in cookies, if there is one. Fails if the session has ended, or if the
+    /// newer one is not usable.
     pub(super) async fn newer_than(
         &self,
         session: &Session,
         names: &SessionNames,
         now: OffsetDateTime,
-    ) -> Result<Newest, NoSession> {
-        let newest = self.newest_generation(session, names).await?;
-        let Some(newest) = newest.filter(|newest| *newest >= session.generation) else {
+    ) -> Result<Option<CurrentSession>, NoSession> {
+        let newest = self.newest_generation(session, names).await?.unwrap_or(0);
+        if newest < session.generation {
             // After a restart, a node learns the generation from the first cookie that it receives.
             if session.generation > 1
-                && let Err(error) = self.note_generation(session, names, now).await
+                && let Err(error) = self.record_generation(session, names, now).await
             {
                 tracing::debug!("{error}; older copies of a session are accepted until they are due");
             }
-            return Ok(Newest::ThisOne);
-        };
+            return Ok(None);
+        }
         if newest == session.generation {
-            return Ok(Newest::ThisOne);
+            return Ok(None);
         }
         if !self.is_shared {
-            let kept = self.handed_out.get(&names.session, newest, now.unix_timestamp());
-            return Ok(kept.map_or(Newest::None(NoSession::Superseded), Newest::Other));
+            let cached = self
+                .refreshed_sessions
+                .get(&names.session, newest, now.unix_timestamp());
+            return cached.map(Some).ok_or(NoSession::Superseded);
         }
         let name = self.names.record(&names.session, newest);
-        let value = self.store.entries(&[&name]).await;
-        let value = value.map_err(|error| unavailable(&error))?;
-        let Some(value) = value.into_iter().next().flatten() else {
-            return Ok(Newest::None(NoSession::Superseded));
-        };
-        match self.open_value(&name, value.trim_start_matches(SEEN)) {
-            Ok(Some(opened)) => Ok(Newest::Other(CurrentSession::new(
-                opened.session,
-                opened.body,
-                names.session.clone(),
-                0,
-            ))),
-            Err(DecryptError::UnknownKey) => Ok(Newest::None(unknown_key())),
-            Ok(None) | Err(_) => Ok(Newest::None(NoSession::Superseded)),
+        let value = self.entry(&name).await.map_err(unavailable)?;
+        let value = value.ok_or(NoSession::Superseded)?;
+        match self.decrypt_record(&name, value.trim_start_matches(SEEN_MARK)) {
+            Ok(decrypted) => Ok(Some(decrypted.current(0))),
+            Err(DecryptError::UnknownKey) => Err(unknown_key()),
+            Err(_) => Err(NoSession::Superseded),
         }
     }
 
     /// Records that the browser has sent the newest generation: older copies are accepted for `AFTER_SEEN` more.
-    pub(super) async fn newest_was_seen(&self, session: &Session, names: &SessionNames, now: OffsetDateTime) {
+    pub(super) async fn record_newest_seen(&self, session: &Session, names: &SessionNames, now: OffsetDateTime) {
         if !self.is_shared {
             let now = now.unix_timestamp();
-            self.handed_out.seen(&names.session, session.generation, now);
+            self.refreshed_sessions
+                .mark_seen(&names.session, session.generation, now);
             return;
         }
         if self.seen_newest.get(&*names.session) == Some(session.generation) {
@@ -238,11 +220,10 @@ impl Sessions {
         }
         let name = self.names.record(&names.session, session.generation);
         let shortened = async {
-            let notes = self.store.entries(&[&name]).await?;
-            let value = notes.into_iter().flatten().next();
+            let value = self.entry(&name).await?;
             // Another node may have recorded it before.
-            if let Some(value) = value.filter(|value| !value.starts_with(SEEN)) {
-                let value = format!("{SEEN}{value}");
+            if let Some(value) = value.filter(|value| !value.starts_with(SEEN_MARK)) {
+                let value = format!("{SEEN_MARK}{value}");
                 self.store.put_entry(&name, &value, AFTER_SEEN).await?;
             }
             Ok::<_, StoreError>(())
@@ -252,7 +233,7 @@ impl Sessions {
                 self.seen_newest
                     .insert(names.session.as_ref().to_owned(), session.generation);
             }
-            Err(error) => tracing::debug!("{error}; an older copy is answered for longer"),
+            Err(error) => tracing::debug!("{error}; an older copy of a session is accepted for longer"),
         }
     }
 }

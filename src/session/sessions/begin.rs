@@ -1,7 +1,5 @@
 //! Creation of a session, which replaces the browser's previous one.
 
-use std::sync::Arc;
-
 use rocket::http::CookieJar;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -11,7 +9,7 @@ use crate::{
     observing,
     session::{
         CurrentSession, EarlierEnds, EndCause, NoSession, Session, SessionChange, SessionTokens, SessionTooLarge,
-        record, store::StoreError,
+        store::StoreError,
     },
 };
 
@@ -22,24 +20,9 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The new session is not stored, but the one that it replaces has ended.
-    #[error("the session store is not reachable: {}", error.cause)]
-    NotStored { error: StoreError, begun: Box<Begun> },
+    /// A recorded end of the user's sessions applies to it: the recorded ends, read now.
     #[error("the sessions of the user were ended while they signed in")]
-    Ended {
-        /// The recorded ends, read now.
-        ends: EarlierEnds,
-        /// The browser's previous session, which has ended too.
-        replaced: Option<Box<CurrentSession>>,
-    },
-}
-
-/// A session that has begun.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    pub(crate) session: CurrentSession,
-    /// The browser's previous session, which has ended now.
-    pub(crate) replaced: Option<CurrentSession>,
+    Ended(EarlierEnds),
 }
 
 impl Sessions {
@@ -53,32 +36,25 @@ impl Sessions {
         jar: Option<&CookieJar<'_>>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
-    ) -> Result<Begun, BeginError> {
+    ) -> Result<CurrentSession, BeginError> {
         session.ends = self.end_of(&session);
-        self.reduce(&mut session, &mut tokens);
-        let names = self.names_of(&session);
+        self.drop_unkept(&mut session, &mut tokens);
+        let name = self.names.session(&session.id).into();
         let version = u64::from(!self.is_in_cookies);
-        let current = self.record(session, &tokens, names.session.clone(), version)?;
+        let current = self.record(session, &tokens, name, version)?;
         let replaced = match jar {
             Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
             None => None,
         };
         let stored = self.store_new(&current, now, ended).await;
-        let begun = Begun {
-            session: current,
-            replaced,
-        };
-        match stored {
-            Ok(None) => Ok(begun),
-            Ok(Some(ends)) => Err(BeginError::Ended {
-                ends,
-                replaced: begun.replaced.map(Box::new),
-            }),
-            Err(error) if begun.replaced.is_none() => Err(error.into()),
-            Err(error) => Err(BeginError::NotStored {
-                error,
-                begun: Box::new(begun),
-            }),
+        if let Some(replaced) = &replaced {
+            // If the store fails, the next identical callback may use the new session.
+            let successor = Some(&current).filter(|_| !matches!(stored, Ok(Some(_))));
+            self.revoke_replaced(replaced, successor);
+        }
+        match stored? {
+            None => Ok(current),
+            Some(ends) => Err(BeginError::Ended(ends)),
         }
     }
 
@@ -91,23 +67,21 @@ impl Sessions {
         ended: &mut Vec<SessionChange>,
     ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            self.make_room(current, now, ended).await?;
+            self.enforce_max_per_user(current, now, ended).await?;
         }
-        match self.recorded(current, now).await {
-            Ok(None) => Ok(None),
+        let recorded = self.recorded(current, now).await;
+        match &recorded {
+            Ok(None) => {}
             // Whoever ended the sessions of this user may have missed it.
-            Ok(Some(ends)) => {
-                self.withdraw(current).await?;
-                Ok(Some(ends))
-            }
+            Ok(Some(_)) => self.remove_unused(current).await?,
             // The store may have written it in spite of the error.
-            Err(error) => {
-                if let Err(error) = self.withdraw(current).await {
-                    tracing::debug!("{error}; a session that no browser has may stay in the store");
+            Err(_) => {
+                if let Err(error) = self.remove_unused(current).await {
+                    tracing::debug!("{error}; a session that no browser has may remain in the store");
                 }
-                Err(error)
             }
         }
+        recorded
     }
 
     /// Stores a new session and publishes it to all nodes. If an end applies to the session, returns the user's
@@ -118,17 +92,17 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            let stored = self.stored(current, self.names_of(current).into_owners());
-            let life = self.kept_for(current, now);
-            self.store.create(&stored, life).await?;
+            let stored = self.stored(current, self.names_of(current).into_index_keys());
+            let ttl = self.storage_ttl(current, now);
+            self.store.create(&stored, ttl).await?;
         }
-        self.know_session(current, now).await?;
-        self.note_last_end(current, now).await?;
+        self.record_known_sid(current, now).await?;
+        self.record_last_end(current, now).await?;
         self.later_ends(current, now).await
     }
 
     /// Removes a session that no browser has.
-    pub(super) async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+    pub(super) async fn remove_unused(&self, current: &CurrentSession) -> Result<(), StoreError> {
         if !self.is_in_cookies {
             self.store.remove(&current.name).await?;
         }
@@ -149,24 +123,17 @@ impl Sessions {
         let replaced = self.find_ending(jar, now).await;
         if let Err(NoSession::StoreUnavailable) = replaced {
             // Fail now: do not wait for the store twice.
-            return Err(StoreError::new("the session before cannot be ended"));
+            return Err(StoreError::new("the browser's previous session cannot be ended"));
         }
         let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // In cookie mode, an ended session is ended by its name again.
-        let goes_on = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
-        ended.extend(end.filter(|_| goes_on));
+        let was_alive_before = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
+        ended.extend(end.filter(|_| was_alive_before));
         let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
         Ok(replaced)
-    }
-
-    /// A session that is not stored, for other nodes to begin.
-    pub(crate) fn unstored(&self, session: Session, tokens: &SessionTokens) -> Option<CurrentSession> {
-        let body = record::encode_body(tokens).ok()?;
-        let name = self.names.session(&session.id).into();
-        Some(CurrentSession::new(Arc::new(session), body.into(), name, 0))
     }
 }

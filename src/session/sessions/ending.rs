@@ -4,39 +4,17 @@ use std::{cell::RefCell, time::Duration};
 
 use time::OffsetDateTime;
 
-use super::{MAX_DIFFERENCE, Sessions, unavailable};
+use super::{MAX_CLOCK_SKEW, Sessions, unavailable};
 use crate::session::{
     CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange, SessionInfo,
-    earlier_ends::new_note, generations::Generations, milliseconds, session_cache::SessionNames, store::StoreError,
+    earlier_ends::new_end_entry, milliseconds, session_cache::SessionNames, store::StoreError, time_until,
 };
 use crate::{observing, token::Claims};
-
-/// Maximum `sid`s that a node without a shared store keeps.
-const MAX_KNOWN_SIDS: usize = 1_000_000;
 
 /// Maximum TTL: every store can keep it, and can report the remaining part.
 const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Maximum time of a sign-in between its ID token and its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
-
-/// The provider's sessions (`sid`) with a session in cookies here: the only ones that an unsigned request may end. A
-/// request with an unknown `sid` writes no entry.
-pub(in crate::session) struct KnownSids(Generations);
-
-impl KnownSids {
-    pub(in crate::session) fn new() -> KnownSids {
-        KnownSids(Generations::new(MAX_KNOWN_SIDS))
-    }
-}
-
-/// A session that was removed from the store.
-#[derive(Default)]
-struct Removed {
-    /// Its end, if it is to be reported.
-    end: Option<SessionChange>,
-    /// The stored session, if this call removed it and it can be decrypted.
-    session: Option<CurrentSession>,
-}
 
 tokio::task_local! {
     /// The recorded ends that the current sign-in knows, while the app's callbacks decide about it.
@@ -45,12 +23,12 @@ tokio::task_local! {
 
 /// Runs the app's callbacks for a sign-in that has read these ends. Also returns the ends known afterwards: what the
 /// app itself ends meanwhile, such as the user's other sessions, does not end this one.
-pub(crate) async fn while_signing_in<T>(ends: EarlierEnds, asking: impl Future<Output = T>) -> (T, EarlierEnds) {
-    let asking = async {
-        let answer = asking.await;
+pub(crate) async fn while_signing_in<T>(ends: EarlierEnds, handler: impl Future<Output = T>) -> (T, EarlierEnds) {
+    let handler = async {
+        let answer = handler.await;
         (answer, SIGN_IN.with(|ends| ends.take()))
     };
-    SIGN_IN.scope(RefCell::new(ends), asking).await
+    SIGN_IN.scope(RefCell::new(ends), handler).await
 }
 
 impl Sessions {
@@ -63,49 +41,50 @@ impl Sessions {
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
+        let is_queued = self.unrecorded.contains(name);
         if !self.is_in_cookies {
-            let is_kept = self.unrecorded.has(name);
-            let removed = self.remove(name, cause, now).await?;
+            let (end, session) = self.remove(name, cause, now).await?;
             // Its user signed out before, while the store was down.
-            let cause = if is_kept { EndCause::SignOut } else { cause };
-            self.revoke(name, removed.session.as_ref(), cause);
-            return Ok(removed.end);
+            let cause = if is_queued { EndCause::SignOut } else { cause };
+            self.revoke(name, session.as_ref(), cause);
+            return Ok(end);
         }
-        let is_known = self.unrecorded.has(name);
         self.put_end(&[name], now).await?;
         self.revoke(name, known, cause);
         // Session names are unique. Of several callers that end it, one reports.
-        let life = self.settings.absolute_timeout;
-        let telling = self.store.lock(&self.names.told_end(name), "1", life).await;
-        if is_known || !telling.unwrap_or(true) {
+        let ttl = self.settings.absolute_timeout;
+        let is_reporter = self.store.lock(&self.names.end_report_lock(name), "1", ttl).await;
+        if is_queued || !is_reporter.unwrap_or(true) {
             return Ok(None);
         }
         if let Some(known) = known {
-            self.learn_use(known, now).await;
+            self.read_last_use(known, now).await;
         }
-        Ok(self.ended_now(name, known.map(|known| &**known), cause, now))
+        Ok(self.end_to_report(name, known.map(|known| &**known), cause, now))
     }
 
-    /// Removes a session from the store. There is no end to report if there was none, if its end awaits recording, or
-    /// if it is expired.
-    async fn remove(&self, name: &str, cause: EndCause, now: OffsetDateTime) -> Result<Removed, StoreError> {
-        let is_known = self.unrecorded.has(name);
+    /// Removes a session from the store. Returns its end, unless there was none, its end awaits recording, or it is
+    /// expired; and the session, if this call removed it and it can be decrypted.
+    async fn remove(
+        &self,
+        name: &str,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<(Option<SessionChange>, Option<CurrentSession>), StoreError> {
+        let is_queued = self.unrecorded.contains(name);
         // Also load one whose end awaits recording: its tokens are to be revoked.
         let session = self.load_stored(name).await?.ok();
         if !self.store.remove(name).await? {
-            return Ok(Removed::default());
+            return Ok((None, None));
         }
-        let end = if is_known {
-            None
-        } else {
-            self.ended_now(name, session.as_deref(), cause, now)
-        };
-        Ok(Removed { end, session })
+        let end = || self.end_to_report(name, session.as_deref(), cause, now);
+        let end = if is_queued { None } else { end() };
+        Ok((end, session))
     }
 
     /// The end of a session that ends now, for the first caller on this node. `None` when it is expired: the first
     /// request with it reports that.
-    pub(in crate::session) fn ended_now(
+    pub(in crate::session) fn end_to_report(
         &self,
         name: &str,
         session: Option<&Session>,
@@ -120,25 +99,24 @@ impl Sessions {
         self.unrecorded.is_first_report(name).then_some(end)
     }
 
-    /// Ends all sessions of an owner, given its index keys as [`Names`](crate::session::Names) makes them. Pushes the
+    /// Ends all sessions with one of these index keys, as [`Names`](crate::session::Names) makes them. Pushes the
     /// ends to `ended`, even if the store fails in between; none for sessions in cookies.
     ///
     /// The end is recorded first, also if sessions are in the store: a session that begins meanwhile is either found by
     /// the index key, or its sign-in, which reads the ends once it is stored, finds the entry.
     pub(crate) async fn end_matching(
         &self,
-        owner: &[String],
+        index_keys: &[String],
         cause: EndCause,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), StoreError> {
         // Under each key: a node that does not have the newest key yet reads the other.
-        let names: Vec<_> = owner.iter().map(String::as_str).collect();
-        self.put_end(&names, now).await?;
+        self.put_end(&refs(index_keys), now).await?;
         if self.is_in_cookies {
             return Ok(());
         }
-        for name in owner {
+        for name in index_keys {
             for id in self.store.ids_by_index_key(name).await? {
                 ended.extend(self.end(&id, None, cause, now).await?);
             }
@@ -157,33 +135,31 @@ impl Sessions {
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), StoreError> {
         let cause = EndCause::FrontchannelLogout;
-        let owner = self.names.sid(issuer, sid);
-        let newest = self.newest_of_sid(issuer, sid, now).await?;
-        if newest.is_none() && !self.has_any(&owner).await? {
+        let index_keys = self.names.sid(issuer, sid);
+        let newest = self.newest_of_sid(issuer, sid).await?;
+        if newest.is_none() && self.ids(&index_keys).await?.is_empty() {
             return Ok(());
         }
-        self.end_matching(&owner, cause, now, ended).await?;
+        self.end_matching(&index_keys, cause, now, ended).await?;
         let Some(newest) = newest.filter(|_| self.is_in_cookies) else {
             return Ok(());
         };
-        let told = self.names.told_end_of_sid(issuer, sid, newest);
+        let told = self.names.sid_end_report_lock(issuer, sid, newest);
         if self.store.lock(&told, "1", self.settings.absolute_timeout).await? {
             ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
         }
         Ok(())
     }
 
-    /// Whether the store has a session with any of these index keys.
-    async fn has_any(&self, owner: &[String]) -> Result<bool, StoreError> {
-        if self.is_in_cookies {
-            return Ok(false);
-        }
-        for name in owner {
-            if !self.store.ids_by_index_key(name).await?.is_empty() {
-                return Ok(true);
+    /// The ids of the sessions with any of these index keys; none for sessions in cookies.
+    async fn ids(&self, index_keys: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut ids = vec![];
+        if !self.is_in_cookies {
+            for index_key in index_keys {
+                ids.extend(self.store.ids_by_index_key(index_key).await?);
             }
         }
-        Ok(false)
+        Ok(ids)
     }
 
     /// Reads the recorded ends of the user of a sign-in. Call it once its ID token is accepted;
@@ -196,13 +172,13 @@ impl Sessions {
     ) -> Result<EndsRead, StoreError> {
         if let Some(sid) = claims.value("sid").and_then(serde_json::Value::as_str) {
             let until = now.saturating_add(SIGN_IN_TTL.try_into().unwrap_or_default());
-            self.know_sid(issuer, sid, milliseconds(until), now).await?;
+            self.put_known_sid(issuer, sid, milliseconds(until), now).await?;
         }
-        let (subject, sid) = self.owner_names(issuer, claims);
-        let names: Vec<_> = subject.iter().chain(&sid).map(String::as_str).collect();
-        let notes = self.store.entries_with_ttl(&names).await?;
-        check_length(notes.len(), names.len())?;
-        Ok(EndsRead::of(&notes))
+        let (subject, sid) = self.index_keys_of(issuer, claims);
+        let names = [subject, sid].concat();
+        let entries = self.store.entries_with_ttl(&refs(&names)).await?;
+        check_length(entries.len(), names.len())?;
+        Ok(EndsRead::of(&entries))
     }
 
     /// The recorded ends of this session's user, if any of them is later than the session.
@@ -212,13 +188,13 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Option<EarlierEnds>, StoreError> {
         let read = self.read_ends(&session.issuer, &session.claims, now).await?;
-        let is_later = !session.earlier_ends.have(&read.ends);
+        let is_later = !session.earlier_ends.contains_all(&read.ends);
         Ok(is_later.then_some(read.ends))
     }
 
     /// Records that there is a session in cookies with this `sid`, for [`end_sid_unsigned`](Self::end_sid_unsigned).
     /// Sessions in a store are found by their index key.
-    pub(in crate::session) async fn know_session(
+    pub(in crate::session) async fn record_known_sid(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -226,50 +202,38 @@ impl Sessions {
         match session.sid() {
             Some(sid) if self.is_in_cookies => {
                 let ends = self.end_of(session);
-                self.know_sid(&session.issuer, sid, ends, now).await
+                self.put_known_sid(&session.issuer, sid, ends, now).await
             }
             _ => Ok(()),
         }
     }
 
     /// Records, until `ends` in milliseconds since 1970, that there is a session or a sign-in with this `sid`.
-    async fn know_sid(&self, issuer: &str, sid: &str, ends: i64, now: OffsetDateTime) -> Result<(), StoreError> {
-        let Some(known) = &self.known_sids else {
-            return Ok(());
-        };
-        let life = ends.saturating_sub(milliseconds(now));
-        let Ok(life) = u64::try_from(life) else {
+    async fn put_known_sid(&self, issuer: &str, sid: &str, ends: i64, now: OffsetDateTime) -> Result<(), StoreError> {
+        let ttl = time_until(ends, now);
+        let Some(known) = self.known_sids.as_ref().filter(|_| !ttl.is_zero()) else {
             return Ok(());
         };
         // The end time is the number: the later of two sessions replaces the earlier.
-        let ends = ends / 1000 + 1;
-        let number = ends.max(0).unsigned_abs();
+        let number = (ends / 1000 + 1).unsigned_abs();
         for name in self.names.known_sid(issuer, sid) {
-            if self.is_shared {
-                let life = Duration::from_millis(life);
-                self.store.put_entry_if_larger(&name, number, life).await?;
-            } else {
-                known.0.advance(&name, number, ends, now.unix_timestamp());
-            }
+            // A store may round the TTL down to a second.
+            known
+                .put_entry_if_larger(&name, number, ttl + Duration::from_secs(1))
+                .await?;
         }
         Ok(())
     }
 
     /// The number of the latest session with this `sid`, if any.
-    async fn newest_of_sid(&self, issuer: &str, sid: &str, now: OffsetDateTime) -> Result<Option<u64>, StoreError> {
+    async fn newest_of_sid(&self, issuer: &str, sid: &str) -> Result<Option<u64>, StoreError> {
         let Some(known) = &self.known_sids else {
             return Ok(None);
         };
-        let names = self.names.known_sid(issuer, sid);
-        if self.is_shared {
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let notes = self.store.entries(&names).await?;
-            let numbers = notes.iter().flatten();
-            // An entry that is not a number still counts as known.
-            return Ok(numbers.map(|note| note.parse().unwrap_or(0)).max());
-        }
-        let now = now.unix_timestamp();
-        Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
+        let entries = known.entries(&refs(&self.names.known_sid(issuer, sid))).await?;
+        // An entry that is not a number still counts as known.
+        let numbers = entries.iter().flatten().map(|entry| entry.parse().unwrap_or(0));
+        Ok(numbers.max())
     }
 
     /// Records an end for as long as any affected session may live. That may be longer than `session.absolute_timeout`
@@ -278,26 +242,28 @@ impl Sessions {
     /// The longest lifetime is read after the end is recorded: a session that begins meanwhile writes its lifetime
     /// before it reads the ends. So either it finds this end, or its lifetime is found here.
     async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
-        let life = self.settings.absolute_timeout;
-        self.note_end_for(names, life).await?;
-        match self.longest_life(now).await? {
+        let ttl = self.settings.absolute_timeout;
+        self.put_end_with_ttl(names, ttl).await?;
+        match self.longest_ttl(now).await? {
             // The entry outlives its sessions by the maximum clock difference between two nodes.
-            Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => self.note_end_for(names, longest).await,
+            Some(longest) if longest > ttl.saturating_add(MAX_CLOCK_SKEW) => {
+                self.put_end_with_ttl(names, longest).await
+            }
             _ => Ok(()),
         }
     }
 
     /// Records an end for sessions of this lifetime: the same value under all names, so that a session recognises it
     /// under any of them.
-    async fn note_end_for(&self, names: &[&str], life: Duration) -> Result<(), StoreError> {
+    async fn put_end_with_ttl(&self, names: &[&str], ttl: Duration) -> Result<(), StoreError> {
         // The clocks of the node that began it and of the node that reads it may each differ.
-        let life = life.min(MAX_TTL) + 2 * MAX_DIFFERENCE;
-        let note = new_note(life);
-        if self.replace_known_ends(names, &note, life).await? {
+        let ttl = ttl.min(MAX_TTL) + 2 * MAX_CLOCK_SKEW;
+        let entry = new_end_entry(ttl);
+        if self.replace_known_ends(names, &entry, ttl).await? {
             return Ok(());
         }
         for name in names {
-            self.store.put_end(name, &note, life).await?;
+            self.store.put_end(name, &entry, ttl).await?;
         }
         Ok(())
     }
@@ -305,44 +271,41 @@ impl Sessions {
     /// Records an end by the app that does not apply to the current sign-in. Returns `false` without a sign-in, or if
     /// there is an end that the sign-in has not read: that end applies to it and is not overwritten. Some of the names
     /// may have the new entry then.
-    async fn replace_known_ends(&self, names: &[&str], note: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn replace_known_ends(&self, names: &[&str], entry: &str, ttl: Duration) -> Result<bool, StoreError> {
         let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
             return Ok(false);
         };
-        let notes = self.store.entries(names).await?;
-        check_length(notes.len(), names.len())?;
-        let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
-        if !known.have(&there) {
+        let entries = self.entries(names).await?;
+        let existing = EarlierEnds::of(entries.iter().flatten().map(String::as_str));
+        if !known.contains_all(&existing) {
             return Ok(false);
         }
-        for (name, there) in names.iter().zip(&notes) {
-            let there = there.as_deref();
-            if !self.store.put_end_if_unchanged(name, there, note, life).await? {
+        for (name, existing) in names.iter().zip(&entries) {
+            let existing = existing.as_deref();
+            if !self.store.put_end_if_unchanged(name, existing, entry, ttl).await? {
                 return Ok(false);
             }
         }
-        SIGN_IN.with(|ends| ends.borrow_mut().add(note));
+        SIGN_IN.with(|ends| ends.borrow_mut().add(entry));
         Ok(true)
     }
 
     /// The remaining lifetime of the session that ends last, for sessions in cookies with a shared store.
-    async fn longest_life(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
+    async fn longest_ttl(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(None);
         }
-        let names = self.names.last_end(&self.issuer);
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let notes = self.store.entries(&names).await?;
-        let ends = notes.iter().flatten().filter_map(|note| note.parse().ok());
+        let entries = self.store.entries(&refs(&self.names.last_end(&self.issuer))).await?;
+        let ends = entries.iter().flatten().filter_map(|entry| entry.parse().ok());
         Ok(ends.max().map(|end: i64| {
             let left = end.saturating_sub(now.unix_timestamp());
             Duration::from_secs(left.max(0).unsigned_abs())
         }))
     }
 
-    /// Publishes the end of the session that ends last, for [`longest_life`](Self::longest_life): under each key,
+    /// Publishes the end of the session that ends last, for [`longest_ttl`](Self::longest_ttl): under each key,
     /// because a node that does not have the newest key yet reads the other.
-    pub(in crate::session) async fn note_last_end(
+    pub(in crate::session) async fn record_last_end(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -350,31 +313,27 @@ impl Sessions {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(());
         }
-        let until_end = session.ends.saturating_sub(milliseconds(now)).max(0);
-        let life = Duration::from_millis(until_end.unsigned_abs());
-        let life = life.saturating_add(2 * MAX_DIFFERENCE);
+        let ttl = time_until(session.ends, now).saturating_add(2 * MAX_CLOCK_SKEW);
         let end = (session.ends / 1000).saturating_add(1).max(0);
         for name in self.names.last_end(&self.issuer) {
-            self.store.put_entry_if_larger(&name, end.unsigned_abs(), life).await?;
+            self.store.put_entry_if_larger(&name, end.unsigned_abs(), ttl).await?;
         }
         Ok(())
     }
 
-    /// The sessions of an owner, oldest first; `None` for sessions in cookies.
+    /// The sessions with one of these index keys, oldest first; `None` for sessions in cookies.
     pub(crate) async fn of(
         &self,
-        owner: &[String],
+        index_keys: &[String],
         now: OffsetDateTime,
     ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
         if self.is_in_cookies {
             return Ok(None);
         }
         let mut sessions = vec![];
-        for name in owner {
-            for id in self.store.ids_by_index_key(name).await? {
-                let session = self.load(&id).await?.ok();
-                sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
-            }
+        for id in self.ids(index_keys).await? {
+            let session = self.load(&id).await?.ok();
+            sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
         }
         sessions.sort_by_key(|session| session.started);
         let info = |session: &CurrentSession| {
@@ -391,7 +350,7 @@ impl Sessions {
     }
 
     /// Ends the oldest sessions of a user who has reached `session.max_per_user`.
-    pub(in crate::session) async fn make_room(
+    pub(in crate::session) async fn enforce_max_per_user(
         &self,
         current: &CurrentSession,
         now: OffsetDateTime,
@@ -400,15 +359,15 @@ impl Sessions {
         let Some(most) = self.max_per_user else {
             return Ok(());
         };
-        let owner = self.names.subject(&current.issuer, current.subject());
-        let sessions = self.of(&owner, now).await?.unwrap_or_default();
+        let index_keys = self.names.subject(&current.issuer, current.subject());
+        let sessions = self.of(&index_keys, now).await?.unwrap_or_default();
         for session in sessions.iter().take((sessions.len() + 1).saturating_sub(most)) {
-            let removed = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
-            if let Some(oldest) = &removed.session {
+            let (end, oldest) = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
+            if let Some(oldest) = &oldest {
                 self.revoke_replaced(oldest, Some(current));
             }
-            observing::sessions_ended("max_per_user", usize::from(removed.end.is_some()));
-            ended.extend(removed.end);
+            observing::sessions_ended("max_per_user", usize::from(end.is_some()));
+            ended.extend(end);
         }
         Ok(())
     }
@@ -420,37 +379,49 @@ impl Sessions {
         session: &Session,
         names: &SessionNames,
     ) -> Result<Option<u64>, NoSession> {
-        if self.unrecorded.has(&names.session) {
+        if self.unrecorded.contains(&names.session) {
             return Err(NoSession::Ended);
         }
-        let mut asked: Vec<&str> = Vec::with_capacity(6);
-        asked.push(&names.generation);
-        asked.extend(names.ends());
-        let notes = self.store.entries(&asked).await;
-        let notes = notes.and_then(|notes| {
-            check_length(notes.len(), asked.len())?;
-            Ok(notes)
-        });
-        let notes = notes.map_err(|error| unavailable(&error))?;
-        self.unrecorded.store_answered();
-        let mut notes = notes.iter().map(Option::as_deref);
-        let generation = notes.next().flatten().and_then(|note| note.parse().ok());
+        let mut requested = vec![&*names.generation];
+        requested.extend(names.ends());
+        let entries = self.entries(&requested).await.map_err(unavailable)?;
+        self.unrecorded.store_responded();
+        let mut entries = entries.iter().map(Option::as_deref);
+        let generation = entries.next().flatten().and_then(|entry| entry.parse().ok());
         // Session names are unique: any entry is its end.
-        let has_ended_itself = notes.next().flatten().is_some();
-        let is_ended = |note: &str| !session.earlier_ends.has(note);
-        if has_ended_itself || notes.flatten().any(is_ended) {
+        let has_ended_itself = entries.next().flatten().is_some();
+        let is_ended = |entry: &str| !session.earlier_ends.contains(entry);
+        if has_ended_itself || entries.flatten().any(is_ended) {
             Err(NoSession::Ended)
         } else {
             Ok(generation)
         }
     }
+
+    /// The entries of the store under these names.
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let entries = self.store.entries(names).await?;
+        check_length(entries.len(), names.len())?;
+        Ok(entries)
+    }
+
+    /// The entry of the store under this name.
+    pub(crate) async fn entry(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.store.entries(&[name]).await?.pop().flatten())
+    }
+}
+
+fn refs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }
 
 /// Rejects a response with too few or too many values: missing ends would read as no end.
-fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
-    if answered == asked {
+fn check_length(returned: usize, requested: usize) -> Result<(), StoreError> {
+    if returned == requested {
         Ok(())
     } else {
-        Err(StoreError::new(format!("it answered for {answered} of {asked} names")))
+        Err(StoreError::new(format!(
+            "it returned {returned} of {requested} entries"
+        )))
     }
 }

@@ -8,14 +8,14 @@ use rocket::http::CookieJar;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Newest, Sessions, unavailable, unknown_key};
+use super::{Sessions, unavailable, unknown_key};
 use crate::{
     keys::{DecryptError, Purpose},
     observing,
     secret::Secret,
     session::{
         CurrentSession, EndCause, NoSession, SessionChange,
-        chunks::without_end,
+        chunks::strip_terminator,
         record,
         session_cache::DecryptedSession,
         store::{StoreError, StoredSession},
@@ -32,7 +32,11 @@ pub(crate) struct Found {
 
 impl Sessions {
     /// Whether a session that began a moment ago has ended, or is expired.
-    pub(crate) async fn is_over(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<bool, StoreError> {
+    pub(crate) async fn is_ended_or_expired(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
         if self.check_times(current, now).is_err() {
             return Ok(true);
         }
@@ -57,43 +61,36 @@ impl Sessions {
         let found = if self.is_in_cookies {
             self.find_in_cookies(jar, now).await?
         } else {
-            let session = self.find_in_store(jar).await?;
             Found {
-                session,
+                session: self.find_in_store(jar).await?,
                 is_newer: false,
             }
         };
         let session = &found.session;
-        match self.check_times(session, now) {
-            Ok(()) => Ok(found),
-            Err(reason) => {
-                if self.is_first_to_notice(session, reason, now).await {
-                    let cause = EndCause::Over(reason);
-                    ended.push(SessionChange::ended(session.name(), session, cause));
-                }
-                Err(reason)
-            }
+        let Err(reason) = self.check_times(session, now) else {
+            return Ok(found);
+        };
+        if self.is_first_to_report_expiry(session, reason, now).await {
+            ended.push(SessionChange::ended(session.name(), session, EndCause::Over(reason)));
         }
+        Err(reason)
     }
 
     /// Whether this call is the first, on any node, to notice that a session has expired.
-    pub(super) async fn is_first_to_notice(
+    pub(super) async fn is_first_to_report_expiry(
         &self,
         session: &CurrentSession,
         reason: NoSession,
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
-        if self.noticed_ends.contains_key(name) {
+        if self.reported_expiries.contains_key(name) {
             return false;
         }
-        self.learn_use(session, now).await;
-        if self.is_alive(name, session, now) {
-            // An older copy of a cookie: the newer one is still valid.
-            return false;
-        }
-        // The browser may send an expired cookie for days.
-        if !self.noticed_ends.entry_by_ref(name).or_insert(()).is_fresh() {
+        self.read_last_use(session, now).await;
+        // An older copy of a cookie may have expired while the newer one is still valid. The browser may send an
+        // expired cookie for days.
+        if self.is_alive(name, session, now) || !self.reported_expiries.entry_by_ref(name).or_insert(()).is_fresh() {
             return false;
         }
         match reason {
@@ -102,93 +99,75 @@ impl Sessions {
             _ => {}
         }
         // The browser's own cookie has expired by then: a request with it is a replayed copy.
-        let life = self.kept_for(session, now);
-        if life.is_zero() || !self.is_shared {
-            return !life.is_zero();
+        let ttl = self.storage_ttl(session, now);
+        if ttl.is_zero() || !self.is_shared {
+            return !ttl.is_zero();
         }
-        let noticed = self.names.noticed_end(name);
-        let is_first = self.store.lock(&noticed, "1", life).await;
+        let lock = self.names.expiry_report_lock(name);
+        let is_first = self.store.lock(&lock, "1", ttl).await;
         is_first.unwrap_or_else(|error| {
-            tracing::debug!("{error}; another node may notice the end of a session too");
+            tracing::debug!("{error}; another node may report the end of a session too");
             true
         })
     }
 
     pub(super) async fn find_in_cookies(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Result<Found, NoSession> {
-        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
-        let opened = self
-            .opened
-            .in_cookies(text, |text| self.open_cookie(text))
-            .ok_or(NoSession::Unreadable)?;
-        let session = CurrentSession::new(
-            opened.session.clone(),
-            opened.body.clone(),
-            opened.names.session.clone(),
-            0,
-        );
-        match self.newer_than(&opened.session, &opened.names, now).await? {
-            Newest::ThisOne => {
-                // A node without a shared store learns the `sid` after a restart from the first cookie that it
-                // receives.
-                if !self.is_shared
-                    && let Err(error) = self.know_session(&session, now).await
-                {
-                    tracing::debug!("{error}; front-channel logout does not find a session");
-                }
-                if session.generation > 1 {
-                    self.newest_was_seen(&opened.session, &opened.names, now).await;
-                }
-                Ok(Found {
-                    session,
-                    is_newer: false,
-                })
-            }
-            Newest::Other(session) => Ok(Found {
+        let decrypted = self.decrypted_in_cookies(jar)?;
+        let (session, names) = (decrypted.current(0), &decrypted.names);
+        if let Some(session) = self.newer_than(&session, names, now).await? {
+            return Ok(Found {
                 session,
                 is_newer: true,
-            }),
-            Newest::None(reason) => Err(reason),
+            });
         }
+        // A node without a shared store learns the `sid` after a restart from the first cookie that it receives.
+        if !self.is_shared
+            && let Err(error) = self.record_known_sid(&session, now).await
+        {
+            tracing::debug!("{error}; front-channel logout cannot end a session");
+        }
+        if session.generation > 1 {
+            self.record_newest_seen(&session, names, now).await;
+        }
+        Ok(Found {
+            session,
+            is_newer: false,
+        })
     }
 
-    pub(super) async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, NoSession> {
+    async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, NoSession> {
         let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let session = self
-            .opened
+            .cache
             .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
             .ok_or(NoSession::Unreadable)?;
-        if self.unrecorded.has(&session.name) {
+        if self.unrecorded.contains(&session.name) {
             return Err(NoSession::Ended);
         }
-        let stored = self.store.load(&session.name).await;
-        let stored = stored.map_err(|error| unavailable(&error))?;
-        self.unrecorded.store_answered();
-        let Some(stored) = stored else {
-            return Err(NoSession::Ended);
-        };
-        let mut why = NoSession::Ended;
-        let open = || {
-            let opened = self.open_stored(&session.name, &stored);
-            opened.map_err(|reason| why = reason).ok()
-        };
-        let opened = session.opened(&stored, open);
-        opened.map(|opened| current(&opened, &stored)).ok_or(why)
+        let stored = self.store.load(&session.name).await.map_err(unavailable)?;
+        self.unrecorded.store_responded();
+        let stored = stored.ok_or(NoSession::Ended)?;
+        let decrypted = session.decrypted(&stored, || self.decrypt_stored(&session.name, &stored))?;
+        Ok(decrypted.current(stored.version))
+    }
+
+    /// Decrypts the session in this browser's cookies, where sessions are in cookies.
+    fn decrypted_in_cookies(&self, jar: &CookieJar<'_>) -> Result<Arc<DecryptedSession>, NoSession> {
+        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
+        let decrypted = self.cache.in_cookies(text, |text| self.decrypt_cookie(text));
+        decrypted.ok_or(NoSession::Unreadable)
     }
 
     /// Decrypts the joined text of the session cookies.
-    pub(super) fn open_cookie(&self, text: &str) -> Option<DecryptedSession> {
-        let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
+    pub(super) fn decrypt_cookie(&self, text: &str) -> Option<DecryptedSession> {
+        let value = URL_SAFE_NO_PAD.decode(strip_terminator(text)?).ok()?;
         let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
-        self.opened(&decrypted.plaintext)
+        self.decode(&decrypted.plaintext)
     }
 
-    /// The session id in this browser's cookie, for sessions in a store.
-    pub(super) fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
-        self.id_in_text(&self.cookies.read(jar)?)
-    }
-
-    pub(super) fn id_in_text(&self, text: &str) -> Option<Secret> {
-        let text = without_end(text)?;
+    /// The session id in the text of the cookie, for sessions in a store.
+    fn id_in_text(&self, text: &str) -> Option<Secret> {
+        let text = strip_terminator(text)?;
         let id = self.keys.decrypt_text(Purpose::SessionId, b"", text).ok()?;
         Some(Secret::new(id))
     }
@@ -198,15 +177,14 @@ impl Sessions {
         if self.is_in_cookies {
             return Err(NoSession::Absent);
         }
-        let session = self.load(name).await;
-        let session = session.map_err(|error| unavailable(&error))??;
+        let session = self.load(name).await.map_err(unavailable)??;
         self.check_times(&session, now)?;
         Ok(session)
     }
 
     /// Loads and decrypts the session of this name from the store.
     pub(in crate::session) async fn load(&self, name: &str) -> Result<Result<CurrentSession, NoSession>, StoreError> {
-        if self.unrecorded.has(name) {
+        if self.unrecorded.contains(name) {
             Ok(Err(NoSession::Ended))
         } else {
             self.load_stored(name).await
@@ -221,33 +199,31 @@ impl Sessions {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(Err(NoSession::Ended));
         };
-        let opened = self.open_stored(name, &stored);
-        Ok(opened.map(|opened| current(&opened, &stored)))
+        let decrypted = self.decrypt_stored(name, &stored);
+        Ok(decrypted.map(|decrypted| decrypted.current(stored.version)))
     }
 
     /// Decrypts a stored session. A damaged value, one of another name or of another version of this crate is not a
     /// session; one encrypted with an unknown key may be valid for another node.
-    pub(super) fn open_stored(&self, name: &str, stored: &StoredSession) -> Result<DecryptedSession, NoSession> {
-        match self.open_value(name, &stored.value) {
-            Ok(Some(opened)) => Ok(opened),
-            Err(DecryptError::UnknownKey) => Err(unknown_key()),
-            Ok(None) | Err(_) => Err(NoSession::Ended),
-        }
+    pub(super) fn decrypt_stored(&self, name: &str, stored: &StoredSession) -> Result<DecryptedSession, NoSession> {
+        self.decrypt_record(name, &stored.value).map_err(|error| match error {
+            DecryptError::UnknownKey => unknown_key(),
+            _ => NoSession::Ended,
+        })
     }
 
-    /// Decrypts a record of the store. `Ok(None)`: it is of another version of this crate.
-    pub(super) fn open_value(&self, name: &str, value: &str) -> Result<Option<DecryptedSession>, DecryptError> {
-        let value = URL_SAFE_NO_PAD.decode(value);
-        let value = value.map_err(|_| DecryptError::Damaged)?;
+    /// Decrypts a record of the store. One of another version of this crate counts as damaged.
+    pub(super) fn decrypt_record(&self, name: &str, value: &str) -> Result<DecryptedSession, DecryptError> {
+        let value = URL_SAFE_NO_PAD.decode(value).map_err(|_| DecryptError::Damaged)?;
         let record = self.keys.decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
-        Ok(self.opened(&record.plaintext))
+        self.decode(&record.plaintext).ok_or(DecryptError::Damaged)
     }
 
     /// Deserializes a decrypted record.
-    pub(super) fn opened(&self, record: &[u8]) -> Option<DecryptedSession> {
+    pub(super) fn decode(&self, record: &[u8]) -> Option<DecryptedSession> {
         let issuer = |claims: &Claims| self.issuer_of(claims);
         let (mut session, body_start) = record::decode(record, issuer)?;
-        self.keep_chosen(&mut session.claims);
+        self.retain_kept_claims(&mut session.claims);
         Some(DecryptedSession {
             names: self.names_of(&session),
             session: Arc::new(session),
@@ -276,7 +252,7 @@ impl Sessions {
         } else {
             self.find_in_store(jar).await?
         };
-        if self.kept_for(&session, now).is_zero() {
+        if self.storage_ttl(&session, now).is_zero() {
             Err(NoSession::LifetimeEnded)
         } else {
             Ok(session)
@@ -288,30 +264,17 @@ impl Sessions {
         if !self.is_in_cookies {
             return None;
         }
-        let text = self.cookies.read(jar)?;
-        let opened = self.opened.in_cookies(text, |text| self.open_cookie(text))?;
-        let (session, body) = (opened.session.clone(), opened.body.clone());
-        let session = CurrentSession::new(session, body, opened.names.session.clone(), 0);
-        (!self.kept_for(&session, now).is_zero()).then_some(session)
+        let session = self.decrypted_in_cookies(jar).ok()?.current(0);
+        (!self.storage_ttl(&session, now).is_zero()).then_some(session)
     }
 
     /// The name of this browser's session, even if it has ended or expired.
     pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
-        if !self.is_in_cookies {
-            return Some(self.names.session(&self.id_in(jar)?).into());
+        if self.is_in_cookies {
+            Some(self.decrypted_in_cookies(jar).ok()?.names.session.clone())
+        } else {
+            let id = self.id_in_text(&self.cookies.read(jar)?)?;
+            Some(self.names.session(&id).into())
         }
-        let text = self.cookies.read(jar)?;
-        let opened = self.opened.in_cookies(text, |text| self.open_cookie(text));
-        opened.map(|opened| opened.names.session.clone())
     }
-}
-
-/// Builds the session from a stored record.
-pub(super) fn current(opened: &DecryptedSession, stored: &StoredSession) -> CurrentSession {
-    CurrentSession::new(
-        opened.session.clone(),
-        opened.body.clone(),
-        opened.names.session.clone(),
-        stored.version,
-    )
 }

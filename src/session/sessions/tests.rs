@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     cookies::CookieChanges,
     keys::SecretKey,
-    session::{EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN, while_signing_in},
+    session::{EarlierEnds, EndCause, SessionChange, SessionTokens, refreshed_sessions::AFTER_SEEN, while_signing_in},
     settings::{CacheSize, KeptToken},
     token::{ClaimSources, Claims},
 };
@@ -78,7 +78,7 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     session.earlier_ends = read.unwrap().ends;
     let jar = request.inner().cookies();
     let begun = sessions.begin(session, tokens, Some(jar), now(), &mut vec![]).await;
-    begun.unwrap().session
+    begun.unwrap()
 }
 
 async fn begun(sessions: &Sessions) -> CurrentSession {
@@ -101,11 +101,8 @@ fn facts(session: &CurrentSession) -> (u64, u64, String) {
 
 /// The access token of a newer generation of this session that this node knows.
 async fn elsewhere(sessions: &Sessions, current: &CurrentSession) -> Result<Option<String>, NoSession> {
-    match sessions.newest(current, now()).await? {
-        Newest::Other(other) => Ok(Some(access_token(&other))),
-        Newest::ThisOne => Ok(None),
-        Newest::None(reason) => Err(reason),
-    }
+    let newest = sessions.newest(current, now()).await?;
+    Ok(newest.as_ref().map(access_token))
 }
 
 fn access_token(session: &CurrentSession) -> String {
@@ -137,14 +134,14 @@ async fn found(
 }
 
 #[rocket::async_test]
-async fn a_refresh_outlasts_what_else_changed_the_session() {
+async fn a_refresh_survives_a_concurrent_touch() {
     let sessions = node(&store(), false);
     let current = begun(&sessions).await;
     let mut used = current.clone();
     used.version = 2;
     let stored = sessions.stored(&used, vec![]);
-    let life = sessions.remaining(&used, now());
-    assert_eq!(sessions.store.replace(&stored, life).await, Ok(true));
+    let ttl = sessions.remaining(&used, now());
+    assert_eq!(sessions.store.replace(&stored, ttl).await, Ok(true));
     assert_eq!(elsewhere(&sessions, &current).await, Ok(None));
 
     let next = advanced(&sessions, &current, "new").await;
@@ -280,7 +277,7 @@ async fn a_session_is_seen_when_it_is_refreshed() {
 }
 
 #[rocket::async_test]
-async fn what_a_newer_key_encrypted_is_not_taken_for_nothing() {
+async fn a_session_under_a_newer_key_is_an_unknown_key() {
     for is_in_cookies in [true, false] {
         newer_key(is_in_cookies).await;
     }
@@ -313,32 +310,32 @@ async fn a_user_is_signed_out_under_each_key() {
         let node = node_with(&store, true, keys);
         let session = sent(&node, &begun(&node).await).await;
         let other = node_with(&store, true, &[keys[1], keys[0]]);
-        let owner = other.names.subject(ISSUER, "alice");
+        let index_keys = other.names.subject(ISSUER, "alice");
         assert!(found(&node, session.clone()).await.is_ok());
         let ended = &mut vec![];
-        let ending = other.end_matching(&owner, EndCause::App, now(), ended);
+        let ending = other.end_matching(&index_keys, EndCause::App, now(), ended);
         ending.await.unwrap();
         assert_eq!(found(&node, session).await.map(drop), Err(NoSession::Ended));
     }
 }
 
-async fn end_all(sessions: &Sessions, owner: &[String]) {
+async fn end_all(sessions: &Sessions, index_keys: &[String]) {
     let mut ended = vec![];
-    let ending = sessions.end_matching(owner, EndCause::App, now(), &mut ended);
+    let ending = sessions.end_matching(index_keys, EndCause::App, now(), &mut ended);
     ending.await.unwrap();
 }
 
 /// Two nodes during key rotation: each has the other's key as its previous one.
 #[rocket::async_test]
-async fn an_end_ends_what_began_before_it_under_any_key() {
+async fn an_end_ends_earlier_sessions_under_any_key() {
     let store = store();
     for is_in_cookies in [true, false] {
         let one = node_with(&store, is_in_cookies, &[2, 1]);
         let other = node_with(&store, is_in_cookies, &[1, 2]);
         for (ending, beginning) in [(&one, &other), (&other, &one)] {
             let before = sent(beginning, &begun(beginning).await).await;
-            let owner = ending.names.subject(ISSUER, "alice");
-            end_all(ending, &owner).await;
+            let index_keys = ending.names.subject(ISSUER, "alice");
+            end_all(ending, &index_keys).await;
             let after = sent(beginning, &begun(beginning).await).await;
             for node in [&one, &other] {
                 let found_before = found(node, before.clone()).await.map(drop);
@@ -369,15 +366,15 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
             assert!(read.ends.is_empty());
             session.earlier_ends = read.ends;
 
-            let owner = [
+            let index_keys = [
                 sessions.names.subject(ISSUER, "alice"),
                 sessions.names.sid(ISSUER, "s-1"),
             ];
-            end_all(&sessions, &owner[i]).await;
+            end_all(&sessions, &index_keys[i]).await;
             let name = sessions.names.session(&session.id);
             let mut made_room = vec![];
             let begun = sessions.begin(session, tokens, None, now(), &mut made_room).await;
-            let Err(BeginError::Ended { ends, replaced: None }) = begun.map(drop) else {
+            let Err(BeginError::Ended(ends)) = begun.map(drop) else {
                 panic!("the session begins");
             };
             assert_eq!(store.load(&name).await, Ok(None));
@@ -385,7 +382,7 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
             let again = sessions.read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now()).await;
             let again = again.unwrap();
             assert_eq!(again.ends, ends);
-            let age = again.youngest_beside(&EarlierEnds::default());
+            let age = again.youngest_except(&EarlierEnds::default());
             assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
         }
     }
@@ -393,13 +390,13 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
 
 /// An account that creates many other entries cannot make ended sessions valid again.
 #[rocket::async_test]
-async fn an_end_outlasts_what_fills_the_store() {
+async fn an_end_survives_a_full_store() {
     for is_signing_in in [false, true] {
-        let store = Arc::new(MemoryStore::new(10).max_notes(50));
+        let store = Arc::new(MemoryStore::new(10).max_entries(50));
         let sessions = node(&store, true);
         let session = sent(&sessions, &begun(&sessions).await).await;
-        let owner = sessions.names.subject(ISSUER, "alice");
-        let ending = end_all(&sessions, &owner);
+        let index_keys = sessions.names.subject(ISSUER, "alice");
+        let ending = end_all(&sessions, &index_keys);
         if is_signing_in {
             drop(while_signing_in(EarlierEnds::default(), ending).await);
         } else {
@@ -407,11 +404,11 @@ async fn an_end_outlasts_what_fills_the_store() {
         }
         let hour = Duration::from_secs(3600);
         for i in 0..100 {
-            let (note, claim) = (format!("note {i}"), format!("claim {i}"));
-            store.put_entry(&note, "1", hour).await.unwrap();
+            let (entry, claim) = (format!("note {i}"), format!("claim {i}"));
+            store.put_entry(&entry, "1", hour).await.unwrap();
             store.lock(&claim, "1", hour).await.unwrap();
         }
-        store.drop_excess_notes();
+        store.evict_excess();
         assert_eq!(store.entries(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
         let found = found(&sessions, session).await.map(drop);
         assert_eq!(found, Err(NoSession::Ended));
@@ -420,7 +417,7 @@ async fn an_end_outlasts_what_fills_the_store() {
 
 /// `session.absolute_timeout` was longer earlier, or is longer on another node.
 #[rocket::async_test]
-async fn an_end_is_noted_for_as_long_as_any_session_lives() {
+async fn an_end_is_recorded_for_the_longest_session() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     // Also with a newer key than the other node, or an older one.
     for (keys, keys_today) in [(&[7][..], &[7][..]), (&[7], &[2, 7]), (&[2, 7], &[7])] {
@@ -433,23 +430,23 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
         today.settings.absolute_timeout = hours(1);
         let one = sent(&before, &begun(&before).await).await;
         begun(&today).await;
-        let owner = today.names.subject(ISSUER, "alice");
-        end_all(&today, &owner).await;
+        let index_keys = today.names.subject(ISSUER, "alice");
+        end_all(&today, &index_keys).await;
         for passed in [hours(2), hours(21)] {
             clock.advance(passed);
             let found = found(&before, one.clone()).await.map(drop);
             assert_eq!(found, Err(NoSession::Ended));
         }
-        // `MAX_DIFFERENCE` for the clock of the node that began it, and once more for the node that reads it.
-        clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
+        // `MAX_CLOCK_SKEW` for the clock of the node that began it, and once more for the node that reads it.
+        clock.advance(hours(1) + 2 * MAX_CLOCK_SKEW - Duration::from_secs(2));
         assert_eq!(found(&before, one.clone()).await.map(drop), Err(NoSession::Ended));
         clock.advance(Duration::from_secs(5));
-        assert!(found(&before, one).await.is_ok(), "the note is gone");
+        assert!(found(&before, one).await.is_ok(), "the entry is gone");
     }
 }
 
 #[test]
-fn one_person_has_so_many_sessions_in_memory_unless_set() {
+fn sessions_in_memory_are_limited_per_user_by_default() {
     let of = |kind, most, own: bool| {
         let settings = SessionSettings {
             store: kind,
@@ -471,9 +468,9 @@ async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
     let store = store();
     let sessions = node(&store, true);
     let current = begun(&sessions).await;
-    let owner = sessions.names.subject(ISSUER, "alice");
+    let index_keys = sessions.names.subject(ISSUER, "alice");
     assert_eq!(sent(&sessions, &current).await.len(), 1);
-    assert_eq!(store.ids_by_index_key(&owner[0]).await, Ok(vec![]));
+    assert_eq!(store.ids_by_index_key(&index_keys[0]).await, Ok(vec![]));
 }
 
 #[rocket::async_test]
@@ -481,15 +478,15 @@ async fn a_session_that_begins_in_a_store_has_version_1() {
     let store = store();
     let sessions = node(&store, false);
     let current = begun(&sessions).await;
-    let owner = sessions.names.subject(ISSUER, "alice");
+    let index_keys = sessions.names.subject(ISSUER, "alice");
     assert_eq!(sent(&sessions, &current).await.len(), 1);
-    let ids = store.ids_by_index_key(&owner[0]).await.unwrap();
+    let ids = store.ids_by_index_key(&index_keys[0]).await.unwrap();
     let stored = store.load(&ids[0]).await.unwrap().unwrap();
     assert_eq!((ids.len(), stored.version), (1, 1));
 }
 
 #[rocket::async_test]
-async fn a_session_in_a_store_keeps_its_owners() {
+async fn a_session_in_a_store_keeps_its_index_keys() {
     let store = store();
     let sessions = node(&store, false);
     let mut current = begun(&sessions).await;
@@ -511,7 +508,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
 
 /// One of several parallel requests records the use.
 #[rocket::async_test]
-async fn one_of_many_requests_notes_the_use() {
+async fn one_of_many_requests_records_the_use() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
     let tenth = sessions.settings.idle_timeout / 10;
@@ -535,8 +532,8 @@ async fn one_of_many_requests_notes_the_use() {
 async fn a_session_is_not_seen_before_it_began() {
     let sessions = node(&store(), false);
     let current = begun(&sessions).await;
-    let owner = sessions.names.subject(ISSUER, "alice");
-    let listed = sessions.of(&owner, now()).await.unwrap().unwrap();
+    let index_keys = sessions.names.subject(ISSUER, "alice");
+    let listed = sessions.of(&index_keys, now()).await.unwrap().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].started, current.started());
     assert_eq!(listed[0].seen, current.started());
@@ -557,12 +554,11 @@ async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
         let current = sessions
             .begin(session, tokens, Some(jar), now(), &mut vec![])
             .await
-            .unwrap()
-            .session;
+            .unwrap();
         started.push(current.started());
     }
-    let owner = sessions.names.subject(ISSUER, "alice");
-    let listed = sessions.of(&owner, now()).await.unwrap().unwrap();
+    let index_keys = sessions.names.subject(ISSUER, "alice");
+    let listed = sessions.of(&index_keys, now()).await.unwrap().unwrap();
     let listed: Vec<_> = listed.iter().map(|session| session.started).collect();
     assert_eq!(listed, [started[1], started[2], started[0]]);
 }
@@ -596,8 +592,8 @@ async fn sessions_are_listed_under_each_key() {
     let before = node_with(&store, false, &[1]);
     let current = begun(&before).await;
     let today = node_with(&store, false, &[2, 1]);
-    let owner = today.names.subject(ISSUER, "alice");
-    let listed = today.of(&owner, now()).await.unwrap().unwrap();
+    let index_keys = today.names.subject(ISSUER, "alice");
+    let listed = today.of(&index_keys, now()).await.unwrap().unwrap();
     let ids: Vec<_> = listed.iter().map(|session| &*session.id).collect();
     assert_eq!(ids, [current.name()]);
 }
@@ -636,13 +632,13 @@ async fn a_sid_of_sessions_in_cookies_is_known_under_each_key() {
     // A newer session counts, even if a node without the new key began it.
     let at = now() + Duration::from_secs(10);
     let newer = Session::new(ISSUER, alice(json!({ "sid": "s" })), at);
-    old.know_session(&newer, now()).await.unwrap();
+    old.record_known_sid(&newer, now()).await.unwrap();
     assert_eq!(framed(&new, now()).await, 1);
     assert_eq!(framed(&new, now()).await, 0);
 }
 
 #[rocket::async_test]
-async fn an_end_of_a_session_in_cookies_is_told_once_in_its_lifetime() {
+async fn an_end_of_a_session_in_cookies_is_reported_once() {
     let clock = Clock::standing();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let sessions = node(&store, true).with_front_channel(true);
@@ -672,7 +668,7 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
 }
 
 #[test]
-fn only_sessions_in_several_cookies_make_large_answers() {
+fn only_sessions_in_several_cookies_have_large_headers() {
     for (is_in_cookies, max_cookies, is_large) in [(true, 2, true), (true, 1, false), (false, 3, false)] {
         let mut sessions = node(&store(), is_in_cookies);
         sessions.settings.max_cookies = max_cookies;
@@ -681,7 +677,7 @@ fn only_sessions_in_several_cookies_make_large_answers() {
 }
 
 #[test]
-fn the_setting_says_whether_sessions_are_cached() {
+fn sessions_are_cached_if_the_setting_is_on() {
     for (cache, is_cached) in [(CacheSize::Flag(true), true), (CacheSize::Flag(false), false)] {
         let mut settings = SessionSettings::default();
         assert_eq!(settings.cache, CacheSize::Flag(true));
@@ -689,15 +685,15 @@ fn the_setting_says_whether_sessions_are_cached() {
         let cookies = app_cookies(&[7]);
         let sessions = Sessions::open(settings, &cookies, ISSUER, None, &Clock::default());
         let sessions = sessions.unwrap();
-        let first = sessions.opened.in_store("text", || Some("name".into()));
+        let first = sessions.cache.in_store("text", || Some("name".into()));
         assert!(first.is_some());
-        let again = sessions.opened.in_store("text", || None);
+        let again = sessions.cache.in_store("text", || None);
         assert_eq!(again.is_some(), is_cached);
     }
 }
 
 #[rocket::async_test]
-async fn no_cookie_and_one_that_does_not_decrypt_are_told_apart() {
+async fn a_missing_and_an_unreadable_cookie_are_distinguished() {
     for is_in_cookies in [true, false] {
         let sessions = node(&store(), is_in_cookies);
         let name = sessions.cookies.first().name().to_owned();
@@ -768,8 +764,8 @@ async fn a_refreshed_session_in_cookies_of_a_single_node_is_not_in_its_store() {
     advanced(&sessions, &current, "new").await;
     let record = sessions.names.record(current.name(), 2);
     let generation = sessions.names.generation(current.name());
-    let notes = sessions.store.entries(&[&record, &generation]).await;
-    assert_eq!(notes, Ok(vec![None, Some("2".into())]));
+    let entries = sessions.store.entries(&[&record, &generation]).await;
+    assert_eq!(entries, Ok(vec![None, Some("2".into())]));
 }
 
 #[rocket::async_test]
@@ -862,7 +858,7 @@ async fn a_session_keeps_the_tokens_of_the_setting() {
 }
 
 #[rocket::async_test]
-async fn a_refresh_whose_claims_do_not_fit_is_refused() {
+async fn a_refresh_whose_claims_do_not_fit_is_rejected() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
     let mut session = Session::clone(&current);
@@ -879,7 +875,7 @@ async fn a_refresh_whose_claims_do_not_fit_is_refused() {
     );
     assert_eq!(
         error.remedy().split(',').next(),
-        Some("keep less with `oidc.session.claims` and `oidc.session.tokens`")
+        Some("keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`")
     );
 }
 
@@ -895,7 +891,7 @@ async fn an_exported_session_is_imported_under_its_name_alone() {
 }
 
 #[rocket::async_test]
-async fn debug_shows_neither_keys_nor_what_is_kept() {
+async fn debug_shows_neither_keys_nor_sessions() {
     let sessions = node(&store(), false);
     for (shown, expected) in [
         (
@@ -950,7 +946,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     let last = end - Duration::from_millis(1);
     clock.advance((last - clock.now()).try_into().unwrap());
     assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
-    sessions.handed_out = HandedOut::new();
+    sessions.refreshed_sessions = RefreshedSessions::new();
     assert_eq!(found_at(&sessions, &older, last).await, Err(NoSession::Superseded));
 }
 
@@ -978,7 +974,7 @@ async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_long
 
 /// A store may return expired sessions: the times in the record decide.
 #[rocket::async_test]
-async fn a_session_that_is_over_is_not_found_by_its_name() {
+async fn an_expired_session_is_not_found_by_its_name() {
     let sessions = node(&store(), false);
     let current = begun(&sessions).await;
     let at = |after: Duration| sessions.by_name(current.name(), now() + after);
@@ -991,18 +987,18 @@ async fn a_session_that_is_over_is_not_found_by_its_name() {
 
 /// Settings at their extremes.
 #[rocket::async_test]
-async fn no_duration_is_too_long() {
+async fn the_longest_durations_are_accepted() {
     for is_in_cookies in [true, false] {
-        for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
+        for ttl in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
             let mut sessions = node(&store(), is_in_cookies);
-            (sessions.settings.idle_timeout, sessions.settings.absolute_timeout) = (life, life);
+            (sessions.settings.idle_timeout, sessions.settings.absolute_timeout) = (ttl, ttl);
             let mut current = begun(&sessions).await;
             assert!(!sessions.touch(&mut current, now()).await);
             assert!(advanced(&sessions, &current, "new").await.is_some());
             let cookies = sent(&sessions, &current).await;
             assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
             let mut single = single_node();
-            (single.settings.idle_timeout, single.settings.absolute_timeout) = (life, life);
+            (single.settings.idle_timeout, single.settings.absolute_timeout) = (ttl, ttl);
             let current = begun(&single).await;
             assert!(advanced(&single, &current, "new").await.is_some());
             assert_eq!(found_at(&single, &sent(&single, &current).await, now()).await, Ok(()));
@@ -1027,33 +1023,33 @@ async fn a_verification_is_not_kept_without_its_address() {
     let jar = client.get("/");
     let (jar, ended) = (jar.inner().cookies(), &mut vec![]);
     let begun = sessions.begin(session, tokens, Some(jar), now(), ended);
-    let cookies = sent(&sessions, &begun.await.unwrap().session).await;
+    let cookies = sent(&sessions, &begun.await.unwrap()).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
 }
 
-/// The next generation of a session, whose refreshed ID token sets its end to `life` seconds from now.
-async fn moved(sessions: &Sessions, current: &CurrentSession, life: i64) -> CurrentSession {
+/// The next generation of a session, whose refreshed ID token sets its end to `ttl` seconds from now.
+async fn moved(sessions: &Sessions, current: &CurrentSession, ttl: i64) -> CurrentSession {
     let mut session = Session::clone(current);
-    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    session.end_by(Some((now().unix_timestamp() + ttl) as f64));
     let tokens = tokens("new", json!({}));
     let next = sessions.advance(current, session, tokens, now()).await;
     next.unwrap().unwrap()
 }
 
-/// A session that the provider ends in `life` seconds, unless a refresh changes that.
-async fn begun_until(sessions: &Sessions, life: i64) -> CurrentSession {
+/// A session that the provider ends in `ttl` seconds, unless a refresh changes that.
+async fn begun_until(sessions: &Sessions, ttl: i64) -> CurrentSession {
     let tokens = tokens("old", json!({}));
     let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
-    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    session.end_by(Some((now().unix_timestamp() + ttl) as f64));
     let ended = &mut vec![];
     let begun = sessions.begin(session, tokens, None, now(), ended);
-    begun.await.unwrap().session
+    begun.await.unwrap()
 }
 
 /// A node whose `session.absolute_timeout` is a day, while the provider sets an earlier end at sign-in.
 #[rocket::async_test]
-async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
+async fn an_end_is_recorded_for_sessions_that_refreshes_prolonged() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     let clock = Clock::standing();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
@@ -1072,7 +1068,7 @@ async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
 
 /// The browser that signs out may have an older copy, while another has a newer one whose end a refresh postponed.
 #[rocket::async_test]
-async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
+async fn an_end_is_queued_for_the_lifetime_of_the_newest_copy() {
     let clock = Clock::standing();
     let (settings, cookies) = (SessionSettings::default(), app_cookies(&[7]));
     let sessions = Sessions {
@@ -1163,12 +1159,12 @@ async fn a_copy_of_an_old_cookie_is_no_end() {
 
 /// The store keeps it for sign-out only.
 #[rocket::async_test]
-async fn a_session_that_is_over_by_its_times_is_no_session() {
+async fn an_expired_session_is_rejected() {
     let sessions = node(&store(), false);
     let current = begun(&sessions).await;
-    let owner = sessions.names.subject(ISSUER, "alice");
+    let index_keys = sessions.names.subject(ISSUER, "alice");
     let (soon, late) = (now(), now() + time::Duration::hours(2));
-    let count = async |at| sessions.of(&owner, at).await.unwrap().unwrap().len();
+    let count = async |at| sessions.of(&index_keys, at).await.unwrap().unwrap().len();
     assert_eq!((count(soon).await, count(late).await), (1, 0));
     let found = async |at| sessions.by_name(current.name(), at).await.map(drop);
     assert_eq!(found(soon).await, Ok(()));

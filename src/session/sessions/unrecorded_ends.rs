@@ -1,5 +1,5 @@
 //! A retry queue of session ends that the store could not record because it was down. This node, and every node that
-//! receives the browser's note, rejects those sessions and retries.
+//! receives the browser's cookie of ended sessions, rejects those sessions and retries.
 //!
 //! The app and the provider get the store's error, and can retry themselves. A browser that signs out, and a session
 //! that ends at its refresh, cannot: their ends are queued here.
@@ -18,19 +18,19 @@ use rocket::http::CookieJar;
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{MAX_DIFFERENCE, Sessions, seconds};
+use super::{MAX_CLOCK_SKEW, Sessions, seconds};
 use crate::session::{
-    CurrentSession, EndCause, Session, SessionChange, ended_note::Ended, milliseconds, store::StoreError,
+    CurrentSession, EndCause, Session, SessionChange, ended_cookie::Ended, milliseconds, store::StoreError,
 };
 use crate::{clock::Clock, cookies::SetCookie, observing};
 
 /// Maximum queued ends per node, about 200 bytes each. A full queue rejects new entries.
 const MAX_UNRECORDED: usize = 100_000;
 /// Initial retry back-off, doubled after each failure …
-const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MIN_BACK_OFF: Duration = Duration::from_secs(1);
 /// … up to this.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Maximum entries of the cache of recorded ends, which allows a browser's note to be removed.
+const MAX_BACK_OFF: Duration = Duration::from_secs(30);
+/// Maximum entries of the cache of recorded ends, which allows a browser's cookie of ended sessions to be removed.
 const MAX_RECORDED: u64 = 100_000;
 /// Maximum entries of the cache of reported ends: enough for simultaneous requests, and for those that are repeated
 /// while the queue is full.
@@ -50,7 +50,7 @@ pub(in crate::session) struct UnrecordedEnds {
     /// Ends reported to the app and the log, by session name. The store decides between two nodes, and this cache
     /// between two requests on this node, of which one may have reached the store.
     reported: Cache<String, ()>,
-    clock: Clock,
+    pub(super) clock: Clock,
     max: usize,
 }
 
@@ -62,26 +62,18 @@ struct Queue {
     order: VecDeque<Arc<str>>,
     is_task_running: bool,
     /// Whether it was logged that the queue is full.
-    is_known_full: bool,
-    /// Whether an end could not be recorded at once. An end from a browser's note usually is.
+    is_full_logged: bool,
+    /// Whether an end could not be recorded at once. An end from a browser's cookie of ended sessions usually is.
     has_failed: bool,
     /// The number recorded since the queue was last empty.
     recorded: usize,
-}
-
-/// A session end that is recorded, or queued until the store records it.
-pub(crate) struct KeptEnd {
-    /// The end, if it was not known before.
-    pub(crate) end: Option<SessionChange>,
-    /// Why the store has not recorded it yet.
-    pub(crate) error: Option<StoreError>,
 }
 
 /// The result of ending the sessions of a browser that signs out.
 pub(crate) struct EndedSessions {
     /// The end of its session, if it was not known before.
     pub(crate) end: Option<SessionChange>,
-    /// The `Set-Cookie` headers: the browser's note of unrecorded ends.
+    /// The `Set-Cookie` headers: the browser's cookie of ended sessions of unrecorded ends.
     pub(crate) cookies: Vec<SetCookie>,
     /// Whether the store has recorded all of them.
     pub(crate) is_recorded: bool,
@@ -107,7 +99,7 @@ impl UnrecordedEnds {
     }
 
     /// Whether this session has ended, and its end awaits recording.
-    pub(in crate::session) fn has(&self, name: &str) -> bool {
+    pub(in crate::session) fn contains(&self, name: &str) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -121,18 +113,18 @@ impl UnrecordedEnds {
     }
 
     /// Wakes the task after a successful store request: recording may succeed now.
-    pub(in crate::session) fn store_answered(&self) {
+    pub(in crate::session) fn store_responded(&self) {
         if self.count.load(Ordering::Acquire) > 0 {
             self.wake();
         }
     }
 
-    /// Wakes the task at most once per `MIN_PAUSE`: a store may respond to reads and fail every write.
+    /// Wakes the task at most once per `MIN_BACK_OFF`: a store may respond to reads and fail every write.
     fn wake(&self) {
         let since = milliseconds(self.clock.now())
             .saturating_sub(self.last_try.load(Ordering::Acquire))
             .unsigned_abs();
-        if Duration::from_millis(since) >= MIN_PAUSE {
+        if Duration::from_millis(since) >= MIN_BACK_OFF {
             self.wake.notify_one();
         }
     }
@@ -146,10 +138,10 @@ impl UnrecordedEnds {
             return true;
         }
         if queue.ends.len() >= self.max {
-            if !std::mem::replace(&mut queue.is_known_full, true) {
+            if !std::mem::replace(&mut queue.is_full_logged, true) {
                 tracing::error!(
                     reason = "store_unavailable",
-                    "the store does not record the ends of {} sessions, and no more are kept: those that follow end when their browser comes back, or by their lifetime",
+                    "the store does not record the ends of {} sessions, and the queue is full: further sessions end when their browser returns, or when they expire",
                     self.max
                 );
             }
@@ -172,12 +164,12 @@ impl UnrecordedEnds {
             }
         }
         queue.is_task_running = false;
-        queue.is_known_full = false;
+        queue.is_full_logged = false;
         let recorded = std::mem::take(&mut queue.recorded);
         if std::mem::take(&mut queue.has_failed) && recorded > 0 {
             tracing::info!(
                 reason = "store_unavailable",
-                "the store has recorded the ends of sessions that it did not take before: {recorded}"
+                "the store has recorded {recorded} queued ends of sessions"
             );
         }
         None
@@ -199,7 +191,7 @@ impl UnrecordedEnds {
     }
 
     /// Requeues a failed end at the back: in a partitioned store, one partition may be down.
-    fn put_back(&self, name: Arc<str>) {
+    fn requeue(&self, name: Arc<str>) {
         let mut queue = self.queue();
         queue.order.push_back(name);
         queue.has_failed = true;
@@ -211,24 +203,22 @@ impl UnrecordedEnds {
 }
 
 impl Sessions {
-    /// Ends a session that no caller can end again. If the store is down, the end is queued.
-    pub(crate) async fn end_or_keep(
+    /// Ends a session that no caller can end again. If the store is down, the end is queued. Returns the end, if it was
+    /// not known before, and why the store has not recorded it yet.
+    pub(crate) async fn end_or_queue(
         self: &Arc<Self>,
         name: &str,
         session: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
-    ) -> KeptEnd {
+    ) -> (Option<SessionChange>, Option<StoreError>) {
         match self.end(name, session, cause, now).await {
-            Ok(end) => KeptEnd { end, error: None },
+            Ok(end) => (end, None),
             Err(error) => {
                 let end = self.end_without_store(name, session, cause, now);
                 let session = session.map(|session| &**session);
-                self.keep_end(&self.end_to_keep(name, session, now), false);
-                KeptEnd {
-                    end,
-                    error: Some(error),
-                }
+                self.queue_end(&self.end_to_queue(name, session, now), false);
+                (end, Some(error))
             }
         }
     }
@@ -243,14 +233,14 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
         self.revoke(name, session, cause);
-        if self.unrecorded.has(name) {
+        if self.unrecorded.contains(name) {
             None
         } else {
-            self.ended_now(name, session.map(|session| &**session), cause, now)
+            self.end_to_report(name, session.map(|session| &**session), cause, now)
         }
     }
 
-    /// Signs out a browser: ends its session, and those that its note names. Skips the store if it was found to be down
+    /// Signs out a browser: ends its session, and those that its cookie names. Skips the store if it was found to be down
     /// just now.
     pub(crate) async fn end_in_browser(
         self: &Arc<Self>,
@@ -265,20 +255,20 @@ impl Sessions {
         let mut is_refused_here = true;
         let mut unrecorded = vec![];
         let known = session.map(|session| &**session);
-        let own = name.map(|name| self.end_to_keep(name, known, now));
-        let noted = self.ended_note.read(jar, now).unwrap_or_default();
-        let noted = noted.into_iter().filter(|ended| {
+        let own = name.map(|name| self.end_to_queue(name, known, now));
+        let in_cookie = self.ended_cookie.read(jar, now).unwrap_or_default();
+        let in_cookie = in_cookie.into_iter().filter(|ended| {
             let is_own = Some(&*ended.name) == name;
             !is_own && !self.unrecorded.recorded.contains_key(&ended.name)
         });
-        let ends: Vec<_> = own.into_iter().chain(noted).collect();
+        let ends: Vec<_> = own.into_iter().chain(in_cookie).collect();
         for ended in ends {
             let is_own = Some(&*ended.name) == name;
             let session = session.filter(|_| is_own);
             if !is_store_down {
                 match self.end(&ended.name, session, cause, now).await {
                     Ok(change) => {
-                        // Ends from the note were reported at their own sign-out.
+                        // Ends from the cookie were reported at their own sign-out.
                         end = end.or(change.filter(|_| is_own));
                         continue;
                     }
@@ -291,66 +281,66 @@ impl Sessions {
             }
             let change = self.end_without_store(&ended.name, session, cause, now);
             end = end.or(change.filter(|_| is_own));
-            if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
+            if ended.ends.saturating_add(seconds(MAX_CLOCK_SKEW) * 1000) <= milliseconds(now) {
                 // It has expired on every node.
                 continue;
             }
-            is_refused_here &= self.keep_end(&ended, false);
+            is_refused_here &= self.queue_end(&ended, false);
             unrecorded.push(ended);
         }
         if !unrecorded.is_empty() {
             tracing::warn!(
                 reason = "store_unavailable",
-                "a sign-out is not recorded; it is tried again until the store has it"
+                "a sign-out is not recorded; it is retried until the store records it"
             );
         }
         EndedSessions {
             end,
-            cookies: self.ended_note.replace(jar, &unrecorded, now),
+            cookies: self.ended_cookie.replace(jar, &unrecorded, now),
             is_recorded: unrecorded.is_empty(),
             is_refused_here,
         }
     }
 
-    /// The note for a browser whose session has ended, if its end awaits recording.
-    pub(crate) fn note_if_unrecorded(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Vec<SetCookie> {
+    /// The cookie for a browser whose session has ended, if its end awaits recording.
+    pub(crate) fn ended_cookie_if_unrecorded(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Vec<SetCookie> {
         let name = self.name_in(jar);
-        let Some(name) = name.filter(|name| self.unrecorded.has(name)) else {
+        let Some(name) = name.filter(|name| self.unrecorded.contains(name)) else {
             return vec![];
         };
-        let mut ends = vec![self.end_to_keep(&name, None, now)];
-        ends.extend(self.ended_note.read(jar, now).unwrap_or_default());
-        self.ended_note.replace(jar, &ends, now)
+        let mut ends = vec![self.end_to_queue(&name, None, now)];
+        ends.extend(self.ended_cookie.read(jar, now).unwrap_or_default());
+        self.ended_cookie.replace(jar, &ends, now)
     }
 
-    /// Whether this browser has a note that names at least one session.
-    pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> bool {
-        let ends = self.ended_note.read(jar, now);
+    /// Whether this browser has a cookie that names at least one session.
+    pub(crate) fn has_ended_cookie(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> bool {
+        let ends = self.ended_cookie.read(jar, now);
         ends.is_some_and(|ends| !ends.is_empty())
     }
 
-    /// Queues the ends that a browser's note names, without waiting for the store. Returns the removal of the note once
-    /// this node has recorded all of them; an empty note is removed at once.
-    pub(crate) fn take_over_note(self: &Arc<Self>, jar: &CookieJar<'_>) -> Option<SetCookie> {
+    /// Queues the ends that a browser's cookie of ended sessions names, without waiting for the store. Returns the removal of the cookie once
+    /// this node has recorded all of them; an empty cookie is removed at once.
+    pub(crate) fn queue_ends_of_cookie(self: &Arc<Self>, jar: &CookieJar<'_>) -> Option<SetCookie> {
         let now = self.unrecorded.clock.now();
-        let ends = self.ended_note.read(jar, now)?;
+        let ends = self.ended_cookie.read(jar, now)?;
         let mut is_recorded = true;
         for ended in &ends {
             if !self.unrecorded.recorded.contains_key(&ended.name) {
                 is_recorded = false;
-                self.keep_end(ended, true);
+                self.queue_end(ended, true);
             }
         }
-        is_recorded.then(|| self.ended_note.remove())
+        is_recorded.then(|| self.ended_cookie.remove())
     }
 
     /// Whether this session has ended, and its end awaits recording.
     pub(crate) fn is_end_unrecorded(&self, name: &str) -> bool {
-        self.unrecorded.has(name)
+        self.unrecorded.contains(name)
     }
 
     /// Queues an end and starts or wakes the task. Returns `false` if the queue is full.
-    fn keep_end(self: &Arc<Self>, ended: &Ended, at_once: bool) -> bool {
+    fn queue_end(self: &Arc<Self>, ended: &Ended, at_once: bool) -> bool {
         let is_kept = self.unrecorded.add(ended);
         let mut queue = self.unrecorded.queue();
         let is_first = !queue.ends.is_empty() && !queue.is_task_running;
@@ -358,13 +348,13 @@ impl Sessions {
         queue.has_failed |= !at_once;
         drop(queue);
         if is_first {
-            let pause = if at_once { Duration::ZERO } else { MIN_PAUSE };
+            let back_off = if at_once { Duration::ZERO } else { MIN_BACK_OFF };
             if !at_once {
                 let now = milliseconds(self.unrecorded.clock.now());
                 self.unrecorded.last_try.store(now, Ordering::Release);
             }
             let unrecorded = self.unrecorded.clone();
-            observing::spawn(record_ends(Arc::downgrade(self), unrecorded, pause));
+            observing::spawn(record_ends(Arc::downgrade(self), unrecorded, back_off));
         } else if at_once {
             self.unrecorded.wake();
         }
@@ -372,7 +362,7 @@ impl Sessions {
     }
 
     /// Records the queued ends. Returns `false` when the store fails.
-    async fn record_kept(&self) -> bool {
+    async fn record_queued(&self) -> bool {
         let unrecorded = &self.unrecorded;
         unrecorded.drop_expired();
         while let Some(name) = unrecorded.next() {
@@ -382,8 +372,8 @@ impl Sessions {
             match self.end(&name, None, EndCause::SignOut, now).await {
                 Ok(_) => unrecorded.recorded(&name),
                 Err(error) => {
-                    tracing::debug!("{error}; the end of a session is tried again");
-                    unrecorded.put_back(name);
+                    tracing::debug!("{error}; the end of a session is retried");
+                    unrecorded.requeue(name);
                     return false;
                 }
             }
@@ -394,7 +384,7 @@ impl Sessions {
     /// The end to queue for a session; without the session, its lifetime counts from now.
     ///
     /// The expiry is that of the newest generation, which may be unknown here: a refresh may have changed it.
-    fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
+    fn end_to_queue(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
         let lifetime = i64::try_from(self.settings.absolute_timeout.as_millis()).unwrap_or(i64::MAX);
         let started = session.map_or(milliseconds(now), |session| session.started);
         let latest = started.saturating_add(lifetime);
@@ -406,27 +396,27 @@ impl Sessions {
 }
 
 /// The background task: retries with back-off until the queue is empty.
-async fn record_ends(sessions: Weak<Sessions>, unrecorded: Arc<UnrecordedEnds>, mut pause: Duration) {
-    let mut running = Running(Some(&unrecorded));
+async fn record_ends(sessions: Weak<Sessions>, unrecorded: Arc<UnrecordedEnds>, mut back_off: Duration) {
+    let mut running = TaskGuard(Some(&unrecorded));
     loop {
         // Wait for the back-off, or for a request that reaches the store.
-        let _ = timeout(pause, unrecorded.wake.notified()).await;
+        let _ = timeout(back_off, unrecorded.wake.notified()).await;
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
-        if sessions.record_kept().await {
+        if sessions.record_queued().await {
             // `next` has cleared `is_task_running`, and another task may have started since.
             running.0 = None;
             return;
         }
-        pause = (pause * 2).clamp(MIN_PAUSE, MAX_PAUSE);
+        back_off = (back_off * 2).clamp(MIN_BACK_OFF, MAX_BACK_OFF);
     }
 }
 
 /// Guard of the running task. If a store panics, the next end starts another task, for the whole queue.
-struct Running<'a>(Option<&'a UnrecordedEnds>);
+struct TaskGuard<'a>(Option<&'a UnrecordedEnds>);
 
-impl Drop for Running<'_> {
+impl Drop for TaskGuard<'_> {
     fn drop(&mut self) {
         if let Some(unrecorded) = self.0 {
             let mut queue = unrecorded.queue();
@@ -456,9 +446,9 @@ mod tests {
     }
 
     #[test]
-    fn of_200_000_ends_the_first_100_000_are_kept() {
+    fn of_200_000_ends_the_first_100_000_are_queued() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
-        assert!(!ends.has("0"));
+        assert!(!ends.contains("0"));
         for i in 0..200_000 {
             assert_eq!(ends.add(&ended(i)), i < 100_000, "{i}");
         }
@@ -466,15 +456,15 @@ mod tests {
         // An entry that is queued already takes no room.
         assert!(ends.add(&ended(99_999)));
         for (i, expected) in [(0, true), (99_999, true), (100_000, false)] {
-            assert_eq!(ends.has(&i.to_string()), expected, "{i}");
+            assert_eq!(ends.contains(&i.to_string()), expected, "{i}");
         }
 
         // The oldest is recorded first, and makes room for another.
         let next = ends.next().unwrap();
         assert_eq!(&*next, "0");
-        assert!(ends.has("0"));
+        assert!(ends.contains("0"));
         ends.recorded(&next);
-        assert!(!ends.has("0"));
+        assert!(!ends.contains("0"));
         assert!(ends.recorded.contains_key("0"));
         assert!(ends.add(&ended(100_000)));
         assert!(!ends.add(&ended(100_001)));
@@ -482,7 +472,7 @@ mod tests {
 
     /// Two browsers with one session sign out simultaneously during an outage.
     #[test]
-    fn of_several_who_report_an_end_one_does() {
+    fn of_several_threads_one_reports_an_end() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
         for name in ["a", "b"] {
             let report = || ends.is_first_report(name);
@@ -495,7 +485,7 @@ mod tests {
     }
 
     #[rocket::async_test]
-    async fn an_end_for_which_there_is_no_room_is_reported_once() {
+    async fn an_end_that_does_not_fit_into_the_queue_is_reported_once() {
         let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
         let keys = KeyRing::new(&key, &[], "https://op.example", "app");
         let cookies = Cookies::new(keys, false);
@@ -512,19 +502,19 @@ mod tests {
         for expected in [true, false] {
             let end = sessions.end_without_store("a", None, cause, now);
             assert_eq!(end.is_some(), expected);
-            assert!(!sessions.keep_end(&sessions.end_to_keep("a", None, now), false));
+            assert!(!sessions.queue_end(&sessions.end_to_queue("a", None, now), false));
         }
         // A request that has reached the store does not report it again.
         assert_eq!(sessions.end("a", None, cause, now).await, Ok(None));
     }
 
     #[test]
-    fn an_end_is_dropped_when_its_session_is_over_by_itself() {
+    fn an_end_is_dropped_when_its_session_expires() {
         let clock = Clock::standing_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         clock.advance(Duration::from_secs(60));
-        assert!(!ends.has("0") && ends.has("1"));
+        assert!(!ends.contains("0") && ends.contains("1"));
         ends.drop_expired();
         assert_eq!(ends.count.load(Ordering::Acquire), 1);
         assert_eq!(ends.next().as_deref(), Some("1"));
@@ -536,13 +526,13 @@ mod tests {
 
     /// One partition of the store may be down.
     #[test]
-    fn an_end_that_is_not_taken_keeps_no_other_from_being_tried() {
+    fn a_failed_end_does_not_block_the_others() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         for expected in ["0", "1", "0"] {
             let next = ends.next().unwrap();
             assert_eq!(&*next, expected);
-            ends.put_back(next);
+            ends.requeue(next);
         }
     }
 
@@ -552,7 +542,7 @@ mod tests {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         ends.queue().is_task_running = true;
-        let running = Running(Some(&ends));
+        let running = TaskGuard(Some(&ends));
         assert_eq!(ends.next().as_deref(), Some("0"));
         drop(running);
         assert!(!ends.queue().is_task_running);
@@ -563,11 +553,11 @@ mod tests {
     }
 
     #[rocket::async_test]
-    async fn a_store_that_answers_is_tried_again_once_a_second() {
+    async fn a_store_that_responds_is_retried_once_a_second() {
         let clock = Clock::standing_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         let is_woken = async || {
-            ends.store_answered();
+            ends.store_responded();
             timeout(Duration::ZERO, ends.wake.notified()).await.is_ok()
         };
         assert!(!is_woken().await, "there is nothing to record");
@@ -579,9 +569,9 @@ mod tests {
         }
     }
 
-    /// The latest expiry is kept, whichever note names it.
+    /// The latest expiry is kept, whichever cookie names it.
     #[test]
-    fn an_end_is_kept_for_the_longest_time_that_was_named() {
+    fn an_end_is_queued_until_the_latest_expiry() {
         let clock = Clock::standing_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         let until = |seconds: i64| Ended {
@@ -592,8 +582,8 @@ mod tests {
             assert!(ends.add(&until(seconds)));
         }
         clock.advance(Duration::from_secs(29));
-        assert!(ends.has("a"));
+        assert!(ends.contains("a"));
         clock.advance(Duration::from_secs(1));
-        assert!(!ends.has("a"));
+        assert!(!ends.contains("a"));
     }
 }

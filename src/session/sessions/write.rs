@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::{ABOUT_THE_REQUEST, ALWAYS_KEPT, Newest, Sessions, USUAL_HEADER_LIMIT};
+use super::{ALWAYS_KEPT, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
 use crate::{
     cookies::SetCookie,
     keys::Purpose,
@@ -21,14 +21,7 @@ use crate::{
 impl Sessions {
     /// Whether a response may still set this session's cookies: it has not ended, and no newer generation is known.
     pub(crate) async fn may_be_written(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
-        if !self.is_in_cookies {
-            return true;
-        }
-        let names = self.names_of(current);
-        match self.newer_than(current, &names, now).await {
-            Ok(Newest::ThisOne) => true,
-            Ok(Newest::Other(_) | Newest::None(_)) | Err(_) => false,
-        }
+        !self.is_in_cookies || matches!(self.newest(current, now).await, Ok(None))
     }
 
     /// The `Set-Cookie` headers of a session.
@@ -38,14 +31,14 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Vec<SetCookie> {
-        let life = self.kept_for(current, now);
+        let ttl = self.storage_ttl(current, now);
         let text = if self.is_in_cookies {
             self.cookie_text(current)
         } else {
             let id = current.id.expose();
             self.keys.encrypt_text(Purpose::SessionId, b"", id)
         };
-        let set = self.cookies.write(jar, &text, life, now);
+        let set = self.cookies.write(jar, &text, ttl, now);
         self.warn_of_size(&set);
         set
     }
@@ -57,10 +50,10 @@ impl Sessions {
             let reason = "large_response";
             tracing::warn!(
                 reason,
-                "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"
+                "a session takes {size} bytes of response headers; nginx and other proxies reject more than 4 KB by default"
             );
             tracing::info!(
-                "set `proxy_buffer_size` as the manual's page on deployment says, or keep less with `oidc.session.claims` and `oidc.session.tokens`"
+                "raise `proxy_buffer_size` as the manual's page on deployment describes, or keep fewer claims and tokens with `oidc.session.claims` and `oidc.session.tokens`"
             );
         }
     }
@@ -70,21 +63,22 @@ impl Sessions {
         self.cookies.removals(jar, 0)
     }
 
-    /// Encrypts a session for a shared store, under a name of the caller's.
+    /// Encrypts a session that has not begun, for other nodes to begin it: for a shared store, under a name of the
+    /// caller's.
+    pub(crate) fn export_new(&self, session: &Session, tokens: &SessionTokens, name: &str) -> Option<String> {
+        let body = record::encode_body(tokens).ok()?;
+        Some(self.encrypt_record(session, &body, name))
+    }
+
+    /// Encrypts a session that has begun, like [`export_new`](Self::export_new).
     pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
-        self.value(current, name)
+        self.encrypt_record(current, &current.body, name)
     }
 
     /// Decrypts the session that was exported under this name.
     pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
-        let opened = self.open_value(name, text).ok()??;
-        let version = u64::from(!self.is_in_cookies);
-        Some(CurrentSession::new(
-            opened.session,
-            opened.body,
-            opened.names.session,
-            version,
-        ))
+        let decrypted = self.decrypt_record(name, text).ok()?;
+        Some(decrypted.current(u64::from(!self.is_in_cookies)))
     }
 
     /// Encodes a session; fails if it does not fit into its cookies.
@@ -114,67 +108,64 @@ impl Sessions {
         URL_SAFE_NO_PAD.encode(self.keys.encrypt(Purpose::Session, b"", &record))
     }
 
-    /// The session, encrypted for a store under this name.
-    pub(super) fn value(&self, current: &CurrentSession, name: &str) -> String {
-        let record = record::encode(current, &current.body);
+    /// The record of a session, encrypted for a store under this name.
+    fn encrypt_record(&self, session: &Session, body: &[u8], name: &str) -> String {
+        let record = record::encode(session, body);
         let value = self.keys.encrypt(Purpose::StoredValue, name.as_bytes(), &record);
         URL_SAFE_NO_PAD.encode(value)
     }
 
     /// Removes the claims and tokens that the settings do not keep.
-    pub(super) fn reduce(&self, session: &mut Session, tokens: &mut SessionTokens) {
+    pub(super) fn drop_unkept(&self, session: &mut Session, tokens: &mut SessionTokens) {
         if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
             tokens.nonce = Some(Secret::new(nonce));
         }
-        let drops = |token| !self.settings.tokens.contains(&token);
-        if drops(KeptToken::AccessToken) {
-            tokens.access_token = None;
-        }
-        if drops(KeptToken::RefreshToken) {
-            tokens.refresh_token = None;
-        }
-        if drops(KeptToken::IdToken) {
-            tokens.id_token = None;
+        for (kind, token) in [
+            (KeptToken::AccessToken, &mut tokens.access_token),
+            (KeptToken::RefreshToken, &mut tokens.refresh_token),
+            (KeptToken::IdToken, &mut tokens.id_token),
+        ] {
+            token.take_if(|_| !self.settings.tokens.contains(&kind));
         }
         if tokens.refresh_token.is_none() {
             session.refresh_due = None;
             session.user_info_due = false;
         }
-        self.keep_chosen(&mut session.claims);
+        self.retain_kept_claims(&mut session.claims);
         // The ID token, if kept, holds its claims in full.
         if tokens.id_token.is_none() {
-            self.keep_source(&mut tokens.sources.id_token);
+            self.retain_kept_source(&mut tokens.sources.id_token);
         }
         if let Some(user_info) = &mut tokens.sources.user_info {
-            self.keep_source(user_info);
+            self.retain_kept_source(user_info);
         }
     }
 
     /// Removes the claims that the settings do not keep.
-    pub(super) fn keep_chosen(&self, claims: &mut Claims) {
+    pub(super) fn retain_kept_claims(&self, claims: &mut Claims) {
         if self.settings.claims.is_some() {
-            claims.retain(|name| self.is_chosen(name));
+            claims.retain(|name| self.is_kept_claim(name));
             return;
         }
         // `retain` would rebuild the whole object.
-        for name in ABOUT_THE_REQUEST {
+        for name in REQUEST_CLAIMS {
             claims.remove(name);
         }
     }
 
-    /// Like [`keep_chosen`](Self::keep_chosen), for one source. A claim such as `email` is kept with `email_verified`,
+    /// Like [`retain_kept_claims`](Self::retain_kept_claims), for one source. A claim such as `email` is kept with `email_verified`,
     /// which decides from which source it is taken.
-    pub(super) fn keep_source(&self, claims: &mut Claims) {
-        let is_beside_chosen = |name: &str| {
+    pub(super) fn retain_kept_source(&self, claims: &mut Claims) {
+        let is_verified_of_kept = |name: &str| {
             let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);
-            pairs.any(|(_, is_verified)| self.is_chosen(is_verified))
+            pairs.any(|(_, is_verified)| self.is_kept_claim(is_verified))
         };
-        claims.retain(|name| self.is_chosen(name) || is_beside_chosen(name));
+        claims.retain(|name| self.is_kept_claim(name) || is_verified_of_kept(name));
     }
 
-    pub(super) fn is_chosen(&self, name: &str) -> bool {
+    pub(super) fn is_kept_claim(&self, name: &str) -> bool {
         let chosen = self.settings.claims.as_deref();
-        !ABOUT_THE_REQUEST.contains(&name)
+        !REQUEST_CLAIMS.contains(&name)
             && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }
 }

@@ -24,12 +24,12 @@ pub async fn check(store: &dyn SessionStore) {
     sessions_are_kept_and_replaced_by_version(store).await;
     one_of_many_replacements_wins(store).await;
     a_removed_session_does_not_come_back(store).await;
-    sessions_are_found_by_their_owners(store).await;
-    notes_are_kept_and_claimed_once(store).await;
+    sessions_are_found_by_index_key(store).await;
+    entries_are_stored_and_locked_once(store).await;
     the_largest_number_stays(store).await;
-    notes_say_how_long_they_live(store).await;
-    an_end_replaces_the_known_one_alone(store).await;
-    what_is_over_is_gone(store).await;
+    entries_have_a_remaining_ttl(store).await;
+    an_end_replaces_only_the_known_one(store).await;
+    expired_sessions_and_entries_are_gone(store).await;
 }
 
 fn name() -> String {
@@ -41,7 +41,7 @@ fn session(index_keys: &[&str]) -> StoredSession {
         id: name(),
         version: 1,
         value: "c2VhbGVk/+==".repeat(500),
-        index_keys: index_keys.iter().map(|&owner| owner.to_owned()).collect(),
+        index_keys: index_keys.iter().map(|&index_key| index_key.to_owned()).collect(),
     }
 }
 
@@ -59,7 +59,7 @@ async fn loaded(store: &dyn SessionStore, id: &str) -> Result<Option<StoredSessi
 
 async fn sessions_are_kept_and_replaced_by_version(store: &dyn SessionStore) {
     let first = session(&[&name()]);
-    assert_eq!(loaded(store, &first.id).await, Ok(None), "an id nobody has");
+    assert_eq!(loaded(store, &first.id).await, Ok(None), "an unknown id");
     assert_eq!(store.create(&first, HOUR).await, Ok(()));
     assert_eq!(loaded(store, &first.id).await, Ok(Some(first.clone())));
 
@@ -67,8 +67,8 @@ async fn sessions_are_kept_and_replaced_by_version(store: &dyn SessionStore) {
     assert_eq!(store.replace(&second, HOUR).await, Ok(true));
     assert_eq!(loaded(store, &first.id).await, Ok(Some(second.clone())));
     for stale in [next(&first, "stale"), next(&next(&second, "x"), "early")] {
-        let answer = store.replace(&stale, HOUR).await;
-        assert_eq!(answer, Ok(false), "a replacement of another version");
+        let result = store.replace(&stale, HOUR).await;
+        assert_eq!(result, Ok(false), "a replacement of another version");
     }
     assert_eq!(loaded(store, &first.id).await, Ok(Some(second)));
 }
@@ -77,22 +77,22 @@ async fn one_of_many_replacements_wins(store: &dyn SessionStore) {
     let first = session(&[]);
     assert_eq!(store.create(&first, HOUR).await, Ok(()));
     let rivals: Vec<_> = (0..16).map(|i| next(&first, &i.to_string())).collect();
-    let answers = rivals.iter().map(|rival| store.replace(rival, HOUR));
-    let answers = rocket::futures::future::join_all(answers).await;
-    let winners: Vec<_> = answers
+    let results = rivals.iter().map(|rival| store.replace(rival, HOUR));
+    let results = rocket::futures::future::join_all(results).await;
+    let winners: Vec<_> = results
         .iter()
         .enumerate()
-        .filter(|(_, answer)| **answer == Ok(true))
+        .filter(|(_, result)| **result == Ok(true))
         .map(|(i, _)| i)
         .collect();
-    assert_eq!(winners.len(), 1, "one of sixteen replacements: {answers:?}");
+    assert_eq!(winners.len(), 1, "one of sixteen replacements: {results:?}");
     let winner = rivals[winners[0]].clone();
     assert_eq!(loaded(store, &first.id).await, Ok(Some(winner)));
 }
 
 async fn a_removed_session_does_not_come_back(store: &dyn SessionStore) {
-    let owner = name();
-    let first = session(&[&owner]);
+    let index_key = name();
+    let first = session(&[&index_key]);
     assert_eq!(store.create(&first, HOUR).await, Ok(()));
     assert_eq!(store.remove(&first.id).await, Ok(true));
     assert_eq!(store.remove(&first.id).await, Ok(false), "a second removal");
@@ -101,9 +101,9 @@ async fn a_removed_session_does_not_come_back(store: &dyn SessionStore) {
     assert_eq!(loaded(store, &first.id).await, Ok(None));
 }
 
-async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
-    let (person, one, two) = (name(), name(), name());
-    let (first, second) = (session(&[&person, &one]), session(&[&person, &two]));
+async fn sessions_are_found_by_index_key(store: &dyn SessionStore) {
+    let (user, one, two) = (name(), name(), name());
+    let (first, second) = (session(&[&user, &one]), session(&[&user, &two]));
     for session in [&first, &second] {
         assert_eq!(store.create(session, HOUR).await, Ok(()));
     }
@@ -112,167 +112,178 @@ async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
 
     let mut expected = vec![first.id.clone(), second.id.clone()];
     expected.sort_unstable();
-    let mut found = store.ids_by_index_key(&person).await.expect("the person's sessions");
+    let mut found = store.ids_by_index_key(&user).await.expect("the sessions of a user");
     found.sort_unstable();
-    assert_eq!(found, expected, "the sessions of one person");
+    assert_eq!(found, expected, "the sessions of a user");
     assert_eq!(store.ids_by_index_key(&one).await, Ok(vec![first.id.clone()]));
-    assert_eq!(store.ids_by_index_key(&name()).await, Ok(vec![]), "nobody's sessions");
+    assert_eq!(
+        store.ids_by_index_key(&name()).await,
+        Ok(vec![]),
+        "an unknown index key"
+    );
 
     assert_eq!(store.remove(&first.id).await, Ok(true));
     for id in store.ids_by_index_key(&one).await.expect("the sessions of one") {
-        assert_eq!(loaded(store, &id).await, Ok(None), "what is gone may be named");
+        assert_eq!(loaded(store, &id).await, Ok(None), "a removed session in the index");
     }
-    let left = store.ids_by_index_key(&person).await.expect("the person's sessions");
+    let left = store.ids_by_index_key(&user).await.expect("the sessions of a user");
     assert!(left.contains(&second.id), "the other session stays");
 }
 
-async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
+async fn entries_are_stored_and_locked_once(store: &dyn SessionStore) {
     let (first, second) = (name(), name());
     assert_eq!(store.put_entry(&first, "a", HOUR).await, Ok(()));
-    assert_eq!(store.put_entry(&first, "b", HOUR).await, Ok(()), "a newer note");
-    let notes = store.entries(&[&second, &first]).await;
-    assert_eq!(notes, Ok(vec![None, Some("b".to_owned())]));
+    assert_eq!(store.put_entry(&first, "b", HOUR).await, Ok(()), "a newer entry");
+    let entries = store.entries(&[&second, &first]).await;
+    assert_eq!(entries, Ok(vec![None, Some("b".to_owned())]));
 
-    let claims = (0..16).map(|_| store.lock(&second, "c", HOUR));
-    let claims = rocket::futures::future::join_all(claims).await;
-    let claimed = claims.iter().filter(|claim| **claim == Ok(true)).count();
-    assert_eq!(claimed, 1, "one of sixteen claims: {claims:?}");
-    assert_eq!(store.lock(&first, "c", HOUR).await, Ok(false), "a note is a claim");
+    let locks = (0..16).map(|_| store.lock(&second, "c", HOUR));
+    let locks = rocket::futures::future::join_all(locks).await;
+    let locked = locks.iter().filter(|lock| **lock == Ok(true)).count();
+    assert_eq!(locked, 1, "one of sixteen locks: {locks:?}");
+    assert_eq!(store.lock(&first, "c", HOUR).await, Ok(false), "an entry is a lock");
 
     assert_eq!(store.unlock(&second, "another").await, Ok(()));
-    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(false), "not forgotten");
+    assert_eq!(
+        store.lock(&second, "d", HOUR).await,
+        Ok(false),
+        "a lock with another value"
+    );
     assert_eq!(store.unlock(&second, "c").await, Ok(()));
-    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(true), "forgotten");
+    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(true), "an unlocked lock");
 }
 
 async fn the_largest_number_stays(store: &dyn SessionStore) {
     let name = name();
     assert_eq!(store.put_entry_if_larger(&name, 9, HOUR).await, Ok(true));
     for smaller in [9, 8] {
-        let answer = store.put_entry_if_larger(&name, smaller, HOUR).await;
-        assert_eq!(answer, Ok(false), "a number that is not larger");
+        let result = store.put_entry_if_larger(&name, smaller, HOUR).await;
+        assert_eq!(result, Ok(false), "a number that is not larger");
     }
     assert_eq!(store.put_entry_if_larger(&name, 10, HOUR).await, Ok(true));
     assert_eq!(store.entries(&[&name]).await, Ok(vec![Some("10".to_owned())]));
 
     let rivals = (11..27).map(|number| store.put_entry_if_larger(&name, number, HOUR));
     rocket::futures::future::join_all(rivals).await;
-    let notes = store.entries(&[&name]).await;
-    assert_eq!(notes, Ok(vec![Some("26".to_owned())]), "the largest of many");
+    let entries = store.entries(&[&name]).await;
+    assert_eq!(entries, Ok(vec![Some("26".to_owned())]), "the largest of many");
 }
 
 /// The value and the remaining TTL of one entry.
-async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Duration)> {
-    let notes = store.entries_with_ttl(&[name]).await;
-    let notes = notes.expect("the rest of a life");
-    let [note] = &notes[..] else {
-        panic!("one note for one name: {notes:?}");
+async fn entry_with_ttl(store: &dyn SessionStore, name: &str) -> Option<(String, Duration)> {
+    let entries = store.entries_with_ttl(&[name]).await;
+    let entries = entries.expect("the remaining TTL");
+    let [entry] = &entries[..] else {
+        panic!("one entry for one name: {entries:?}");
     };
-    note.clone()
+    entry.clone()
 }
 
-async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
+async fn entries_have_a_remaining_ttl(store: &dyn SessionStore) {
     let (first, second, third) = (name(), name(), name());
     assert_eq!(store.put_entry(&first, "a", HOUR).await, Ok(()));
     assert_eq!(store.put_end(&second, "b", 2 * HOUR).await, Ok(()));
-    let notes = store.entries_with_ttl(&[&third, &second, &first]).await;
-    let notes = notes.expect("notes with their lives");
-    let values: Vec<_> = notes.iter().map(|note| note.as_ref().map(|note| &*note.0)).collect();
+    let entries = store.entries_with_ttl(&[&third, &second, &first]).await;
+    let entries = entries.expect("entries with their TTLs");
+    let values: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.as_ref().map(|entry| &*entry.0))
+        .collect();
     assert_eq!(values, [None, Some("b"), Some("a")]);
-    let lives = notes.iter().flatten().map(|(_, left)| *left);
-    for (left, life) in lives.zip([2 * HOUR, HOUR]) {
-        let least = life - Duration::from_secs(10);
-        assert!(least < left && left <= life, "the rest of a life of {life:?}: {left:?}");
+    let ttls = entries.iter().flatten().map(|(_, left)| *left);
+    for (left, ttl) in ttls.zip([2 * HOUR, HOUR]) {
+        let least = ttl - Duration::from_secs(10);
+        assert!(least < left && left <= ttl, "the remaining TTL of {ttl:?}: {left:?}");
     }
     assert_eq!(store.entries_with_ttl(&[]).await, Ok(vec![]), "no name");
-    let notes = store.entries(&[&second]).await;
-    assert_eq!(notes, Ok(vec![Some("b".to_owned())]), "an end is a note");
+    let entries = store.entries(&[&second]).await;
+    assert_eq!(entries, Ok(vec![Some("b".to_owned())]), "an end is an entry");
 
     // It replaces any existing entry, with its own TTL.
     assert_eq!(store.put_end(&second, "c", HOUR).await, Ok(()));
-    let newer = life_of(store, &second).await.expect("a newer end");
+    let newer = entry_with_ttl(store, &second).await.expect("a newer end");
     assert_eq!(newer.0, "c", "a newer end");
-    assert!(newer.1 <= HOUR, "the life of a newer end: {newer:?}");
-    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(false), "an end is a claim");
+    assert!(newer.1 <= HOUR, "the TTL of a newer end: {newer:?}");
+    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(false), "an end is a lock");
 }
 
-async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
+async fn an_end_replaces_only_the_known_one(store: &dyn SessionStore) {
     let name = name();
-    let noted = async |expected: &str| {
-        let notes = store.entries(&[&name]).await;
-        assert_eq!(notes, Ok(vec![Some(expected.to_owned())]), "what is noted");
+    let has_entry = async |expected: &str| {
+        let entries = store.entries(&[&name]).await;
+        assert_eq!(entries, Ok(vec![Some(expected.to_owned())]), "the entry");
     };
     let replaced = store.put_end_if_unchanged(&name, Some("gone"), "a", 2 * HOUR).await;
-    assert_eq!(replaced, Ok(true), "where there is no end");
-    noted("a").await;
+    assert_eq!(replaced, Ok(true), "without an end");
+    has_entry("a").await;
     for known in [None, Some("gone"), Some("")] {
         let replaced = store.put_end_if_unchanged(&name, known, "b", HOUR).await;
-        assert_eq!(replaced, Ok(false), "in place of an end that is not known");
-        noted("a").await;
+        assert_eq!(replaced, Ok(false), "in place of an unknown end");
+        has_entry("a").await;
     }
     let replaced = store.put_end_if_unchanged(&name, Some("a"), "b", HOUR).await;
     assert_eq!(replaced, Ok(true), "in place of the known end");
-    let replacement = life_of(store, &name).await.expect("a newer end");
+    let replacement = entry_with_ttl(store, &name).await.expect("a newer end");
     assert_eq!(replacement.0, "b", "in place of the known end");
-    assert!(replacement.1 <= HOUR, "the life of a newer end: {replacement:?}");
-    let claim = store.lock(&name, "c", HOUR).await;
-    assert_eq!(claim, Ok(false), "an end is a claim");
+    assert!(replacement.1 <= HOUR, "the TTL of a newer end: {replacement:?}");
+    let lock = store.lock(&name, "c", HOUR).await;
+    assert_eq!(lock, Ok(false), "an end is a lock");
     assert_eq!(store.put_end(&name, "c", HOUR).await, Ok(()));
     let replaced = store.put_end_if_unchanged(&name, Some("b"), "d", HOUR).await;
-    assert_eq!(replaced, Ok(false), "in place of an end that is not known");
-    noted("c").await;
+    assert_eq!(replaced, Ok(false), "in place of an unknown end");
+    has_entry("c").await;
 
     let rivals: Vec<_> = (0..16).map(|i| format!("rival {i}")).collect();
-    let answers = rivals
+    let results = rivals
         .iter()
         .map(|rival| store.put_end_if_unchanged(&name, Some("c"), rival, HOUR));
-    let answers = rocket::futures::future::join_all(answers).await;
-    let winners = answers.iter().zip(&rivals);
-    let winners: Vec<_> = winners.filter(|(answer, _)| **answer == Ok(true)).collect();
+    let results = rocket::futures::future::join_all(results).await;
+    let winners = results.iter().zip(&rivals);
+    let winners: Vec<_> = winners.filter(|(result, _)| **result == Ok(true)).collect();
     let [(_, winner)] = &winners[..] else {
-        panic!("one of sixteen ends in place of one: {answers:?}");
+        panic!("one of sixteen ends in place of one: {results:?}");
     };
-    noted(winner).await;
+    has_entry(winner).await;
 
     // Entries of other methods count too, and so does an empty value.
-    let (note, claim, empty) = (self::name(), self::name(), self::name());
-    assert_eq!(store.put_entry(&note, "x", HOUR).await, Ok(()));
-    assert_eq!(store.lock(&claim, "x", HOUR).await, Ok(true));
+    let (entry, lock, empty) = (self::name(), self::name(), self::name());
+    assert_eq!(store.put_entry(&entry, "x", HOUR).await, Ok(()));
+    assert_eq!(store.lock(&lock, "x", HOUR).await, Ok(true));
     assert_eq!(store.put_end(&empty, "", HOUR).await, Ok(()));
-    for (name, there) in [(&note, "x"), (&claim, "x"), (&empty, "")] {
+    for (name, existing) in [(&entry, "x"), (&lock, "x"), (&empty, "")] {
         let replaced = store.put_end_if_unchanged(name, None, "y", HOUR).await;
-        assert_eq!(replaced, Ok(false), "where another note is");
-        let replaced = store.put_end_if_unchanged(name, Some(there), "y", HOUR).await;
-        assert_eq!(replaced, Ok(true), "in place of the known note");
-        let notes = store.entries(&[name]).await;
-        assert_eq!(notes, Ok(vec![Some("y".to_owned())]), "what is noted");
+        assert_eq!(replaced, Ok(false), "in place of another entry");
+        let replaced = store.put_end_if_unchanged(name, Some(existing), "y", HOUR).await;
+        assert_eq!(replaced, Ok(true), "in place of the known entry");
+        let entries = store.entries(&[name]).await;
+        assert_eq!(entries, Ok(vec![Some("y".to_owned())]), "the entry");
     }
 }
 
-async fn what_is_over_is_gone(store: &dyn SessionStore) {
-    let (short, owner, note) = (Duration::from_millis(50), name(), name());
-    let brief = session(&[&owner]);
+async fn expired_sessions_and_entries_are_gone(store: &dyn SessionStore) {
+    let (short, index_key, entry) = (Duration::from_millis(50), name(), name());
+    let brief = session(&[&index_key]);
     assert_eq!(store.create(&brief, short).await, Ok(()));
-    assert_eq!(store.lock(&note, "x", short).await, Ok(true));
+    assert_eq!(store.lock(&entry, "x", short).await, Ok(true));
     let (end, brief_end) = (name(), name());
     assert_eq!(store.put_end(&end, "e", HOUR).await, Ok(()));
     assert_eq!(store.put_end(&brief_end, "e", short).await, Ok(()));
-    let (_, before) = life_of(store, &end).await.expect("an end");
+    let (_, before) = entry_with_ttl(store, &end).await.expect("an end");
     rocket::tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let (_, after) = life_of(store, &end).await.expect("an end");
+    let (_, after) = entry_with_ttl(store, &end).await.expect("an end");
     let passed = before.saturating_sub(after);
     assert!(
         (Duration::from_secs(1)..Duration::from_secs(10)).contains(&passed),
-        "a life that passes: {passed:?} in 1.1 s"
+        "the elapsed TTL: {passed:?} in 1.1 s"
     );
-    assert_eq!(life_of(store, &brief_end).await, None, "an end that is over");
-    assert_eq!(loaded(store, &brief.id).await, Ok(None), "a life that is over");
+    assert_eq!(entry_with_ttl(store, &brief_end).await, None, "an expired end");
+    assert_eq!(loaded(store, &brief.id).await, Ok(None), "an expired session");
     assert_eq!(
         store.put_end_if_unchanged(&brief_end, None, "f", HOUR).await,
         Ok(true),
         "an end in place of one that expired"
     );
-    assert_eq!(store.lock(&note, "y", HOUR).await, Ok(true), "a claim that is over");
+    assert_eq!(store.lock(&entry, "y", HOUR).await, Ok(true), "an expired lock");
 }
 
 #[cfg(test)]

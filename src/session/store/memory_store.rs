@@ -1,7 +1,7 @@
 //! An in-memory session store: a bounded LRU cache with expiry, which does not survive a restart.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,7 +24,7 @@ use super::{SessionStore, StoreError, StoredSession};
 use crate::{clock::Clock, session::generations::Generations};
 
 /// Maximum entries per table; the least recently used is evicted first.
-const MAX_NOTES: u64 = 1_000_000;
+const MAX_ENTRIES: u64 = 1_000_000;
 
 /// Maximum numeric entries.
 const MAX_NUMBERS: usize = 1_000_000;
@@ -32,12 +32,12 @@ const MAX_NUMBERS: usize = 1_000_000;
 /// A [`SessionStore`] in the memory of this process. When it is full, the least recently used session is evicted, which
 /// ends it.
 pub struct MemoryStore {
-    sessions: Cache<String, Kept<Arc<StoredSession>>>,
-    index_keys: Arc<Owners>,
+    sessions: Cache<String, Expiring<Arc<StoredSession>>>,
+    index: Arc<Index>,
     /// Separate tables, so that many entries of one kind evict none of another.
-    ends: Notes,
-    claims: Notes,
-    notes: Notes,
+    ends: EntryTable,
+    locks: EntryTable,
+    entries: EntryTable,
     /// Entries of numbers: many and small.
     numbers: Generations,
     clock: Clock,
@@ -45,44 +45,44 @@ pub struct MemoryStore {
 
 /// A table of entries of one kind. A lookup in a table that was never written is free: every request with a session in
 /// cookies looks up several entries, and most apps write only one kind.
-struct Notes {
-    table: Cache<String, Kept<Arc<str>>>,
+struct EntryTable {
+    table: Cache<String, Expiring<Arc<str>>>,
     is_written: AtomicBool,
 }
 
-/// A value and its TTL: the cache evicts it after `life`, and `ends` decides on expiry, which a test's clock may reach
+/// A value and its TTL: the cache evicts it after `ttl`, and `ends` decides on expiry, which a test's clock may reach
 /// sooner.
 #[derive(Clone)]
-struct Kept<T> {
+struct Expiring<T> {
     value: T,
-    life: Duration,
+    ttl: Duration,
     ends: Option<OffsetDateTime>,
 }
 
-/// The index: the session ids of each index key.
+/// The index: pairs of an index key and a session id.
 #[derive(Default)]
-struct Owners(Mutex<HashMap<String, HashSet<String>>>);
+struct Index(Mutex<BTreeSet<(String, String)>>);
 
 impl MemoryStore {
     /// An empty store for at most this many sessions.
     pub fn new(max_sessions: usize) -> MemoryStore {
-        let index_keys = Arc::new(Owners::default());
-        let gone = index_keys.clone();
+        let index = Arc::new(Index::default());
+        let index_of_evicted = index.clone();
         MemoryStore {
             sessions: Cache::builder()
                 .max_capacity(max_sessions as u64)
                 .eviction_policy(EvictionPolicy::lru())
-                .expire_after(Life)
-                .eviction_listener(move |_, session: Kept<Arc<StoredSession>>, cause| {
+                .expire_after(OwnTtl)
+                .eviction_listener(move |_, session: Expiring<Arc<StoredSession>>, cause| {
                     if cause != RemovalCause::Replaced {
-                        gone.remove(&session.value);
+                        index_of_evicted.remove(&session.value);
                     }
                 })
                 .build(),
-            index_keys,
-            ends: Notes::new(MAX_NOTES),
-            claims: Notes::new(MAX_NOTES),
-            notes: Notes::new(MAX_NOTES),
+            index,
+            ends: EntryTable::new(MAX_ENTRIES),
+            locks: EntryTable::new(MAX_ENTRIES),
+            entries: EntryTable::new(MAX_ENTRIES),
             numbers: Generations::new(MAX_NUMBERS),
             clock: Clock::default(),
         }
@@ -97,16 +97,16 @@ impl MemoryStore {
 
     /// Sets the maximum of entries per table.
     #[cfg(test)]
-    pub(in crate::session) fn max_notes(mut self, max: u64) -> MemoryStore {
-        (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
+    pub(in crate::session) fn max_entries(mut self, max: u64) -> MemoryStore {
+        (self.ends, self.locks, self.entries) = (EntryTable::new(max), EntryTable::new(max), EntryTable::new(max));
         self
     }
 
     /// Runs pending evictions of entries.
     #[cfg(test)]
-    pub(in crate::session) fn drop_excess_notes(&self) {
-        for notes in [&self.ends, &self.notes, &self.claims] {
-            notes.table.run_pending_tasks();
+    pub(in crate::session) fn evict_excess(&self) {
+        for entries in [&self.ends, &self.entries, &self.locks] {
+            entries.table.run_pending_tasks();
         }
     }
 
@@ -116,41 +116,41 @@ impl MemoryStore {
         self
     }
 
-    fn keep<T>(&self, value: T, life: Duration) -> Kept<T> {
-        Kept {
+    fn expiring<T>(&self, value: T, ttl: Duration) -> Expiring<T> {
+        Expiring {
             value,
-            life,
-            ends: time::Duration::try_from(life)
+            ttl,
+            ends: time::Duration::try_from(ttl)
                 .ok()
-                .and_then(|life| self.clock.now().checked_add(life)),
+                .and_then(|ttl| self.clock.now().checked_add(ttl)),
         }
     }
 
-    fn is_over<T>(&self, kept: &Kept<T>) -> bool {
+    fn is_expired<T>(&self, kept: &Expiring<T>) -> bool {
         kept.ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
     /// The entry under this name, in any table.
-    fn find_note(&self, name: &str) -> Option<Kept<Arc<str>>> {
-        let tables = [&self.ends, &self.notes, &self.claims];
+    fn find_entry(&self, name: &str) -> Option<Expiring<Arc<str>>> {
+        let tables = [&self.ends, &self.entries, &self.locks];
         let mut kept = tables.into_iter().filter_map(|table| table.get(name));
-        kept.find(|kept| !self.is_over(kept))
+        kept.find(|kept| !self.is_expired(kept))
     }
 }
 
-impl Notes {
-    fn new(max: u64) -> Notes {
-        Notes {
+impl EntryTable {
+    fn new(max: u64) -> EntryTable {
+        EntryTable {
             table: Cache::builder()
                 .max_capacity(max)
                 .eviction_policy(EvictionPolicy::lru())
-                .expire_after(Life)
+                .expire_after(OwnTtl)
                 .build(),
             is_written: AtomicBool::new(false),
         }
     }
 
-    fn get(&self, name: &str) -> Option<Kept<Arc<str>>> {
+    fn get(&self, name: &str) -> Option<Expiring<Arc<str>>> {
         if self.is_written.load(Ordering::Acquire) {
             self.table.get(name)
         } else {
@@ -159,7 +159,7 @@ impl Notes {
     }
 
     /// The table for a write: enables lookups.
-    fn to_write(&self) -> &Cache<String, Kept<Arc<str>>> {
+    fn to_write(&self) -> &Cache<String, Expiring<Arc<str>>> {
         self.is_written.store(true, Ordering::Release);
         &self.table
     }
@@ -167,25 +167,25 @@ impl Notes {
 
 #[rocket::async_trait]
 impl SessionStore for MemoryStore {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.index_keys.add(session);
-        let kept = self.keep(Arc::new(session.clone()), life);
+    async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
+        self.index.add(session);
+        let kept = self.expiring(Arc::new(session.clone()), ttl);
         self.sessions.insert(session.id.clone(), kept);
         Ok(())
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let kept = self.sessions.get(id).filter(|kept| !self.is_over(kept));
+        let kept = self.sessions.get(id).filter(|kept| !self.is_expired(kept));
         Ok(kept.map(|kept| kept.value))
     }
 
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+    async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
         let done =
             self.sessions
                 .entry_by_ref(&session.id)
                 .and_compute_with(|entry| match entry.map(Entry::into_value) {
-                    Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
-                        Op::Put(self.keep(Arc::new(session.clone()), life))
+                    Some(old) if old.value.version + 1 == session.version && !self.is_expired(&old) => {
+                        Op::Put(self.expiring(Arc::new(session.clone()), ttl))
                     }
                     _ => Op::Nop,
                 });
@@ -194,28 +194,28 @@ impl SessionStore for MemoryStore {
 
     async fn remove(&self, id: &str) -> Result<bool, StoreError> {
         let removed = self.sessions.remove(id);
-        Ok(removed.is_some_and(|kept| !self.is_over(&kept)))
+        Ok(removed.is_some_and(|kept| !self.is_expired(&kept)))
     }
 
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let ids = self.index_keys.lock().get(owner).cloned().unwrap_or_default();
-        let is_there = |id: &String| {
+    async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
+        let ids = self.index.ids(index_key).into_iter();
+        let is_valid = |id: &String| {
             let kept = self.sessions.get(id);
-            kept.is_some_and(|kept| !self.is_over(&kept))
+            kept.is_some_and(|kept| !self.is_expired(&kept))
         };
-        Ok(ids.into_iter().filter(is_there).collect())
+        Ok(ids.filter(is_valid).collect())
     }
 
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let kept = self.keep(value.into(), life);
-        self.notes.to_write().insert(name.to_owned(), kept);
-        self.claims.table.invalidate(name);
+    async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        let kept = self.expiring(value.into(), ttl);
+        self.entries.to_write().insert(name.to_owned(), kept);
+        self.locks.table.invalidate(name);
         self.ends.table.invalidate(name);
         Ok(())
     }
 
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let kept = self.keep(value.into(), life);
+    async fn put_end(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        let kept = self.expiring(value.into(), ttl);
         self.ends.to_write().insert(name.to_owned(), kept);
         Ok(())
     }
@@ -225,10 +225,10 @@ impl SessionStore for MemoryStore {
         name: &str,
         known: Option<&str>,
         value: &str,
-        life: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let is_other = |kept: &Kept<Arc<str>>| !self.is_over(kept) && known != Some(&*kept.value);
-        let others = [&self.notes, &self.claims];
+        let is_other = |kept: &Expiring<Arc<str>>| !self.is_expired(kept) && known != Some(&*kept.value);
+        let others = [&self.entries, &self.locks];
         let mut others = others.into_iter().filter_map(|table| table.get(name));
         if others.any(|kept| is_other(&kept)) {
             return Ok(false);
@@ -239,57 +239,48 @@ impl SessionStore for MemoryStore {
             .entry_by_ref(name)
             .and_compute_with(|entry| match entry {
                 Some(entry) if is_other(entry.value()) => Op::Nop,
-                _ => Op::Put(self.keep(value.into(), life)),
+                _ => Op::Put(self.expiring(value.into(), ttl)),
             });
         Ok(matches!(done, CompResult::Inserted(_) | CompResult::ReplacedWith(_)))
     }
 
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        if self.find_note(name).is_some() {
+    async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        if self.find_entry(name).is_some() {
             return Ok(false);
         }
         let claimed = self
-            .claims
+            .locks
             .to_write()
             .entry_by_ref(name)
-            .or_insert_with_if(|| self.keep(value.into(), life), |kept| self.is_over(kept));
+            .or_insert_with_if(|| self.expiring(value.into(), ttl), |kept| self.is_expired(kept));
         Ok(claimed.is_fresh())
     }
 
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
         let now = self.clock.now().unix_timestamp();
-        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
-        let expires = now.saturating_add(life);
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        let expires = now.saturating_add(ttl);
         Ok(self.numbers.advance(name, number, expires, now))
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let now = self.clock.now().unix_timestamp();
-        let note = |name: &&str| {
-            let number = self.numbers.get(name, now).map(|number| number.to_string());
-            number.or_else(|| Some(self.find_note(name)?.value.to_string()))
-        };
-        Ok(names.iter().map(note).collect())
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         let now = self.clock.now();
-        let note = |name: &&str| {
+        let entry = |name: &&str| {
             if let Some((number, expires)) = self.numbers.entry(name, now.unix_timestamp()) {
-                let life = expires.saturating_sub(now.unix_timestamp());
-                return Some((number.to_string(), Duration::from_secs(life.unsigned_abs())));
+                let ttl = expires.saturating_sub(now.unix_timestamp());
+                return Some((number.to_string(), Duration::from_secs(ttl.unsigned_abs())));
             }
-            let kept = self.find_note(name)?;
+            let kept = self.find_entry(name)?;
             let left = kept.ends.map(|ends| Duration::try_from(ends - now));
-            let left = left.unwrap_or(Ok(kept.life)).unwrap_or_default();
+            let left = left.unwrap_or(Ok(kept.ttl)).unwrap_or_default();
             Some((kept.value.to_string(), left))
         };
-        Ok(names.iter().map(note).collect())
+        Ok(names.iter().map(entry).collect())
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        for notes in [&self.ends, &self.notes, &self.claims] {
-            notes.table.entry_by_ref(name).and_compute_with(|entry| match entry {
+        for entries in [&self.ends, &self.entries, &self.locks] {
+            entries.table.entry_by_ref(name).and_compute_with(|entry| match entry {
                 Some(entry) if *entry.value().value == *value => Op::Remove,
                 _ => Op::Nop,
             });
@@ -304,42 +295,41 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-impl Owners {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+impl Index {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, session: &StoredSession) {
-        let mut index_keys = self.lock();
-        for owner in &session.index_keys {
-            let ids = index_keys.entry(owner.clone()).or_default();
-            ids.insert(session.id.clone());
-        }
+        let keys = session.index_keys.iter().cloned();
+        self.lock().extend(keys.map(|key| (key, session.id.clone())));
     }
 
     fn remove(&self, session: &StoredSession) {
-        let mut index_keys = self.lock();
-        for owner in &session.index_keys {
-            if let Some(ids) = index_keys.get_mut(owner) {
-                ids.remove(&session.id);
-                if ids.is_empty() {
-                    index_keys.remove(owner);
-                }
-            }
+        let mut index = self.lock();
+        for key in &session.index_keys {
+            index.remove(&(key.clone(), session.id.clone()));
         }
+    }
+
+    fn ids(&self, key: &str) -> Vec<String> {
+        let index = self.lock();
+        let from_key = index.range((key.to_owned(), String::new())..);
+        let of_key = from_key.take_while(|(other, _)| other == key);
+        of_key.map(|(_, id)| id.clone()).collect()
     }
 }
 
 /// Each entry has its own TTL, from when it was written.
-struct Life;
+struct OwnTtl;
 
-impl<T> Expiry<String, Kept<T>> for Life {
-    fn expire_after_create(&self, _: &String, kept: &Kept<T>, _: Instant) -> Option<Duration> {
-        Some(kept.life)
+impl<T> Expiry<String, Expiring<T>> for OwnTtl {
+    fn expire_after_create(&self, _: &String, kept: &Expiring<T>, _: Instant) -> Option<Duration> {
+        Some(kept.ttl)
     }
 
-    fn expire_after_update(&self, _: &String, kept: &Kept<T>, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(kept.life)
+    fn expire_after_update(&self, _: &String, kept: &Expiring<T>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.ttl)
     }
 }
 
@@ -349,20 +339,20 @@ mod tests {
     #[cfg(feature = "testing")]
     use crate::keys::digest_name;
 
-    fn session(id: &str, owner: &str) -> StoredSession {
+    fn session(id: &str, index_key: &str) -> StoredSession {
         StoredSession {
             id: id.to_owned(),
             version: 1,
             value: "sealed".to_owned(),
-            index_keys: vec![owner.to_owned()],
+            index_keys: vec![index_key.to_owned()],
         }
     }
 
     #[rocket::async_test]
-    async fn the_least_used_session_goes_first_when_the_store_is_full() {
+    async fn the_least_recently_used_session_is_evicted_when_the_store_is_full() {
         let (store, hour) = (MemoryStore::new(2), Duration::from_secs(3600));
-        for (id, owner) in [("a", "alice"), ("b", "bob")] {
-            store.create(&session(id, owner), hour).await.unwrap();
+        for (id, index_key) in [("a", "alice"), ("b", "bob")] {
+            store.create(&session(id, index_key), hour).await.unwrap();
         }
         store.sessions.run_pending_tasks();
         assert!(store.load("a").await.unwrap().is_some());
@@ -370,18 +360,18 @@ mod tests {
         store.sessions.run_pending_tasks();
 
         assert_eq!(store.load("b").await, Ok(None));
-        let kept = |id, owner| Ok(Some(Arc::new(session(id, owner))));
+        let kept = |id, index_key| Ok(Some(Arc::new(session(id, index_key))));
         assert_eq!(store.load("a").await, kept("a", "alice"));
         assert_eq!(store.load("c").await, kept("c", "carol"));
         assert_eq!(store.ids_by_index_key("bob").await, Ok(vec![]));
-        assert!(!store.index_keys.lock().contains_key("bob"));
+        assert_eq!(store.index.ids("bob"), [""; 0]);
     }
 
     #[rocket::async_test]
-    async fn a_session_whose_life_is_over_is_not_found() {
+    async fn an_expired_session_is_not_found() {
         let store = MemoryStore::new(10);
-        let life = Duration::from_nanos(1);
-        store.create(&session("a", "alice"), life).await.unwrap();
+        let ttl = Duration::from_nanos(1);
+        store.create(&session("a", "alice"), ttl).await.unwrap();
         store.sessions.run_pending_tasks();
         assert_eq!(store.load("a").await, Ok(None));
         assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
@@ -390,15 +380,15 @@ mod tests {
     /// Entries that are never read again do not stay until the store is full.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
-    async fn the_cache_drops_what_is_over_by_its_own_time() {
+    async fn the_cache_evicts_expired_entries() {
         let store = MemoryStore::new(10).clock(Clock::standing());
-        let (hour, life) = (Duration::from_secs(3600), Duration::from_nanos(1));
-        store.create(&session("a", "alice"), life).await.unwrap();
-        store.put_entry("n", "1", life).await.unwrap();
+        let (hour, ttl) = (Duration::from_secs(3600), Duration::from_nanos(1));
+        store.create(&session("a", "alice"), ttl).await.unwrap();
+        store.put_entry("n", "1", ttl).await.unwrap();
         assert!(store.sessions.get("a").is_none());
-        store.lock("c", "1", life).await.unwrap();
-        store.put_end("e", "1", life).await.unwrap();
-        for table in [&store.notes, &store.claims, &store.ends] {
+        store.lock("c", "1", ttl).await.unwrap();
+        store.put_end("e", "1", ttl).await.unwrap();
+        for table in [&store.entries, &store.locks, &store.ends] {
             assert!(["n", "c", "e"].iter().all(|name| table.get(name).is_none()));
         }
 
@@ -407,14 +397,14 @@ mod tests {
             version: 2,
             ..session("b", "bob")
         };
-        assert_eq!(store.replace(&next, life).await, Ok(true));
+        assert_eq!(store.replace(&next, ttl).await, Ok(true));
         assert!(store.sessions.get("b").is_none());
     }
 
     /// The cache's own clock hardly advances meanwhile.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
-    async fn lives_follow_a_clock_that_is_set() {
+    async fn ttls_follow_the_test_clock() {
         let clock = Clock::standing();
         let (store, minute) = (MemoryStore::new(10).clock(clock.clone()), Duration::from_secs(60));
         store.create(&session("a", "alice"), minute).await.unwrap();
@@ -441,33 +431,33 @@ mod tests {
     /// The last write counts, in whichever table: separate tables are not observable.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
-    async fn what_was_written_last_is_what_is_noted() {
+    async fn the_last_write_is_read() {
         let clock = Clock::standing();
         let store = MemoryStore::new(10).clock(clock.clone());
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
-        let noted = async || store.entries(&["n"]).await.unwrap().remove(0);
-        assert_eq!(store.lock("n", "claim", hour).await, Ok(true));
+        let read = async || store.entries(&["n"]).await.unwrap().remove(0);
+        assert_eq!(store.lock("n", "lock", hour).await, Ok(true));
         store.put_end("n", "end", hour).await.unwrap();
-        assert_eq!(noted().await.as_deref(), Some("end"));
-        store.put_entry("n", "note", minute).await.unwrap();
-        assert_eq!(noted().await.as_deref(), Some("note"));
+        assert_eq!(read().await.as_deref(), Some("end"));
+        store.put_entry("n", "entry", minute).await.unwrap();
+        assert_eq!(read().await.as_deref(), Some("entry"));
         store.put_end("n", "newer", minute).await.unwrap();
-        assert_eq!(noted().await.as_deref(), Some("newer"));
+        assert_eq!(read().await.as_deref(), Some("newer"));
         clock.advance(minute);
-        assert_eq!(noted().await, None);
-        assert_eq!(store.lock("n", "claim", minute).await, Ok(true));
+        assert_eq!(read().await, None);
+        assert_eq!(store.lock("n", "lock", minute).await, Ok(true));
         clock.advance(minute);
         assert_eq!(store.lock("n", "again", hour).await, Ok(true));
-        assert_eq!(noted().await.as_deref(), Some("again"));
+        assert_eq!(read().await.as_deref(), Some("again"));
     }
 
     #[rocket::async_test]
-    async fn a_note_of_any_kind_is_forgotten() {
+    async fn an_entry_of_any_kind_is_unlocked() {
         let (store, hour) = (MemoryStore::new(10), Duration::from_secs(3600));
-        store.put_entry("note", "1", hour).await.unwrap();
+        store.put_entry("entry", "1", hour).await.unwrap();
         store.put_end("end", "1", hour).await.unwrap();
-        assert_eq!(store.lock("claim", "1", hour).await, Ok(true));
-        for name in ["note", "end", "claim"] {
+        assert_eq!(store.lock("lock", "1", hour).await, Ok(true));
+        for name in ["entry", "end", "lock"] {
             store.unlock(name, "2").await.unwrap();
             let one = Some("1".to_owned());
             assert_eq!(store.entries(&[name]).await, Ok(vec![one]), "{name}");
@@ -478,7 +468,7 @@ mod tests {
 
     #[cfg(feature = "testing")]
     #[rocket::async_test]
-    async fn a_number_lives_as_long_as_it_was_noted_for() {
+    async fn a_number_has_the_ttl_of_its_entry() {
         let clock = Clock::standing();
         let store = MemoryStore::new(10).clock(clock.clone());
         let seconds = Duration::from_secs;
@@ -487,14 +477,14 @@ mod tests {
         for (passed, left) in [(0, Some(60)), (59, Some(1)), (1, None)] {
             clock.advance(seconds(passed));
             let expected = left.map(|left| ("5".to_owned(), seconds(left)));
-            let notes = store.entries_with_ttl(&[&name]).await;
-            assert_eq!(notes, Ok(vec![expected]), "{passed}");
+            let entries = store.entries_with_ttl(&[&name]).await;
+            assert_eq!(entries, Ok(vec![expected]), "{passed}");
         }
     }
 
     /// Longer than any clock can represent.
     #[rocket::async_test]
-    async fn a_note_may_be_kept_for_ever() {
+    async fn an_entry_may_have_the_maximum_ttl() {
         let (store, long) = (MemoryStore::new(10), Duration::MAX);
         store.put_end("n", "1", long).await.unwrap();
         let expected = Some(("1".to_owned(), long));
@@ -503,33 +493,33 @@ mod tests {
 
     /// Many entries of one kind evict no recorded ends.
     #[rocket::async_test]
-    async fn notes_of_one_kind_push_out_none_of_another() {
+    async fn entries_of_one_kind_evict_none_of_another() {
         let hour = Duration::from_secs(3600);
         let fill = async |store: &MemoryStore, kind: &str| {
             for i in 0..50 {
                 let name = format!("{kind} {i}");
                 match kind {
                     "end" => store.put_end(&name, "1", hour).await.unwrap(),
-                    "note" => store.put_entry(&name, "1", hour).await.unwrap(),
+                    "entry" => store.put_entry(&name, "1", hour).await.unwrap(),
                     _ => drop(store.lock(&name, "1", hour).await.unwrap()),
                 }
             }
-            store.drop_excess_notes();
+            store.evict_excess();
         };
         for (kept, others) in [
-            ("end", ["note", "claim"]),
-            ("note", ["end", "claim"]),
-            ("claim", ["end", "note"]),
+            ("end", ["entry", "lock"]),
+            ("entry", ["end", "lock"]),
+            ("lock", ["end", "entry"]),
         ] {
-            let store = MemoryStore::new(10).max_notes(50);
+            let store = MemoryStore::new(10).max_entries(50);
             fill(&store, kept).await;
             for other in others {
                 fill(&store, other).await;
             }
             let names: Vec<_> = (0..50).map(|i| format!("{kept} {i}")).collect();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let notes = store.entries(&names).await.unwrap();
-            assert_eq!(notes, vec![Some("1".to_owned()); 50], "{kept}");
+            let entries = store.entries(&names).await.unwrap();
+            assert_eq!(entries, vec![Some("1".to_owned()); 50], "{kept}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError,
+    Client, Cmd, ConnectionAddr, ExistenceCheck, FromRedisValue, Pipeline, RedisError, SetExpiry, SetOptions,
     aio::{ConnectionManager, ConnectionManagerConfig},
     cmd, pipe,
 };
@@ -23,10 +23,10 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The prefixes of all keys.
 const SESSION: &str = "oidc:session:";
-const OWNER: &str = "oidc:owner:";
-const NOTE: &str = "oidc:note:";
+const INDEX: &str = "oidc:index:";
+const ENTRY: &str = "oidc:entry:";
 
-/// Compare-and-set of a session by its version. It uses one key, so that it works in a cluster.
+/// Compare-and-set of a session by its version.
 const REPLACE: &str = "\
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 0 end \
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
@@ -34,16 +34,16 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
 return 1";
 
 /// Stores an end, unless an entry other than the known one exists. Idempotent.
-const REPLACE_END: &str = "\
-local there = redis.call('GET', KEYS[1]) \
-if there and there ~= ARGV[1] and there ~= ARGV[3] then return 0 end \
+const PUT_END_IF_UNCHANGED: &str = "\
+local existing = redis.call('GET', KEYS[1]) \
+if existing and existing ~= ARGV[1] and existing ~= ARGV[3] then return 0 end \
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
 
 /// Stores a number, unless an equal or larger one exists.
-const NOTE_LARGER: &str = "\
-local there = tonumber(redis.call('GET', KEYS[1])) \
-if there and there >= tonumber(ARGV[1]) then return 0 end \
+const PUT_IF_LARGER: &str = "\
+local existing = tonumber(redis.call('GET', KEYS[1])) \
+if existing and existing >= tonumber(ARGV[1]) then return 0 end \
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
 
@@ -54,7 +54,7 @@ if not value then return false end \
 return {value, redis.call('PTTL', KEYS[1])}";
 
 /// Removes an entry if it has this value.
-const FORGET: &str = "\
+const UNLOCK: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
 return 0";
 
@@ -80,10 +80,10 @@ impl RedisStore {
     /// If the URL is not one of Redis. It does not connect yet.
     pub fn new(url: &Secret) -> Result<RedisStore, StoreError> {
         // The error would contain the URL, which may contain a password.
-        let client = Client::open(url.expose())
-            .map_err(|_| StoreError::new("`session.store_url` is not the address of a Redis"))?;
+        let client =
+            Client::open(url.expose()).map_err(|_| StoreError::new("`session.store_url` is not a valid Redis URL"))?;
         if let ConnectionAddr::TcpTls { .. } = client.get_connection_info().addr() {
-            choose_cryptography();
+            install_crypto_provider();
         }
         Ok(RedisStore {
             client,
@@ -100,9 +100,9 @@ impl RedisStore {
             .set_number_of_retries(1)
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_connection_timeout(Some(CONNECTION_TIMEOUT));
-        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config);
-        let made = made.map_err(|error| store_error(&error))?;
-        Ok(self.connection.get_or_init(|| made).clone())
+        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config);
+        let manager = manager.map_err(|error| store_error(&error))?;
+        Ok(self.connection.get_or_init(|| manager).clone())
     }
 
     /// Runs an idempotent command: retries it once if the connection was lost.
@@ -110,14 +110,14 @@ impl RedisStore {
         let mut connection = self.connection()?;
         match command.query_async(&mut connection).await {
             Err(error) if error.is_connection_dropped() => self.query_once(command).await,
-            answer => answer.map_err(|error| store_error(&error)),
+            result => result.map_err(|error| store_error(&error)),
         }
     }
 
     async fn query_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection()?;
-        let answer = command.query_async(&mut connection).await;
-        answer.map_err(|error| store_error(&error))
+        let result = command.query_async(&mut connection).await;
+        result.map_err(|error| store_error(&error))
     }
 
     async fn run(&self, commands: &Pipeline) -> Result<(), StoreError> {
@@ -135,9 +135,10 @@ impl RedisStore {
 
 #[rocket::async_trait]
 impl SessionStore for RedisStore {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+    async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         let key = format!("{SESSION}{}", session.id);
         let mut commands = pipe();
+        let fields = [("value", &session.value), ("index_keys", &session.index_keys.join(" "))];
         // Atomic: a session without a TTL would never expire.
         commands
             .atomic()
@@ -145,52 +146,32 @@ impl SessionStore for RedisStore {
             .arg(&key)
             .arg("version")
             .arg(session.version)
-            .arg("value")
-            .arg(&session.value)
-            .arg("index_keys")
-            .arg(session.index_keys.join(" "))
-            .ignore()
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(milliseconds(life))
-            .ignore();
-        name_at_owners(&mut commands, session, life);
+            .arg(&fields);
+        commands.pexpire(&key, milliseconds(ttl).cast_signed());
+        add_to_index(&mut commands, session, ttl);
         self.run(&commands).await
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let command = cmd("HMGET")
-            .arg(format!("{SESSION}{id}"))
-            .arg(&["version", "value", "index_keys"])
-            .to_owned();
+        let command = Cmd::hmget(format!("{SESSION}{id}"), &["version", "value", "index_keys"]);
         let (version, value, index_keys): (Option<u64>, Option<String>, Option<String>) = self.query(&command).await?;
         let (Some(version), Some(value)) = (version, value) else {
             return Ok(None);
         };
         let index_keys = index_keys.unwrap_or_default();
-        Ok(Some(Arc::new(StoredSession {
-            id: id.to_owned(),
-            version,
-            value,
-            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
-        })))
+        let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
+        Ok(Some(Arc::new(StoredSession::new(id, version, value, index_keys))))
     }
 
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        let command = cmd("EVAL")
-            .arg(REPLACE)
-            .arg(1)
-            .arg(format!("{SESSION}{}", session.id))
-            .arg(session.version.saturating_sub(1))
-            .arg(session.version)
-            .arg(&session.value)
-            .arg(milliseconds(life))
-            .to_owned();
+    async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
+        let mut command = eval(REPLACE, format!("{SESSION}{}", session.id));
+        command.arg(session.version.saturating_sub(1)).arg(session.version);
+        command.arg(&session.value).arg(milliseconds(ttl));
         if !self.query::<bool>(&command).await? {
             return Ok(false);
         }
         let mut commands = pipe();
-        name_at_owners(&mut commands, session, life);
+        add_to_index(&mut commands, session, ttl);
         self.run(&commands).await?;
         Ok(true)
     }
@@ -199,38 +180,28 @@ impl SessionStore for RedisStore {
         let Some(session) = self.load(id).await? else {
             return Ok(false);
         };
-        let command = cmd("DEL").arg(format!("{SESSION}{id}")).to_owned();
-        let is_gone = self.query::<bool>(&command).await?;
+        let is_removed = self.query::<bool>(&Cmd::del(format!("{SESSION}{id}"))).await?;
         let mut commands = pipe();
-        for owner in &session.index_keys {
-            let key = format!("{OWNER}{owner}");
-            commands.cmd("ZREM").arg(key).arg(id).ignore();
+        for index_key in &session.index_keys {
+            commands.zrem(format!("{INDEX}{index_key}"), id);
         }
-        // An id that remains in the index does no harm: `load` finds no session, and the next session of its owner
-        // removes it after its expiry.
+        // An id that remains in the index does no harm: `load` finds no session, and the next session with its index
+        // key removes it after its expiry.
         if let Err(error) = self.run(&commands).await {
             tracing::debug!("{error}");
         }
-        Ok(is_gone)
+        Ok(is_removed)
     }
 
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let command = cmd("ZRANGE")
-            .arg(format!("{OWNER}{owner}"))
-            .arg(format!("({}", now()))
-            .arg("+inf")
-            .arg("BYSCORE")
-            .to_owned();
-        self.query(&command).await
+    async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
+        let mut command = cmd("ZRANGE");
+        command.arg(format!("{INDEX}{index_key}")).arg(format!("({}", now()));
+        self.query(command.arg("+inf").arg("BYSCORE")).await
     }
 
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let command = cmd("SET")
-            .arg(format!("{NOTE}{name}"))
-            .arg(value)
-            .arg("PX")
-            .arg(milliseconds(life))
-            .to_owned();
+    async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        let options = SetOptions::default().with_expiration(SetExpiry::PX(milliseconds(ttl)));
+        let command = Cmd::set_options(format!("{ENTRY}{name}"), value, options);
         self.query(&command).await
     }
 
@@ -239,77 +210,45 @@ impl SessionStore for RedisStore {
         name: &str,
         known: Option<&str>,
         value: &str,
-        life: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
+        let mut command = eval(PUT_END_IF_UNCHANGED, format!("{ENTRY}{name}"));
         // Without `known` there is no third argument, and no entry equals it.
-        let command = cmd("EVAL")
-            .arg(REPLACE_END)
-            .arg(1)
-            .arg(format!("{NOTE}{name}"))
-            .arg(value)
-            .arg(milliseconds(life))
-            .arg(known)
-            .to_owned();
-        self.query(&command).await
+        self.query(command.arg(value).arg(milliseconds(ttl)).arg(known)).await
     }
 
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let command = cmd("SET")
-            .arg(format!("{NOTE}{name}"))
-            .arg(value)
-            .arg("NX")
-            .arg("PX")
-            .arg(milliseconds(life))
-            .to_owned();
+    async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let options = SetOptions::default().with_expiration(SetExpiry::PX(milliseconds(ttl)));
+        let options = options.conditional_set(ExistenceCheck::NX);
+        let command = Cmd::set_options(format!("{ENTRY}{name}"), value, options);
         // No retry: it would find its own lock.
-        let done: Option<String> = self.query_once(&command).await?;
-        Ok(done.is_some())
+        let locked: Option<String> = self.query_once(&command).await?;
+        Ok(locked.is_some())
     }
 
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        let command = cmd("EVAL")
-            .arg(NOTE_LARGER)
-            .arg(1)
-            .arg(format!("{NOTE}{name}"))
-            .arg(number)
-            .arg(milliseconds(life))
-            .to_owned();
+    async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
+        let mut command = eval(PUT_IF_LARGER, format!("{ENTRY}{name}"));
         // A retry may report that the number exists already, which is as good.
-        self.query(&command).await
+        self.query(command.arg(number).arg(milliseconds(ttl))).await
     }
 
     async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let mut command = cmd("MGET");
-        for name in names {
-            command.arg(format!("{NOTE}{name}"));
-        }
-        self.query(&command).await
+        let keys: Vec<_> = names.iter().map(|name| format!("{ENTRY}{name}")).collect();
+        self.query(&Cmd::mget(keys)).await
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         // Pipelined over one connection, with one command per name, so that it works in a cluster.
-        let notes = names.iter().map(async |name| {
-            let command = cmd("EVAL")
-                .arg(ENTRY_WITH_TTL)
-                .arg(1)
-                .arg(format!("{NOTE}{name}"))
-                .to_owned();
-            self.query::<Option<(String, i64)>>(&command).await
+        let entries = names.iter().map(async |name| {
+            let command = eval(ENTRY_WITH_TTL, format!("{ENTRY}{name}"));
+            let entry: Option<(String, i64)> = self.query(&command).await?;
+            Ok(entry.map(|(value, left)| (value, remaining_ttl(left))))
         });
-        let notes = try_join_all(notes).await?.into_iter();
-        Ok(notes
-            .map(|note| note.map(|(value, life)| (value, rest_of(life))))
-            .collect())
+        try_join_all(entries).await
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        let command = cmd("EVAL")
-            .arg(FORGET)
-            .arg(1)
-            .arg(format!("{NOTE}{name}"))
-            .arg(value)
-            .to_owned();
-        self.query(&command).await
+        self.query(eval(UNLOCK, format!("{ENTRY}{name}")).arg(value)).await
     }
 }
 
@@ -319,44 +258,34 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// A script for one key, so that it works in a cluster.
+fn eval(script: &str, key: String) -> Cmd {
+    let mut command = cmd("EVAL");
+    command.arg(script).arg(1).arg(key);
+    command
+}
+
 /// Adds a session to the index under its index keys until it ends, and removes expired ids.
-fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Duration) {
-    let (now, life) = (now(), milliseconds(life));
-    for owner in &session.index_keys {
-        let key = format!("{OWNER}{owner}");
-        commands
-            .cmd("ZREMRANGEBYSCORE")
-            .arg(&key)
-            .arg("-inf")
-            .arg(now)
-            .ignore()
-            .cmd("ZADD")
-            .arg(&key)
-            .arg(now.saturating_add(life))
-            .arg(&session.id)
-            .ignore()
-            // The TTL of the set is that of its longest-lived session, and is never shortened.
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(life)
-            .arg("NX")
-            .ignore()
-            .cmd("PEXPIRE")
-            .arg(&key)
-            .arg(life)
-            .arg("GT")
-            .ignore();
+fn add_to_index(commands: &mut Pipeline, session: &StoredSession, ttl: Duration) {
+    let (now, ttl) = (now(), milliseconds(ttl));
+    for index_key in &session.index_keys {
+        let key = format!("{INDEX}{index_key}");
+        commands.zrembyscore(&key, "-inf", now);
+        commands.zadd(&key, &session.id, now.saturating_add(ttl));
+        // The TTL of the set is that of its longest-lived session, and is never shortened.
+        commands.pexpire(&key, ttl.cast_signed()).arg("NX");
+        commands.pexpire(&key, ttl.cast_signed()).arg("GT");
     }
 }
 
 /// The remaining TTL, as PTTL returns it: -1 for a key without TTL, which this store does not write.
-fn rest_of(milliseconds: i64) -> Duration {
+fn remaining_ttl(milliseconds: i64) -> Duration {
     u64::try_from(milliseconds).map_or(Duration::MAX, Duration::from_millis)
 }
 
 /// Redis rejects a TTL of zero.
-fn milliseconds(life: Duration) -> u64 {
-    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
 }
 
 fn now() -> u64 {
@@ -366,7 +295,7 @@ fn now() -> u64 {
 
 /// Installs rustls's default cryptography provider, which the Redis client uses: without one rustls panics, if other
 /// crates of the app enable more than one.
-fn choose_cryptography() {
+fn install_crypto_provider() {
     // An error means that one is installed: by the app, or by another store.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
@@ -374,11 +303,11 @@ fn choose_cryptography() {
 /// The error's kind, or the operating system's message: a message of the server may contain a value.
 fn store_error(error: &RedisError) -> StoreError {
     // For a transaction: the error of its first failed command.
-    let answers = error.clone().into_server_errors();
-    let code = answers.as_deref().and_then(|answers| answers.first());
-    let cause = match code.map(|(_, answer)| answer.code()).or(error.code()) {
-        Some(code) => format!("Redis answered {code}"),
-        None if error.is_timeout() => "Redis did not answer in time".to_owned(),
+    let errors = error.clone().into_server_errors();
+    let code = errors.as_deref().and_then(|errors| errors.first());
+    let cause = match code.map(|(_, result)| result.code()).or(error.code()) {
+        Some(code) => format!("Redis returned {code}"),
+        None if error.is_timeout() => "Redis did not respond in time".to_owned(),
         None if error.is_io_error() => error.to_string(),
         None => format!("{:?}", error.kind()),
     };
@@ -407,7 +336,7 @@ mod tests {
         let of_io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
         let detail = "a value".to_owned();
         for (error, cause) in [
-            (of_io(io::ErrorKind::TimedOut), "Redis did not answer in time"),
+            (of_io(io::ErrorKind::TimedOut), "Redis did not respond in time"),
             (of_io(io::ErrorKind::ConnectionRefused), "connection refused"),
             (
                 RedisError::from((ErrorKind::UnexpectedReturnType, "no text", detail.clone())),
@@ -415,7 +344,7 @@ mod tests {
             ),
             (
                 redis::make_extension_error("NOPE".into(), Some(detail)),
-                "Redis answered NOPE",
+                "Redis returned NOPE",
             ),
         ] {
             assert_eq!(store_error(&error), StoreError::new(cause));
@@ -425,7 +354,7 @@ mod tests {
     #[test]
     fn neither_an_error_nor_debug_shows_the_password() {
         let error = RedisStore::new(&Secret::new("http://:hush@localhost")).unwrap_err();
-        let expected = StoreError::new("`session.store_url` is not the address of a Redis");
+        let expected = StoreError::new("`session.store_url` is not a valid Redis URL");
         assert_eq!(error, expected);
         let store = RedisStore::new(&Secret::new("redis://:hush@localhost")).unwrap();
         assert_eq!(format!("{store:?}"), "RedisStore { .. }");

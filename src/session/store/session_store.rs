@@ -12,7 +12,7 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// [`lock`](Self::lock), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
 /// [`put_entry_if_larger`](Self::put_entry_if_larger) must be atomic under concurrent calls.
 ///
-/// `life` is the TTL of an entry, from now. The store should remove expired entries; returning one does no harm,
+/// `ttl` is the lifetime of an entry, from now. The store should remove expired entries; returning one does no harm,
 /// because each value contains its own times, which are checked.
 ///
 /// Test an implementation with the `contract` in this module (feature `testing`).
@@ -34,7 +34,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If it may not have been stored.
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError>;
+    async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError>;
 
     /// Loads the session with this id; `None` if there is none. It is in an `Arc`, for stores that cache it.
     ///
@@ -49,7 +49,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the outcome is unknown.
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError>;
+    async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError>;
 
     /// Removes the session with this id. Returns `false` if there was none.
     ///
@@ -63,14 +63,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If they cannot be determined.
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError>;
+    async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError>;
 
     /// Stores an entry under this name, and replaces any existing one.
     ///
     /// # Errors
     ///
     /// If it may not have been stored.
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
+    async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError>;
 
     /// Stores the end of a user's sessions as an entry under this name, and replaces any existing one. It is an entry
     /// like any other for [`entries`](Self::entries), [`entries_with_ttl`](Self::entries_with_ttl) and
@@ -84,8 +84,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If it may not have been stored.
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.put_entry(name, value, life).await
+    async fn put_end(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        self.put_entry(name, value, ttl).await
     }
 
     /// Stores an entry like [`put_end`](Self::put_end), unless an entry other than `known` exists. Returns whether it
@@ -105,7 +105,7 @@ pub trait SessionStore: Send + Sync + 'static {
         name: &str,
         known: Option<&str>,
         value: &str,
-        life: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError>;
 
     /// Stores an entry under this name if there is none. Of concurrent calls, only one returns `true`.
@@ -113,7 +113,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If it is unknown who holds the lock.
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
+    async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError>;
 
     /// Stores a number as an entry under this name, unless an equal or larger number exists. Returns whether it was
     /// stored. Of concurrent calls, the largest number remains.
@@ -121,14 +121,19 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the outcome is unknown.
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError>;
+    async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError>;
 
     /// The entries under these names, in this order; numbers in decimal digits.
+    ///
+    /// _Default:_ [`entries_with_ttl`](Self::entries_with_ttl), without the TTLs
     ///
     /// # Errors
     ///
     /// If they cannot be read.
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let entries = self.entries_with_ttl(names).await?.into_iter();
+        Ok(entries.map(|entry| entry.map(|(value, _)| value)).collect())
+    }
 
     /// The entries under these names, in this order, each with its remaining TTL by the store's own clock. A value and
     /// its TTL are read atomically; those of two names need not be. Some values contain their original TTL: the
@@ -213,7 +218,7 @@ impl StoreError {
     /// The error for a request that identifies a user by `sub` alone, where the issuer is a template.
     pub(crate) fn of_ambiguous_subject() -> StoreError {
         StoreError {
-            cause: "a `sub` alone identifies no user where the issuer is a template".to_owned(),
+            cause: "a `sub` alone does not identify a user where the issuer is a template".to_owned(),
             is_ambiguous: true,
         }
     }
@@ -225,7 +230,7 @@ impl StoreError {
         }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {
-            return "set `oidc.session.store_url` to an address with the password, such as `redis://user:password@host:6379`";
+            return "set `oidc.session.store_url` to a URL with the password, such as `redis://user:password@host:6379`";
         }
         if ["WRONGPASS", "AuthenticationFailed", "28P01", "28000"]
             .into_iter()
@@ -234,14 +239,14 @@ impl StoreError {
             return "correct the user and the password in `oidc.session.store_url`";
         }
         if says("NOPERM") {
-            return "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
+            return "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
         }
         if says("READONLY") || says("25006") {
-            return "set `oidc.session.store_url` to the primary: it is the address of a read-only replica";
+            return "set `oidc.session.store_url` to the primary: it is the URL of a read-only replica";
         }
         if says("42501") {
             return "allow the user in `oidc.session.store_url` to read and write the tables `oidc_*`";
         }
-        "check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`"
+        "check that the session store at `oidc.session.store_url` is running and that this machine can reach it"
     }
 }

@@ -41,13 +41,13 @@ const SCHEMA: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS oidc_sessions (\
      id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, index_keys TEXT NOT NULL, \
      ends BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS oidc_session_owners (\
-     owner TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (owner, id))",
-    "CREATE TABLE IF NOT EXISTS oidc_notes (\
+    "CREATE TABLE IF NOT EXISTS oidc_session_index (\
+     index_key TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (index_key, id))",
+    "CREATE TABLE IF NOT EXISTS oidc_entries (\
      name TEXT PRIMARY KEY, value TEXT NOT NULL, ends BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS oidc_sessions_ends ON oidc_sessions (ends)",
-    "CREATE INDEX IF NOT EXISTS oidc_session_owners_ends ON oidc_session_owners (ends)",
-    "CREATE INDEX IF NOT EXISTS oidc_notes_ends ON oidc_notes (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_session_index_ends ON oidc_session_index (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_entries_ends ON oidc_entries (ends)",
     "CREATE TABLE IF NOT EXISTS oidc_schema (id INTEGER PRIMARY KEY, version BIGINT NOT NULL)",
     "INSERT INTO oidc_schema (id, version) VALUES (1, 1) ON CONFLICT DO NOTHING",
 ];
@@ -56,16 +56,16 @@ const SCHEMA: [&str; 8] = [
 const EXPIRE: [&str; 3] = [
     "DELETE FROM oidc_sessions WHERE ends <= {now} AND id IN \
      (SELECT id FROM oidc_sessions WHERE ends <= {now} LIMIT $1 {skip_locked})",
-    "DELETE FROM oidc_session_owners WHERE ends <= {now} AND (owner, id) IN \
-     (SELECT owner, id FROM oidc_session_owners WHERE ends <= {now} LIMIT $1 {skip_locked})",
-    "DELETE FROM oidc_notes WHERE ends <= {now} AND name IN \
-     (SELECT name FROM oidc_notes WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_session_index WHERE ends <= {now} AND (index_key, id) IN \
+     (SELECT index_key, id FROM oidc_session_index WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_entries WHERE ends <= {now} AND name IN \
+     (SELECT name FROM oidc_entries WHERE ends <= {now} LIMIT $1 {skip_locked})",
 ];
 
 /// A [`SessionStore`] in SQLite (cargo feature `sqlite`) or PostgreSQL (cargo feature `postgres`). It connects on first
 /// use, creates its tables, and deletes expired rows once a minute.
 ///
-/// Its tables are `oidc_sessions`, `oidc_session_owners`, `oidc_notes` and `oidc_schema`, which contains the schema
+/// Its tables are `oidc_sessions`, `oidc_session_index`, `oidc_entries` and `oidc_schema`, which contains the schema
 /// version; other tables in the database are not touched. Times are by the database's clock. A reader of the database
 /// learns how many sessions there are and when they end, but not whose they are. A writer can end sessions and restore
 /// an older state of one, but cannot create one.
@@ -114,7 +114,6 @@ enum SqlError {
     Sqlx(sqlx::Error),
     /// A permanent error that needs an administrator, with its cause.
     Unusable(String),
-    TimedOut,
 }
 
 impl SqlStore {
@@ -135,9 +134,7 @@ impl SqlStore {
             #[cfg(not(feature = "postgres"))]
             Some(StoreUrl::Postgres) => return Err(without_feature("postgres")),
             _ => {
-                return Err(StoreError::new(
-                    "`session.store_url` is not the address of a SQL database",
-                ));
+                return Err(StoreError::new("`session.store_url` is not the URL of a SQL database"));
             }
         };
         let is_ready = OnceCell::new();
@@ -148,26 +145,19 @@ impl SqlStore {
 
     /// Executes a statement, and returns the number of changed rows.
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        self.in_time(async {
+        let work = async {
             self.ready().await?;
             self.inner.execute(sql, values).await
-        })
-        .await
+        };
+        in_time(work).await.map_err(|error| self.inner.store_error(&error))
     }
 
     async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, StoreError> {
-        self.in_time(async {
+        let work = async {
             self.ready().await?;
-            let sql = self.inner.in_dialect(sql);
-            self.inner.database.rows(&sql, values).await
-        })
-        .await
-    }
-
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, StoreError> {
-        let done = timeout(CALL_TIMEOUT, work).await;
-        let done = done.unwrap_or(Err(SqlError::TimedOut));
-        done.map_err(|error| self.inner.store_error(&error))
+            self.inner.database.rows(&self.inner.in_dialect(sql), values).await
+        };
+        in_time(work).await.map_err(|error| self.inner.store_error(&error))
     }
 
     /// Creates the tables and starts the expiry task, once.
@@ -181,42 +171,62 @@ impl SqlStore {
     }
 
     /// Adds a session to the index under its index keys until it ends.
-    async fn name_at_owners(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+    async fn add_to_index(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         if session.index_keys.is_empty() {
             return Ok(());
         }
-        let mut values = vec![Value::Text(&session.id), milliseconds(life)];
-        values.extend(session.index_keys.iter().map(|owner| Value::Text(owner)));
+        let mut values = vec![Value::Text(&session.id), milliseconds(ttl)];
+        values.extend(session.index_keys.iter().map(|index_key| Value::Text(index_key)));
         let rows = (3..=values.len()).map(|i| format!("(${i}, $1, {{now}} + $2)"));
         let sql = format!(
-            "INSERT INTO oidc_session_owners (owner, id, ends) VALUES {} \
-             ON CONFLICT (owner, id) DO UPDATE SET ends = excluded.ends \
-             WHERE oidc_session_owners.ends < excluded.ends",
+            "INSERT INTO oidc_session_index (index_key, id, ends) VALUES {} \
+             ON CONFLICT (index_key, id) DO UPDATE SET ends = excluded.ends \
+             WHERE oidc_session_index.ends < excluded.ends",
             rows.collect::<Vec<_>>().join(", ")
         );
-        self.execute(&sql, &values).await.map(|_| ())
+        self.execute(&sql, &values).await.map(drop)
+    }
+
+    /// Stores an entry, in place of one that has expired or meets the condition. Returns whether it was stored. The
+    /// condition may use `known` as `$4`.
+    async fn put_entry_if(
+        &self,
+        condition: &str,
+        name: &str,
+        value: &str,
+        ttl: Duration,
+        known: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let sql = format!(
+            "INSERT INTO oidc_entries (name, value, ends) VALUES ($1, $2, {{now}} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_entries.ends <= {{now}} OR {condition}"
+        );
+        let mut values = vec![Value::Text(name), Value::Text(value), milliseconds(ttl)];
+        values.extend(known.map(Value::Text));
+        Ok(self.execute(&sql, &values).await? == 1)
     }
 }
 
 #[rocket::async_trait]
 impl SessionStore for SqlStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let done = timeout(CALL_TIMEOUT, self.ready()).await;
-        match done.unwrap_or(Err(SqlError::TimedOut)) {
-            Err(error) if !self.inner.is_outage(&error) => Err(self.inner.store_error(&error)),
-            Err(error) => {
-                let error = self.inner.store_error(&error);
-                tracing::warn!("{error}");
-                tracing::info!("{}", error.remedy());
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        let Err(error) = in_time(self.ready()).await else {
+            return Ok(());
+        };
+        let is_outage = self.inner.is_outage(&error);
+        let error = self.inner.store_error(&error);
+        if !is_outage {
+            return Err(error);
         }
+        tracing::warn!("{error}");
+        tracing::info!("{}", error.remedy());
+        Ok(())
     }
 
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+    async fn create(&self, session: &StoredSession, ttl: Duration) -> Result<(), StoreError> {
         // The index first, so that no stored session is missing in it.
-        self.name_at_owners(session, life).await?;
+        self.add_to_index(session, ttl).await?;
         let sql = "INSERT INTO oidc_sessions (id, version, value, index_keys, ends) \
              VALUES ($1, $2, $3, $4, {now} + $5) \
              ON CONFLICT (id) DO UPDATE SET version = excluded.version, value = excluded.value, \
@@ -227,9 +237,9 @@ impl SessionStore for SqlStore {
             number(session.version),
             Value::Text(&session.value),
             Value::Text(&index_keys),
-            milliseconds(life),
+            milliseconds(ttl),
         ];
-        self.execute(sql, &values).await.map(|_| ())
+        self.execute(sql, &values).await.map(drop)
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
@@ -240,25 +250,23 @@ impl SessionStore for SqlStore {
             return Ok(None);
         };
         let Ok([version, value, index_keys]) = <[String; 3]>::try_from(row) else {
-            return Err(StoreError::new("a row has other columns"));
+            return Err(StoreError::new("a row has unexpected columns"));
         };
-        let version = version.parse();
-        Ok(Some(Arc::new(StoredSession {
-            id: id.to_owned(),
-            version: version.map_err(|_| StoreError::new("a version is not a number"))?,
-            value,
-            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
-        })))
+        let version = version
+            .parse()
+            .map_err(|_| StoreError::new("a version is not a number"))?;
+        let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
+        Ok(Some(Arc::new(StoredSession::new(id, version, value, index_keys))))
     }
 
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.name_at_owners(session, life).await?;
+    async fn replace(&self, session: &StoredSession, ttl: Duration) -> Result<bool, StoreError> {
+        self.add_to_index(session, ttl).await?;
         let sql = "UPDATE oidc_sessions SET version = $1, value = $2, ends = {now} + $3 \
              WHERE id = $4 AND version = $5 AND ends > {now}";
         let values = [
             number(session.version),
             Value::Text(&session.value),
-            milliseconds(life),
+            milliseconds(ttl),
             Value::Text(&session.id),
             number(session.version.saturating_sub(1)),
         ];
@@ -270,18 +278,15 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &[Value::Text(id)]).await? == 1)
     }
 
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT s.id FROM oidc_session_owners AS o JOIN oidc_sessions AS s ON s.id = o.id \
-             WHERE o.owner = $1 AND s.ends > {now}";
-        let rows = self.rows(sql, &[Value::Text(owner)]).await?;
+    async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT s.id FROM oidc_session_index AS i JOIN oidc_sessions AS s ON s.id = i.id \
+             WHERE i.index_key = $1 AND s.ends > {now}";
+        let rows = self.rows(sql, &[Value::Text(index_key)]).await?;
         Ok(rows.into_iter().flatten().collect())
     }
 
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
-        self.execute(sql, &values).await.map(|_| ())
+    async fn put_entry(&self, name: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        self.put_entry_if("TRUE", name, value, ttl, None).await.map(drop)
     }
 
     async fn put_end_if_unchanged(
@@ -289,89 +294,57 @@ impl SessionStore for SqlStore {
         name: &str,
         known: Option<&str>,
         value: &str,
-        life: Duration,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let Some(known) = known else {
-            return self.lock(name, value, life).await;
+        let condition = if known.is_some() {
+            "oidc_entries.value = $4"
+        } else {
+            "FALSE"
         };
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now} OR oidc_notes.value = $4";
-        let values = [
-            Value::Text(name),
-            Value::Text(value),
-            milliseconds(life),
-            Value::Text(known),
-        ];
-        Ok(self.execute(sql, &values).await? == 1)
+        self.put_entry_if(condition, name, value, ttl, known).await
     }
 
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now}";
-        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
-        Ok(self.execute(sql, &values).await? == 1)
+    async fn lock(&self, name: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.put_entry_if("FALSE", name, value, ttl, None).await
     }
 
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, ttl: Duration) -> Result<bool, StoreError> {
         // For decimal numbers, a longer text is larger. A SQL integer ends at 2^63.
-        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
-             WHERE oidc_notes.ends <= {now} OR (length(oidc_notes.value), oidc_notes.value) \
-             < (length(excluded.value), excluded.value)";
-        let number = number.to_string();
-        let values = [Value::Text(name), Value::Text(&number), milliseconds(life)];
-        Ok(self.execute(sql, &values).await? == 1)
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        if names.is_empty() {
-            return Ok(vec![]);
-        }
-        let sql = format!(
-            "SELECT name, value FROM oidc_notes WHERE name IN ({}) AND ends > {{now}}",
-            places(names.len())
-        );
-        let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
-        let found = self.rows(&sql, &values).await?;
-        let of = |name: &&str| {
-            let row = found.iter().find(|row| row[0] == **name)?;
-            row.get(1).cloned()
-        };
-        Ok(names.iter().map(of).collect())
+        let condition = "(length(oidc_entries.value), oidc_entries.value) < (length(excluded.value), excluded.value)";
+        self.put_entry_if(condition, name, &number.to_string(), ttl, None).await
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         if names.is_empty() {
             return Ok(vec![]);
         }
+        let placeholders: Vec<_> = (1..=names.len()).map(|i| format!("${i}")).collect();
         let sql = format!(
-            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_notes \
+            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_entries \
              WHERE name IN ({}) AND ends > {{now}}",
-            places(names.len())
+            placeholders.join(", ")
         );
         let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
         let found = self.rows(&sql, &values).await?;
-        let of = |name: &&str| {
+        let entry = |name: &&str| {
             let Some(row) = found.iter().find(|row| row[0] == **name) else {
                 return Ok(None);
             };
-            let [_, value, life] = &row[..] else {
-                return Err(StoreError::new("a row has other columns"));
+            let [_, value, ttl] = &row[..] else {
+                return Err(StoreError::new("a row has unexpected columns"));
             };
             // Negative when the clock advanced between the two reads of it.
-            let life: i64 = life.parse().map_err(|_| StoreError::new("a life is not a number"))?;
-            let life = Duration::from_millis(life.max(0).unsigned_abs());
-            Ok(Some((value.clone(), life)))
+            let ttl: i64 = ttl.parse().map_err(|_| StoreError::new("a TTL is not a number"))?;
+            let ttl = Duration::from_millis(ttl.max(0).unsigned_abs());
+            Ok(Some((value.clone(), ttl)))
         };
-        names.iter().map(of).collect()
+        names.iter().map(entry).collect()
     }
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        let sql = "DELETE FROM oidc_notes WHERE name = $1 AND value = $2";
+        let sql = "DELETE FROM oidc_entries WHERE name = $1 AND value = $2";
         let values = [Value::Text(name), Value::Text(value)];
-        self.execute(sql, &values).await.map(|_| ())
+        self.execute(sql, &values).await.map(drop)
     }
 }
 
@@ -451,7 +424,6 @@ impl Inner {
     /// Whether the error is transient: the database is down or busy.
     fn is_outage(&self, error: &SqlError) -> bool {
         match error {
-            SqlError::TimedOut => true,
             SqlError::Sqlx(sqlx::Error::Database(error)) => {
                 let outages = self.database.dialect().outages;
                 error.code().is_some_and(|code| outages.contains(&&*code))
@@ -468,20 +440,18 @@ impl Inner {
     fn store_error(&self, error: &SqlError) -> StoreError {
         let name = self.database.dialect().name;
         StoreError::new(match error {
-            SqlError::TimedOut | SqlError::Sqlx(sqlx::Error::PoolTimedOut) => {
-                format!("{name} did not answer in time")
-            }
+            SqlError::Sqlx(sqlx::Error::PoolTimedOut) => format!("{name} did not respond in time"),
             SqlError::Unusable(cause) => cause.clone(),
             SqlError::Sqlx(sqlx::Error::Database(error)) => match error.code() {
-                Some(code) => format!("{name} answered with error code {code}"),
-                None => format!("{name} answered with an error"),
+                Some(code) => format!("{name} returned error code {code}"),
+                None => format!("{name} returned an error"),
             },
             SqlError::Sqlx(sqlx::Error::Io(error)) if is_of_tls(error) => {
-                format!("no TLS connection to {name}: {error}")
+                format!("the TLS connection to {name} failed: {error}")
             }
             SqlError::Sqlx(sqlx::Error::Io(error)) => error.kind().to_string(),
-            SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("no TLS connection to {name}"),
-            SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected answer"),
+            SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("the TLS connection to {name} failed"),
+            SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected response"),
         })
     }
 }
@@ -490,6 +460,11 @@ impl From<sqlx::Error> for SqlError {
     fn from(error: sqlx::Error) -> SqlError {
         SqlError::Sqlx(error)
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    let done = timeout(CALL_TIMEOUT, work).await;
+    done.unwrap_or(Err(SqlError::Sqlx(sqlx::Error::PoolTimedOut)))
 }
 
 /// A failed TLS handshake, for example because of the server's certificate, is an I/O error of this kind.
@@ -505,15 +480,9 @@ async fn expire(store: Weak<Inner>) {
             return;
         };
         if let Err(error) = store.delete_expired().await {
-            tracing::debug!("expired sessions stay: {}", store.store_error(&error));
+            tracing::debug!("expired sessions were not deleted: {}", store.store_error(&error));
         }
     }
-}
-
-/// The list of this many placeholders.
-fn places(count: usize) -> String {
-    let places: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
-    places.join(", ")
 }
 
 fn number(number: u64) -> Value<'static> {
@@ -521,8 +490,8 @@ fn number(number: u64) -> Value<'static> {
 }
 
 /// At most 2^50 ms (35,000 years), so that no sum overflows.
-fn milliseconds(life: Duration) -> Value<'static> {
-    Value::Number(i64::try_from(life.as_millis()).map_or(1 << 50, |life| life.min(1 << 50)))
+fn milliseconds(ttl: Duration) -> Value<'static> {
+    Value::Number(i64::try_from(ttl.as_millis()).map_or(1 << 50, |ttl| ttl.min(1 << 50)))
 }
 
 /// The body of `execute` and `rows` of a [`Database`]: the pools differ in type only.

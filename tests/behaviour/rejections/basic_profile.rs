@@ -18,7 +18,7 @@ async fn nonce_invalid() {
     refused(
         |provider| provider.on_id_token(|token| token.set("nonce", "another")),
         502,
-        "the ID token is refused: the nonce of the ID token is not the one that was sent",
+        "the ID token is rejected: the nonce of the ID token is not the one that was sent",
     )
     .await;
 }
@@ -49,7 +49,7 @@ async fn invalid_iss() {
     refused(
         |provider| provider.on_id_token(|token| token.set("iss", "https://other.example")),
         502,
-        "the ID token is refused: the token is issued by \"https://other.example\", expected \"{issuer}\"",
+        "the ID token is rejected: the token is issued by \"https://other.example\", expected \"{issuer}\"",
     )
     .await;
 }
@@ -59,7 +59,7 @@ async fn invalid_aud() {
     refused(
         |provider| provider.on_id_token(|token| token.set("aud", "other")),
         502,
-        "the ID token is refused: the token is meant for [\"other\"], expected \"client\" among them",
+        "the ID token is rejected: the token is meant for [\"other\"], expected \"client\" among them",
     )
     .await;
 }
@@ -80,7 +80,7 @@ async fn missing_sub() {
 }
 
 async fn missing(claim: &'static str) {
-    let error = format!("the ID token is refused: the claim \"{claim}\" is missing");
+    let error = format!("the ID token is rejected: the claim \"{claim}\" is missing");
     refused(
         |provider| provider.on_id_token(move |token| token.remove(claim)),
         502,
@@ -94,7 +94,7 @@ async fn invalid_sig_rs256() {
     refused(
         |provider| provider.on_id_token(|token| token.break_signature = true),
         502,
-        "the ID token is refused: the RS256 signature of the token is wrong",
+        "the ID token is rejected: the RS256 signature of the token is wrong",
     )
     .await;
 }
@@ -116,7 +116,7 @@ async fn idtoken_sig_none() {
     refused(
         |provider| provider.on_id_token(|token| token.sign_with(SigningKey::None)),
         502,
-        "the ID token is refused: the token is signed with \"none\", which is never accepted",
+        "the ID token is rejected: the token is signed with \"none\", which is never accepted",
     )
     .await;
 }
@@ -151,7 +151,7 @@ async fn userinfo_invalid_sub() {
     refused(
         |provider| provider.on_user_info(|reply| reply.set("sub", "mallory")),
         502,
-        "UserInfo is refused: the UserInfo response is about \"mallory\", expected \"alice\"",
+        "the UserInfo response is rejected: the UserInfo response is about \"mallory\", expected \"alice\"",
     )
     .await;
 }

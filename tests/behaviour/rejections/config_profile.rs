@@ -71,7 +71,7 @@ async fn idtoken_sig_none() {
             provider.on_id_token(|token| token.sign_with(SigningKey::None));
         },
         502,
-        "the ID token is refused: the token is signed with \"none\", which is never accepted",
+        "the ID token is rejected: the token is signed with \"none\", which is never accepted",
     )
     .await;
 }

@@ -30,7 +30,7 @@ async fn documents_ten_thousand_deep() {
         (
             "/userinfo",
             "groups",
-            format!("UserInfo is refused: the UserInfo response cannot be parsed: {syntax} 151"),
+            format!("the UserInfo response cannot be parsed: {syntax} 151"),
         ),
         (
             "/token",
@@ -45,7 +45,7 @@ async fn documents_ten_thousand_deep() {
             provider.on_id_token(|token: &mut JwtParts| token.raw_claims = Some(deep("groups")));
         },
         502,
-        &format!("the ID token is refused: the payload of the token cannot be parsed: {syntax} 151"),
+        &format!("the ID token is rejected: the payload of the token cannot be parsed: {syntax} 151"),
     )
     .await;
 }

@@ -21,7 +21,7 @@ async fn token_refused_with(
         settings,
         |provider| provider.on_id_token(change.clone()),
         502,
-        &format!("the ID token is refused: {error}"),
+        &format!("the ID token is rejected: {error}"),
     )
     .await;
 }
@@ -237,7 +237,7 @@ async fn hs256_by_default() {
             provider.on_id_token(with_the_client_secret);
         },
         502,
-        "the ID token is refused: the token is signed with HS256, expected RS256",
+        "the ID token is rejected: the token is signed with HS256, expected RS256",
     )
     .await;
 }
@@ -407,7 +407,7 @@ async fn iss_with_a_slash_more() {
             provider.on_id_token(move |token| token.set("iss", other.as_str()));
         },
         502,
-        "the ID token is refused: the token is issued by \"{issuer}/\", expected \"{issuer}\"",
+        "the ID token is rejected: the token is issued by \"{issuer}/\", expected \"{issuer}\"",
     )
     .await;
 }

@@ -10,8 +10,8 @@ use crate::app::{App, Log, NOW, launch};
 use crate::common::cookie_of_kind;
 use crate::support::{Callback, Page, TestProvider, case};
 
-const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
-const STATE: &str = "`state` is absent, or not one that this app made";
+const NOT_PENDING: &str = "the response belongs to no sign-in of this browser";
+const STATE: &str = "`state` is missing, or was not issued by this app";
 
 /// A sign-in of which the browser has the response and did not bring it yet.
 struct Begun {
@@ -214,7 +214,7 @@ async fn response_after_the_timeout() {
         let page = begun.app.browser.arrive_from_provider(&path).await;
         assert_eq!(begun.provider.count("/token"), 0);
         if is_restarted {
-            let error = "the sign-in was begun more than 30 minutes ago";
+            let error = "the sign-in began more than 30 minutes ago";
             is_refused(&begun.app, &page, 400, error).await;
         } else {
             callback = begun.provider.authorize(page.location.as_deref().unwrap());
@@ -284,7 +284,7 @@ async fn error_response() {
         ("temporarily_unavailable", 503),
     ] {
         let begun = Begun::new().await;
-        let text = format!("the provider answered `{error}`: because");
+        let text = format!("the provider returned `{error}`: because");
         let change = |c: Callback| c.error(error).set("error_description", "because");
         begun.refused(change, status, &text).await.is_still_pending().await;
     }
@@ -293,7 +293,7 @@ async fn error_response() {
 #[rocket::async_test]
 async fn error_response_without_description() {
     let begun = Begun::new().await;
-    let error = "the provider answered `access_denied`: ";
+    let error = "the provider returned `access_denied`: ";
     begun.refused(|c| c.error("access_denied"), 400, error).await;
 }
 
@@ -302,7 +302,7 @@ async fn error_response_without_description() {
 async fn error_response_with_another_state() {
     let begun = Begun::new().await;
     let change = |c: Callback| c.error("access_denied").set("state", "unknown-unknown");
-    let error = format!("{STATE}; the response, which anybody can make, says `access_denied`: ");
+    let error = format!("{STATE}; the response, which is not authenticated, has the error `access_denied`: ");
     let begun = begun.refused(change, 400, &error);
     begun.await.is_still_pending().await;
 }
@@ -310,7 +310,7 @@ async fn error_response_with_another_state() {
 #[rocket::async_test]
 async fn error_beside_a_code() {
     let begun = Begun::new().await;
-    let error = "the provider answered `access_denied`: ";
+    let error = "the provider returned `access_denied`: ";
     let change = |c: Callback| c.set("error", "access_denied");
     begun.refused(change, 400, error).await.is_still_pending().await;
 }
@@ -326,7 +326,7 @@ async fn error_response_with_markup() {
         .set("error_description", "<script>alert(1)</script>\nERROR forged");
     let page = begun.bring(&callback).await;
     page.sees_no("<script").sees_no("<b>").sees_no("forged");
-    let error = "the provider answered `<b>denied</b>\\n`: <script>alert(1)</script>\\nERROR forged";
+    let error = "the provider returned `<b>denied</b>\\n`: <script>alert(1)</script>\\nERROR forged";
     is_refused(&begun.app, &page, 400, error).await;
 }
 
@@ -339,7 +339,7 @@ async fn the_page_shows_the_id_that_the_log_has() {
     let (id, _) = id.split_once("</code>").unwrap();
     assert_eq!(id.len(), 8);
     log.has(&format!(
-        "WARN sign-in failed [{id}]: the provider answered `access_denied`: "
+        "WARN sign-in failed [{id}]: the provider returned `access_denied`: "
     ));
     for secret in ["state", "code"] {
         let secret = begun.callback.param(secret).unwrap();

@@ -252,7 +252,7 @@ async fn id_token_missing() {
                 Some(value) => reply.set("id_token", value.clone()),
                 None => reply.remove("id_token"),
             },
-            "the token reply has no `id_token`",
+            "the token response has no `id_token`",
         )
         .await;
     }
@@ -316,7 +316,7 @@ async fn keys_that_must_not_verify() {
         key[member] = value;
         keys_refused(
             Reply::json(json!({"keys": [key, SigningKey::Ec.jwk()]})),
-            "the ID token is refused: the provider's key set has no usable key \"rsa-1\"",
+            "the ID token is rejected: the provider's key set has no usable key \"rsa-1\"",
         )
         .await;
     }
@@ -338,7 +338,7 @@ async fn symmetric_key_of_the_key_set() {
             });
         },
         502,
-        "the ID token is refused: the HS256 signature of the token is wrong",
+        "the ID token is rejected: the HS256 signature of the token is wrong",
     )
     .await;
 }
@@ -348,7 +348,7 @@ async fn keys_of_another_kind_alone() {
     for keys in [json!([]), json!([SigningKey::Ec.jwk()])] {
         keys_refused(
             Reply::json(json!({"keys": keys})),
-            "the ID token is refused: the provider's key set has no usable key \"rsa-1\"",
+            "the ID token is rejected: the provider's key set has no usable key \"rsa-1\"",
         )
         .await;
     }

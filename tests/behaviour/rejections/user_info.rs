@@ -16,7 +16,7 @@ async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'stat
 async fn sub_missing() {
     reply_refused(
         |reply| reply.remove("sub"),
-        "UserInfo is refused: the UserInfo response is rejected: the claim \"sub\" is missing",
+        "the UserInfo response is rejected: the claim \"sub\" is missing",
     )
     .await;
 }
@@ -24,7 +24,8 @@ async fn sub_missing() {
 #[rocket::async_test]
 async fn sub_of_another_person() {
     for sub in ["bob", "Alice", "alice ", ""] {
-        let error = format!("UserInfo is refused: the UserInfo response is about \"{sub}\", expected \"alice\"");
+        let error =
+            format!("the UserInfo response is rejected: the UserInfo response is about \"{sub}\", expected \"alice\"");
         reply_refused(move |reply| reply.set("sub", sub), &error).await;
     }
 }
@@ -33,7 +34,7 @@ async fn sub_of_another_person() {
 async fn sub_as_an_array() {
     reply_refused(
         |reply| reply.set("sub", json!(["alice"])),
-        "UserInfo is refused: the UserInfo response is rejected: the claim \"sub\" is an array, not a string",
+        "the UserInfo response is rejected: the claim \"sub\" is an array, not a string",
     )
     .await;
 }
@@ -42,7 +43,7 @@ async fn sub_as_an_array() {
 async fn duplicate_member() {
     reply_refused(
         |reply| reply.body = br#"{"sub":"mallory","sub":"alice"}"#.to_vec(),
-        "UserInfo is refused: the UserInfo response cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
+        "the UserInfo response cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
     )
     .await;
 }
@@ -51,7 +52,7 @@ async fn duplicate_member() {
 async fn an_array() {
     reply_refused(
         |reply| *reply = Reply::json(json!([{"sub": "alice"}])),
-        "UserInfo is refused: the UserInfo response cannot be parsed: expected a JSON object, found an array",
+        "the UserInfo response cannot be parsed: expected a JSON object, found an array",
     )
     .await;
 }
@@ -62,7 +63,7 @@ async fn an_array() {
 async fn html() {
     reply_refused(
         |reply| *reply = Reply::text("text/html", "<h1>Maintenance</h1>"),
-        "UserInfo is refused: the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 1",
+        "the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 1",
     )
     .await;
 }
@@ -71,7 +72,7 @@ async fn html() {
 async fn empty() {
     reply_refused(
         |reply| *reply = Reply::status(200),
-        "UserInfo is refused: the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 0",
+        "the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 0",
     )
     .await;
 }
@@ -173,7 +174,7 @@ async fn odd_claims_do_not_fail_a_sign_in() {
 // ---- Signed.
 
 async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
-    let error = format!("UserInfo is refused: the UserInfo response {error}");
+    let error = format!("the UserInfo response is rejected: the UserInfo response {error}");
     refused(|provider| provider.user_info_as_jwt(change.clone()), 502, &error).await;
 }
 

@@ -31,7 +31,7 @@ impl Postgres {
     pub(super) fn new(url: &Secret) -> Result<Postgres, StoreError> {
         // The error would contain the URL, which may contain a password.
         let options = PgConnectOptions::from_str(url.expose())
-            .map_err(|_| StoreError::new("`session.store_url` is not the address of a PostgreSQL"))?;
+            .map_err(|_| StoreError::new("`session.store_url` is not a valid PostgreSQL URL"))?;
         Ok(Postgres {
             options: options.disable_statement_logging(),
             pool: OnceCell::new(),

@@ -12,12 +12,12 @@ fn store(file: &Path) -> SqlStore {
     SqlStore::new(&Secret::new(format!("sqlite://{}", file.display()))).unwrap()
 }
 
-fn session(id: &str, owner: &str) -> StoredSession {
+fn session(id: &str, index_key: &str) -> StoredSession {
     StoredSession {
         id: id.to_owned(),
         version: 1,
         value: "encrypted".to_owned(),
-        index_keys: vec![owner.to_owned()],
+        index_keys: vec![index_key.to_owned()],
     }
 }
 
@@ -34,13 +34,13 @@ async fn text(file: &Path, sql: &str) -> String {
 }
 
 #[rocket::async_test]
-async fn it_keeps_the_promises_of_a_store() {
+async fn it_fulfils_the_contract_of_a_store() {
     let directory = TempDir::new().unwrap();
     contract::check(&store(&directory.path().join("a.db"))).await;
 }
 
 #[rocket::async_test]
-async fn what_is_kept_is_there_for_the_next_process() {
+async fn a_session_survives_a_restart() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let before = store(&file);
@@ -117,9 +117,9 @@ async fn the_largest_numbers_are_compared_as_numbers() {
         let answer = store.put_entry_if_larger("n", number, HOUR).await;
         assert_eq!(answer, Ok(is_kept), "{number}");
     }
-    let notes = store.entries(&["n", "n", "m"]).await.unwrap();
+    let entries = store.entries(&["n", "n", "m"]).await.unwrap();
     let largest = Some(u64::MAX.to_string());
-    assert_eq!(notes, [largest.clone(), largest, None]);
+    assert_eq!(entries, [largest.clone(), largest, None]);
     assert_eq!(store.entries(&[]).await, Ok(vec![]));
 }
 
@@ -133,7 +133,7 @@ async fn a_number_that_has_expired_is_replaced_by_a_smaller_one() {
 }
 
 #[rocket::async_test]
-async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
+async fn expired_rows_are_not_found_and_then_deleted_in_batches() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
@@ -149,7 +149,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
     // `replace` adds it to the index before it finds that it has expired.
     assert_eq!(store.replace(&next, Duration::ZERO).await, Ok(false));
 
-    let many = "INSERT INTO oidc_notes (name, value, ends) \
+    let many = "INSERT INTO oidc_entries (name, value, ends) \
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) \
          SELECT 'n' || i, '', 1 FROM n";
     sqlx::query(many).execute(&mut connection(&file).await).await.unwrap();
@@ -157,17 +157,17 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
     let deleted = store.inner.delete_expired().await;
     assert_eq!(deleted.unwrap_or_else(|_| panic!("it is deleted")), 1_202);
     let rows = "SELECT (SELECT group_concat(id) FROM oidc_sessions) || ' ' || \
-         (SELECT group_concat(id) FROM oidc_session_owners) || ' ' || \
-         (SELECT group_concat(name) FROM oidc_notes)";
+         (SELECT group_concat(id) FROM oidc_session_index) || ' ' || \
+         (SELECT group_concat(name) FROM oidc_entries)";
     assert_eq!(text(&file, rows).await, "a a kept");
 }
 
 #[rocket::async_test]
-async fn a_session_stays_named_at_its_owner_when_its_life_grows() {
+async fn a_session_stays_in_the_index_when_its_ttl_grows() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
-    let ends = "SELECT CAST((SELECT ends FROM oidc_session_owners) - (SELECT ends FROM oidc_sessions) > -1000 \
+    let ends = "SELECT CAST((SELECT ends FROM oidc_session_index) - (SELECT ends FROM oidc_sessions) > -1000 \
          AND (SELECT ends FROM oidc_sessions) > (unixepoch() + 3000) * 1000 AS TEXT)";
     let first = session("a", "alice");
     store.create(&first, Duration::from_secs(60)).await.unwrap();
@@ -209,7 +209,7 @@ async fn the_file_is_for_this_user_alone_and_survives_a_loss_of_power() {
 }
 
 #[rocket::async_test]
-async fn tables_of_another_version_are_refused_and_left_alone() {
+async fn tables_of_another_version_are_rejected_and_unchanged() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     store(&file).prepare().await.unwrap();
@@ -239,7 +239,7 @@ async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
         "not a database, and longer than a header of SQLite. ".repeat(100),
     )
     .unwrap();
-    let expected = StoreError::new("SQLite answered with error code 26");
+    let expected = StoreError::new("SQLite returned error code 26");
     assert_eq!(store(&other).prepare().await, Err(expected));
     assert!(std::fs::read_to_string(&other).unwrap().starts_with("not a database"));
 }
@@ -254,7 +254,7 @@ async fn a_locked_file_is_an_outage() {
     let mut other = connection(&file).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let (noted, read) = rocket::tokio::join!(store.put_entry("n", "2", HOUR), store.entries(&["n"]));
-    assert_eq!(noted, Err(StoreError::new("SQLite answered with error code 5")));
+    assert_eq!(noted, Err(StoreError::new("SQLite returned error code 5")));
     assert_eq!(read, Ok(vec![Some("1".to_owned())]));
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(store.put_entry("n", "2", HOUR).await, Ok(()));
@@ -279,14 +279,14 @@ async fn a_file_that_is_locked_for_a_moment_is_none() {
 }
 
 #[rocket::tokio::test]
-async fn what_has_expired_is_deleted_once_a_minute() {
+async fn expired_rows_are_deleted_once_a_minute() {
     use rocket::tokio::time::{advance, pause, resume};
 
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
     store.put_entry("n", "1", Duration::ZERO).await.unwrap();
-    let count = "SELECT CAST(count(*) AS TEXT) FROM oidc_notes";
+    let count = "SELECT CAST(count(*) AS TEXT) FROM oidc_entries";
     assert_eq!(text(&file, count).await, "1");
     pause();
     advance(EXPIRY_INTERVAL).await;
@@ -304,25 +304,24 @@ async fn an_outage_passes_by_itself() {
     let store = store(&file);
     store.prepare().await.unwrap();
     let io = |kind| SqlError::Sqlx(sqlx::Error::Io(io::Error::from(kind)));
-    let timed_out = "SQLite did not answer in time";
+    let timed_out = "SQLite did not respond in time";
     let mut cases = vec![
-        (SqlError::TimedOut, true, timed_out),
         (sqlx::Error::PoolTimedOut.into(), true, timed_out),
         (
             sqlx::Error::PoolClosed.into(),
             true,
-            "no connection to SQLite, or an unexpected answer",
+            "no connection to SQLite, or an unexpected response",
         ),
         (
             sqlx::Error::RowNotFound.into(),
             false,
-            "no connection to SQLite, or an unexpected answer",
+            "no connection to SQLite, or an unexpected response",
         ),
         (io(io::ErrorKind::ConnectionRefused), true, "connection refused"),
         (
             io(io::ErrorKind::InvalidData),
             false,
-            "no TLS connection to SQLite: invalid data",
+            "the TLS connection to SQLite failed: invalid data",
         ),
         (SqlError::Unusable("why".to_owned()), false, "why"),
     ];
@@ -331,8 +330,8 @@ async fn an_outage_passes_by_itself() {
     let begin = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await;
     begin.unwrap();
     for (sql, is_outage, expected) in [
-        ("BEGIN IMMEDIATE", true, "SQLite answered with error code 5"),
-        ("SELECT", false, "SQLite answered with error code 1"),
+        ("BEGIN IMMEDIATE", true, "SQLite returned error code 5"),
+        ("SELECT", false, "SQLite returned error code 1"),
     ] {
         let mut other = SqliteConnection::connect_with(&options).await.unwrap();
         let error = sqlx::raw_sql(sql).execute(&mut other).await.unwrap_err();
@@ -349,10 +348,10 @@ async fn an_outage_passes_by_itself() {
 async fn a_life_of_ages_is_one_that_a_database_can_add() {
     let directory = TempDir::new().unwrap();
     let store = store(&directory.path().join("a.db"));
-    for life in [Duration::from_millis(i64::MAX as u64), Duration::MAX] {
-        store.put_entry("n", "1", life).await.unwrap();
-        let notes = store.entries_with_ttl(&["n"]).await.unwrap();
-        let (value, left) = notes[0].clone().unwrap();
+    for ttl in [Duration::from_millis(i64::MAX as u64), Duration::MAX] {
+        store.put_entry("n", "1", ttl).await.unwrap();
+        let entries = store.entries_with_ttl(&["n"]).await.unwrap();
+        let (value, left) = entries[0].clone().unwrap();
         assert_eq!(value, "1");
         assert!(left.as_millis() > 1 << 49, "{left:?}");
     }
@@ -362,7 +361,7 @@ async fn a_life_of_ages_is_one_that_a_database_can_add() {
 fn neither_an_error_nor_debug_shows_the_password() {
     for url in ["http://:hush@localhost", "redis://:hush@localhost"] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.store_url` is not the address of a SQL database";
+        let expected = "`session.store_url` is not the URL of a SQL database";
         assert_eq!(error, StoreError::new(expected));
     }
     let store = SqlStore::new(&Secret::new("sqlite://hush.db")).unwrap();
@@ -377,7 +376,7 @@ fn a_wrong_address_of_a_postgresql_shows_no_password() {
         "postgres://a:hush@localhost/a?sslmode=hush",
     ] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.store_url` is not the address of a PostgreSQL";
+        let expected = "`session.store_url` is not a valid PostgreSQL URL";
         assert_eq!(error, StoreError::new(expected));
     }
 }

@@ -6,14 +6,13 @@ use super::failure::Failure;
 use crate::{
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens, UserInfoRequestError},
     relying_party::Client,
-    secret::Secret,
     session::{CurrentSession, Session, SessionTokens},
     token::{Claims, OriginalSignIn, RefreshedIdToken},
 };
 
 impl Client<'_> {
     /// Verifies the ID token of a token response (OpenID Connect Core 1.0 §12.2). `None` when there is none.
-    pub(super) async fn judge(
+    pub(super) async fn verify_id_token(
         &self,
         metadata: &Metadata,
         current: &CurrentSession,
@@ -43,26 +42,23 @@ impl Client<'_> {
             .await
             // A failure to get the keys says nothing about this token.
             .map_err(|error| Failure::later(error.reason(), error.to_string()))?;
-        match verdict {
-            Ok(accepted) => {
-                self.provider.id_token_accepted(accepted.algorithm);
-                Ok(Some(accepted))
-            }
-            Err(error) => Err(error.into()),
-        }
+        let accepted = verdict?;
+        self.provider.id_token_accepted(accepted.algorithm);
+        Ok(Some(accepted))
     }
 
-    /// Requests UserInfo again; logs errors.
-    pub(super) async fn ask_user_info(
+    /// Requests UserInfo again, if it is enabled and there is an access token; logs errors.
+    pub(super) async fn request_user_info(
         &self,
         metadata: &Metadata,
         session: &Session,
-        access_token: &Secret,
+        tokens: &SessionTokens,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        if !self.settings.user_info_enabled {
+        let is_enabled = self.settings.user_info_enabled && self.settings.session.refresh_user_info;
+        let Some(access_token) = tokens.access_token.as_ref().filter(|_| is_enabled) else {
             return Ok(None);
-        }
+        };
         let asked = self.provider.user_info_about(
             metadata,
             (&session.issuer, session.subject()),
@@ -71,17 +67,17 @@ impl Client<'_> {
             now,
         );
         let kept = if self.settings.user_info_optional {
-            "the claims of the ID token are left (`user_info_optional`)"
+            "only the claims of the ID token are kept (`user_info_optional`)"
         } else {
-            "the claims of before are kept"
+            "the previous claims are kept"
         };
         asked.await.inspect_err(|error| match error {
             error if error.is_outage() => tracing::warn!("{error}; {kept}"),
             UserInfoRequestError::Provider(error) => {
-                tracing::warn!("{error}; the claims of before are kept");
+                tracing::warn!("{error}; the previous claims are kept");
             }
             UserInfoRequestError::UserInfo(error) => {
-                tracing::error!("{error}; the claims of before are kept");
+                tracing::error!("{error}; the previous claims are kept");
                 tracing::info!("{}", error.remedy());
             }
         })

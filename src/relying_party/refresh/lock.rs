@@ -9,7 +9,7 @@ use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due}
 use crate::{
     relying_party::Client,
     secret::Secret,
-    session::{CurrentSession, Newest, store::StoreError},
+    session::{CurrentSession, store::StoreError},
 };
 
 /// The interval at which a node polls for the result of another node.
@@ -24,7 +24,7 @@ pub(super) enum Refreshed {
 
 impl Client<'_> {
     /// Refreshes the session unless another node does; otherwise waits for that node's result.
-    pub(super) async fn refresh_in_turn(
+    pub(super) async fn refresh_with_lock(
         &self,
         current: &CurrentSession,
         is_forced: bool,
@@ -32,29 +32,12 @@ impl Client<'_> {
     ) -> Result<Refreshed, Failure> {
         // Before the lock, which covers only the token request and a write.
         let metadata = self.provider.metadata(now).await?;
-        if !self.sessions.is_shared {
-            let newest = match self.sessions.newest(current, now).await {
-                Ok(Newest::ThisOne) => current.clone(),
-                Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
-                    return Ok(Refreshed::Elsewhere(session));
-                }
-                // For example a pending session, or one that is newer than the copy of a `User` kept by the app.
-                Ok(Newest::Other(session)) => session,
-                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::NoSession(reason)),
-            };
-            return self
-                .refresh(&metadata, &newest, is_forced, now)
-                .await
-                .map(Refreshed::Here);
-        }
         let mut current = current.clone();
         if is_forced {
             let is_recent = self.was_refreshed_elsewhere(&current, now).await?;
-            match self.sessions.newest(&current, now).await {
-                Ok(Newest::ThisOne) => {}
-                Ok(Newest::Other(session)) => current = session,
-                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::NoSession(reason)),
-            }
+            // The app may have kept a `User` with an older copy.
+            let newest = self.sessions.newest(&current, now).await;
+            current = newest.map_err(Failure::NoSession)?.unwrap_or(current);
             if is_recent {
                 return Ok(Refreshed::Elsewhere(current));
             }
@@ -65,23 +48,25 @@ impl Client<'_> {
         let longest = self.settings.http.timeout.saturating_mul(3) + STORE_PAUSE * STORE_TRIES;
         let begun = Instant::now();
         loop {
-            let store = &self.sessions.store;
-            let is_ours = store.lock(&lock, holder.expose(), longest).await?;
+            let (store, is_shared) = (&self.sessions.store, self.sessions.is_shared);
+            let is_ours = !is_shared || store.lock(&lock, holder.expose(), longest).await?;
             let newest = self.sessions.newest(&current, now).await;
             let unlock = async || {
-                if is_ours && let Err(error) = store.unlock(&lock, holder.expose()).await {
+                if is_shared
+                    && is_ours
+                    && let Err(error) = store.unlock(&lock, holder.expose()).await
+                {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
                 }
             };
             let newest = match newest {
-                Ok(Newest::ThisOne) => current.clone(),
-                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
+                Ok(Some(session)) if !is_due(session.refresh_due, now) => {
                     unlock().await;
                     return Ok(Refreshed::Elsewhere(session));
                 }
                 // For example a pending session, which another node may be about to replace.
-                Ok(Newest::Other(session)) => session,
-                Ok(Newest::None(reason)) | Err(reason) => {
+                Ok(newest) => newest.unwrap_or_else(|| current.clone()),
+                Err(reason) => {
                     unlock().await;
                     return Err(Failure::NoSession(reason));
                 }
@@ -89,7 +74,7 @@ impl Client<'_> {
             if is_ours {
                 let result = self.refresh(&metadata, &newest, is_forced, now).await;
                 if result.is_ok() {
-                    self.note_refresh(&newest, now).await;
+                    self.record_refresh(&newest, now).await;
                 }
                 unlock().await;
                 return result.map(Refreshed::Here);
@@ -97,7 +82,7 @@ impl Client<'_> {
             if begun.elapsed() > longest {
                 return Err(Failure::later(
                     "refresh_elsewhere",
-                    "another node did not finish it".to_owned(),
+                    "another node did not complete the refresh".to_owned(),
                 ));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -106,19 +91,24 @@ impl Client<'_> {
 
     /// Whether another node refreshed this session so recently that no refresh is forced.
     async fn was_refreshed_elsewhere(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<bool, StoreError> {
+        if !self.sessions.is_shared {
+            return Ok(false);
+        }
         let name = self.sessions.names.last_refresh(current.name());
-        let notes = self.sessions.store.entries(&[&name]).await?;
-        let at = notes.into_iter().flatten().next();
+        let at = self.sessions.entry(&name).await?;
         let at = at.and_then(|at| at.parse::<i64>().ok());
         Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
     }
 
-    /// Records in the store that this session was refreshed.
-    async fn note_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
+    /// Records in a shared store that this session was refreshed.
+    async fn record_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
+        if !self.sessions.is_shared {
+            return;
+        }
         let name = self.sessions.names.last_refresh(current.name());
         let at = now.unix_timestamp().to_string();
-        let life = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
-        if let Err(error) = self.sessions.store.put_entry(&name, &at, life).await {
+        let ttl = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
+        if let Err(error) = self.sessions.store.put_entry(&name, &at, ttl).await {
             tracing::debug!("{error}; another node may force a refresh too early");
         }
     }

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::milliseconds;
+use super::{milliseconds, time_until};
 use crate::{
     cookies::{Cookies, NamedCookie, SetCookie},
     keys::{KeyRing, Purpose},
@@ -12,8 +12,8 @@ use crate::{
 
 /// The prefix of the cookie's name.
 pub(crate) const ENDED: &str = "oidc_ended";
-/// Maximum sessions in a note: the newest.
-const MAX_NOTED: usize = 8;
+/// Maximum sessions in the cookie: the newest.
+const MAX_ENDED: usize = 8;
 /// One entry: the digest that names a session, and its expiry.
 const NAME_LEN: usize = 32;
 const ENTRY_LEN: usize = NAME_LEN + 8;
@@ -27,21 +27,21 @@ pub(super) struct Ended {
 }
 
 /// Reads and writes the cookie. It is encrypted, so that a client cannot end a session that was not signed out.
-pub(super) struct EndedNote {
+pub(super) struct EndedCookie {
     cookie: NamedCookie,
     keys: KeyRing,
 }
 
-impl EndedNote {
-    pub(super) fn new(cookies: &Cookies) -> EndedNote {
-        EndedNote {
+impl EndedCookie {
+    pub(super) fn new(cookies: &Cookies) -> EndedCookie {
+        EndedCookie {
             cookie: cookies.named(ENDED, "/"),
             keys: cookies.keys.clone(),
         }
     }
 
-    /// The unexpired sessions in a browser's note: empty when the note cannot be decrypted, as after a key change.
-    /// `None` without a note.
+    /// The unexpired sessions in a browser's cookie: empty when it cannot be decrypted, as after a key change.
+    /// `None` without the cookie.
     pub(super) fn read(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<Vec<Ended>> {
         let name = self.cookie.name();
         // Faster than a lookup by name, because most requests have few cookies.
@@ -51,27 +51,21 @@ impl EndedNote {
             let context = self.cookie.name().as_bytes();
             self.keys.decrypt(Purpose::EndedNote, context, value).ok()
         };
-        let ends = decrypt().map(|note| parse(&note.plaintext, milliseconds(now)));
+        let ends = decrypt().map(|list| parse(&list.plaintext, milliseconds(now)));
         Some(ends.unwrap_or_default())
     }
 
-    /// Sets this browser's note to these ends, of which the first are kept.
+    /// Sets this browser's cookie to these ends, of which the first are kept.
     pub(super) fn replace(&self, jar: &CookieJar<'_>, ends: &[Ended], now: OffsetDateTime) -> Vec<SetCookie> {
-        let note = text(ends);
-        if note.is_empty() {
-            return self.is_in(jar).then(|| self.remove()).into_iter().collect();
+        let list = text(ends);
+        if list.is_empty() {
+            return self.cookie.read(jar).map(|_| self.remove()).into_iter().collect();
         }
         let context = self.cookie.name().as_bytes();
-        let value = self.keys.encrypt(Purpose::EndedNote, context, &note);
-        let ends = ends.iter().take(MAX_NOTED).map(|ended| ended.ends).max();
-        let life = ends.unwrap_or_default().saturating_sub(milliseconds(now));
-        let life = std::time::Duration::from_millis(life.max(0).unsigned_abs());
-        vec![self.cookie.set(&URL_SAFE_NO_PAD.encode(value), life, now)]
-    }
-
-    /// Whether a browser has a note, even one that cannot be decrypted.
-    fn is_in(&self, jar: &CookieJar<'_>) -> bool {
-        jar.iter().any(|cookie| cookie.name() == self.cookie.name())
+        let value = self.keys.encrypt(Purpose::EndedNote, context, &list);
+        let ends = ends.iter().take(MAX_ENDED).map(|ended| ended.ends).max();
+        let ttl = time_until(ends.unwrap_or_default(), now);
+        vec![self.cookie.set(&URL_SAFE_NO_PAD.encode(value), ttl, now)]
     }
 
     pub(super) fn remove(&self) -> SetCookie {
@@ -79,10 +73,10 @@ impl EndedNote {
     }
 }
 
-/// Serializes a note.
+/// Serializes the cookie.
 fn text(ends: &[Ended]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(MAX_NOTED * ENTRY_LEN);
-    for ended in ends.iter().take(MAX_NOTED) {
+    let mut text = Vec::with_capacity(MAX_ENDED * ENTRY_LEN);
+    for ended in ends.iter().take(MAX_ENDED) {
         // Only the testing profile's session has a name that is not a digest.
         if let Ok(name) = URL_SAFE_NO_PAD.decode(&ended.name)
             && name.len() == NAME_LEN
@@ -103,7 +97,7 @@ fn parse(text: &[u8], now: i64) -> Vec<Ended> {
             ends,
         })
     };
-    let entries = text.chunks_exact(ENTRY_LEN).take(MAX_NOTED);
+    let entries = text.chunks_exact(ENTRY_LEN).take(MAX_ENDED);
     entries.filter_map(entry).collect()
 }
 
@@ -120,15 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn a_note_names_the_eight_newest_sessions_that_have_not_ended_by_themselves() {
+    fn the_cookie_names_the_eight_newest_unexpired_sessions() {
         let ends: Vec<_> = (0..20).map(ended).collect();
-        let note = text(&ends);
-        assert_eq!(note.len(), 8 * ENTRY_LEN);
-        assert_eq!(parse(&note, 0), ends[..8]);
-        assert_eq!(parse(&note, 1_003), ends[4..8]);
-        assert_eq!(parse(&note, 1_007), []);
+        let bytes = text(&ends);
+        assert_eq!(bytes.len(), 8 * ENTRY_LEN);
+        assert_eq!(parse(&bytes, 0), ends[..8]);
+        assert_eq!(parse(&bytes, 1_003), ends[4..8]);
+        assert_eq!(parse(&bytes, 1_007), []);
         // Two truncated entries do not form one.
-        assert_eq!(parse(&note[..ENTRY_LEN + NAME_LEN], 0), ends[..1]);
+        assert_eq!(parse(&bytes[..ENTRY_LEN + NAME_LEN], 0), ends[..1]);
         for name in ["testing_profile", "AAAA"] {
             let no_digest = Ended {
                 name: name.to_owned(),
