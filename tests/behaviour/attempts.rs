@@ -10,9 +10,8 @@ use std::{
 };
 
 use rocket::{
-    Request, get,
+    Request,
     http::{Cookie, Method, Status},
-    routes,
     serde::json::{Value, json},
     tokio::{
         self, join,
@@ -20,31 +19,17 @@ use rocket::{
         time::{sleep, timeout},
     },
 };
-use rocket_openidconnect::{
-    __private::SessionCookies,
-    Clock, Events, LoggedIn, NewSignIn, Oidc, Refused,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession},
-};
+use rocket_openidconnect::{__private::SessionCookies, Events, NewSignIn, Refused};
 use url::Url;
 
 use crate::{
-    common::{App, NOW, assert_signed_out, attempt_cookies, cookie_of_kind, pages},
-    records::session_cookie,
-    support::{Browser, Callback, Page, Reply, TestProvider},
+    common::{App, KEY, NOW, assert_signed_out, attempt_cookies, bring, cookie_of_kind, restarts, session_pages},
+    records::{carry_cookies, session_cookie},
+    support::{Browser, Callback, Page, Reply, TestProvider, TestStore},
 };
 
 const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
 const USED: &str = "the sign-in that this response belongs to is over";
-
-async fn bring(browser: &Browser, callback: &Callback) -> Page {
-    browser.arrive_from_provider(&callback.path_and_query()).await
-}
-
-/// Whether a page leads to the provider once more.
-#[track_caller]
-fn restarts(page: &Page, provider: &TestProvider) {
-    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
-}
 
 /// A page with a button that begins the sign-in anew.
 #[track_caller]
@@ -417,7 +402,7 @@ async fn identical_callbacks_get_the_same_session() {
     let provider = TestProvider::start().await;
     for store in ["cookie", "memory"] {
         let app = App::local(&provider).with("oidc.session.store", store);
-        let browser = Browser::open(app.rocket().mount("/", routes![session_id])).await;
+        let browser = Browser::open(app.rocket().mount("/", session_pages())).await;
         let callback = browser.begin_sign_in(&provider, "/me").await;
         let (tokens, attempt) = (provider.count("/token"), browser.cookies());
         let restore = || {
@@ -446,12 +431,6 @@ async fn identical_callbacks_get_the_same_session() {
     }
 }
 
-/// The app's name of a session.
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
-
 /// The reload of an older callback does not bring the older session back.
 #[rocket::async_test]
 async fn an_identical_callback_replaces_no_later_session() {
@@ -465,11 +444,11 @@ async fn an_identical_callback_replaces_no_later_session() {
         let page = bring(&browser, &alice).await;
         assert_eq!(page.set_cookies(), [""; 0]);
         let before = browser.another();
-        take_cookies(&browser, &before);
+        carry_cookies(&browser, &before);
         app.advance(Duration::from_secs(1));
         provider.user_claims(json!({ "sub": "bob" }));
         let bob = browser.begin_sign_in(&provider, "/oidc/login").await;
-        take_cookies(&browser, &before);
+        carry_cookies(&browser, &before);
         bring(&browser, &bob).await.redirects_to("/");
         bring(&browser, &alice).await.redirects_to("/");
         browser.visit("/me").await.sees("bob");
@@ -688,103 +667,16 @@ async fn a_posted_response_fits_into_an_address() {
 
 // ---- Nodes that share a store.
 
-/// A store that can be down.
-#[derive(Clone)]
-struct Shared(Arc<MemoryStore>, Arc<AtomicUsize>);
-
-impl Shared {
-    fn new(clock: &Clock) -> Shared {
-        let store = MemoryStore::new(100).clock(clock.clone());
-        Shared(Arc::new(store), Arc::default())
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        match self.1.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            _ => Err(StoreError::new("down")),
-        }
-    }
-}
-
-#[rocket::async_trait]
-impl SessionStore for Shared {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.create(session, life).await
-    }
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        self.check()?;
-        self.0.load(id).await
-    }
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.0.replace(session, life).await
-    }
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.remove(id).await
-    }
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.0.ids_by_index_key(owner).await
-    }
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.put_entry(name, value, life).await
-    }
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.put_end_if_unchanged(name, known, value, life).await
-    }
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.lock(name, value, life).await
-    }
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.put_entry_if_larger(name, number, life).await
-    }
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.check()?;
-        self.0.entries(names).await
-    }
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.put_end(name, value, life).await
-    }
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.check()?;
-        self.0.entries_with_ttl(names).await
-    }
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.0.unlock(name, value).await
-    }
-}
-
 /// Two browsers that are one, each before another node.
-async fn two_nodes(app: &App, store: &Shared) -> (Browser, Browser) {
-    let node = || {
-        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-        Browser::open(app.bare().attach(fairing).mount("/", pages()))
-    };
-    (node().await, node().await)
-}
-
-fn take_cookies(from: &Browser, to: &Browser) {
-    to.forget_cookies();
-    for (name, _) in from.cookies() {
-        to.set_cookie(from.cookie(&name).unwrap());
-    }
+async fn two_nodes(app: &App, store: &TestStore) -> (Browser, Browser) {
+    let app = app.over(store);
+    (app.open().await, app.open().await)
 }
 
 /// The id of the session that a browser has.
 #[track_caller]
 fn id_of_session(browser: &Browser, provider: &TestProvider) -> String {
-    let keys = SessionCookies::new(crate::common::KEY, &provider.issuer(), "app").unwrap();
+    let keys = SessionCookies::new(KEY, &provider.issuer(), "app").unwrap();
     let id = keys.decrypt_id(session_cookie(browser).value());
     id.expect("an id")
 }
@@ -792,11 +684,11 @@ fn id_of_session(browser: &Browser, provider: &TestProvider) -> String {
 #[rocket::async_test]
 async fn another_node_answers_an_identical_callback() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
+    let app = App::local(&provider);
+    let store = TestStore::with_clock(&app.clock());
     let (one, other) = two_nodes(&app, &store).await;
     let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
+    carry_cookies(&one, &other);
     let held = provider.hold("/token");
     let (first, second, ()) = join!(bring(&one, &callback), bring(&other, &callback), async {
         provider.until_requested("/token", 1).await;
@@ -819,11 +711,11 @@ async fn another_node_answers_an_identical_callback() {
 #[rocket::async_test]
 async fn another_node_takes_what_nobody_took() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
+    let app = App::local(&provider);
+    let store = TestStore::with_clock(&app.clock());
     let (one, other) = two_nodes(&app, &store).await;
     let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
+    carry_cookies(&one, &other);
     let held = provider.hold("/userinfo");
     tokio::select! {
         _ = bring(&one, &callback) => panic!("it is held"),
@@ -847,11 +739,11 @@ async fn another_node_takes_what_nobody_took() {
 async fn tokens_that_no_node_took_are_revoked() {
     for is_taken in [true, false] {
         let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", crate::common::KEY);
-        let store = Shared::new(&app.clock());
+        let app = App::local(&provider);
+        let store = TestStore::with_clock(&app.clock());
         let (one, other) = two_nodes(&app, &store).await;
         let callback = one.begin_sign_in(&provider, "/me").await;
-        take_cookies(&one, &other);
+        carry_cookies(&one, &other);
         let held = provider.hold("/userinfo");
         tokio::select! {
             _ = bring(&one, &callback) => panic!("it is held"),
@@ -878,11 +770,11 @@ async fn tokens_that_no_node_took_are_revoked() {
 #[rocket::async_test]
 async fn another_node_sends_no_code_that_was_sent_long_ago() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
+    let app = App::local(&provider);
+    let store = TestStore::with_clock(&app.clock());
     let (one, other) = two_nodes(&app, &store).await;
     let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
+    carry_cookies(&one, &other);
     bring(&one, &callback).await.redirects_to("/me");
     // Until the first node has told of the session.
     sleep(Duration::from_millis(500)).await;
@@ -898,11 +790,11 @@ async fn another_node_sends_no_code_that_was_sent_long_ago() {
 async fn another_node_is_waited_for_while_its_exchange_may_last() {
     for (passed, may_last) in [(17, true), (18, false)] {
         let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", crate::common::KEY);
-        let store = Shared::new(&app.clock());
+        let app = App::local(&provider);
+        let store = TestStore::with_clock(&app.clock());
         let (one, other) = two_nodes(&app, &store).await;
         let callback = one.begin_sign_in(&provider, "/me").await;
-        take_cookies(&one, &other);
+        carry_cookies(&one, &other);
         let held = provider.hold("/userinfo");
         tokio::select! {
             _ = bring(&one, &callback) => panic!("it is held"),
@@ -930,18 +822,18 @@ async fn another_node_is_waited_for_while_its_exchange_may_last() {
 #[rocket::async_test]
 async fn without_the_store_no_code_is_sent() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
+    let app = App::local(&provider);
+    let store = TestStore::with_clock(&app.clock());
     let (one, _) = two_nodes(&app, &store).await;
     let callback = one.begin_sign_in(&provider, "/me").await;
-    store.1.store(1, Ordering::SeqCst);
+    store.fail_all("down");
     for _ in 0..2 {
         let page = bring(&one, &callback).await;
         page.is(Status::ServiceUnavailable);
         assert_eq!(page.header("Retry-After"), Some("5"));
     }
     assert_eq!(provider.count("/token"), 0);
-    store.1.store(0, Ordering::SeqCst);
+    store.recover();
     bring(&one, &callback).await.redirects_to("/me");
     one.visit("/me").await.sees("alice");
 }
@@ -950,18 +842,18 @@ async fn without_the_store_no_code_is_sent() {
 #[rocket::async_test]
 async fn a_session_that_cannot_be_kept_begins_at_the_next_try() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
+    let app = App::local(&provider);
+    let store = TestStore::with_clock(&app.clock());
     let (one, _) = two_nodes(&app, &store).await;
     let callback = one.begin_sign_in(&provider, "/me").await;
     let held = provider.hold("/userinfo");
     let (page, ()) = join!(bring(&one, &callback), async {
         provider.until_requested("/userinfo", 1).await;
-        store.1.store(1, Ordering::SeqCst);
+        store.fail_all("down");
         held.release();
     });
     page.is(Status::ServiceUnavailable);
-    store.1.store(0, Ordering::SeqCst);
+    store.recover();
     bring(&one, &callback).await.redirects_to("/me");
     one.visit("/me").await.sees("alice");
     assert_eq!(provider.count("/token"), 1);
@@ -975,12 +867,11 @@ async fn an_attempt_survives_a_change_of_the_key() {
     let provider = TestProvider::start().await;
     let old = App::local(&provider).with("secret_key", OLD).open().await;
     let new = App::local(&provider)
-        .with("secret_key", crate::common::KEY)
         .with("oidc.previous_secret_keys", [OLD])
         .open()
         .await;
     let callback = old.begin_sign_in(&provider, "/me").await;
-    take_cookies(&old, &new);
+    carry_cookies(&old, &new);
     bring(&new, &callback).await.redirects_to("/me");
     let value: Value = new.visit("/me").await.json();
     assert_eq!(value["sub"], "alice");

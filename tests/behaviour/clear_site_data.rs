@@ -4,19 +4,13 @@ use rocket::http::{Cookie, Method, Status};
 
 use crate::{
     app::Log,
-    common::{App, cookie_name, launch_failure},
-    support::{Browser, Page, TestProvider},
+    common::{App, cookie_name, launch_failure, signed_in},
+    support::{Page, TestProvider},
 };
 
 /// All types but cookies.
 const WITHOUT_COOKIES: &str =
     r#""cache", "storage", "executionContexts", "prefetchCache", "prerenderCache", "clientHints""#;
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 fn cleared(page: &Page) -> Option<&str> {
     page.header("Clear-Site-Data")

@@ -16,22 +16,27 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{__private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError};
+use rocket_openidconnect::{
+    __private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, RelyingParty, SignInError,
+};
 use serde::Serialize;
+use tempfile::TempDir;
 
-use crate::support::{Browser, TestProvider};
+use crate::support::{Browser, Callback, Page, TestProvider, TestStore};
 
 /// When the tests begin, in seconds since 1970.
 pub const NOW: i64 = 1_800_000_000;
 /// Thirty-two bytes that are no secret.
 pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// An app before its launch, and what is told of it afterwards.
+/// An app before its launch, and what is told of it afterwards. Clones share the clock and the failures.
+#[derive(Clone)]
 pub struct App {
     provider: TestProvider,
     figment: Figment,
     clock: Clock,
     failures: Failures,
+    store: Option<TestStore>,
 }
 
 /// The errors of sign-ins that failed, in order.
@@ -81,6 +86,7 @@ impl App {
             figment: Figment::from(config),
             clock: Clock::standing_at(NOW),
             failures: Failures::default(),
+            store: None,
         };
         app.with("log_level", "off")
             .with("secret_key", KEY)
@@ -94,6 +100,12 @@ impl App {
         self
     }
 
+    /// A node of this app that keeps its sessions in this store.
+    pub fn over(&self, store: &TestStore) -> App {
+        let store = Some(store.clone());
+        App { store, ..self.clone() }
+    }
+
     /// The app, to be launched.
     pub fn rocket(&self) -> Rocket<Build> {
         self.rocket_with(self.failures.clone())
@@ -101,7 +113,10 @@ impl App {
 
     /// The app with other events, which then has no [`failures`](Self::failures).
     pub fn rocket_with(&self, events: impl Events) -> Rocket<Build> {
-        let fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        let mut fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        if let Some(store) = &self.store {
+            fairing = fairing.session_store(store.clone());
+        }
         self.bare().attach(fairing).mount("/", pages())
     }
 
@@ -137,6 +152,11 @@ pub fn pages() -> Vec<rocket::Route> {
     routes![index, me, notes]
 }
 
+/// Further routes, which name a session and end sessions.
+pub fn session_pages() -> Vec<rocket::Route> {
+    routes![session_id, end, end_all]
+}
+
 /// A local request has no host: as a server does, takes it from the header.
 fn host_of_header() -> AdHoc {
     AdHoc::on_request("Host", |request, _| {
@@ -162,6 +182,44 @@ fn me(user: LoggedIn) -> Json<Value> {
 #[get("/notes?<page>&<sort>")]
 fn notes(user: LoggedIn, page: u32, sort: &str) -> String {
     format!("{}, page {page} by {sort:?}", user.subject())
+}
+
+#[get("/session-id")]
+fn session_id(user: LoggedIn) -> String {
+    user.session_id().to_owned()
+}
+
+#[get("/end/<id>")]
+async fn end(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_session(id).await)
+}
+
+#[get("/end-all/<subject>")]
+async fn end_all(subject: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_sessions(subject).await)
+}
+
+/// Launches the app and signs a browser in.
+pub async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
+    Browser::signed_in(app.rocket(), provider).await
+}
+
+/// Lets a browser come back from the provider with this response. Follows nothing.
+pub async fn bring(browser: &Browser, callback: &Callback) -> Page {
+    browser.arrive_from_provider(&callback.path_and_query()).await
+}
+
+/// Asserts that an answer begins no session, and that it begins the sign-in once more at the provider.
+#[track_caller]
+pub fn restarts(page: &Page, provider: &TestProvider) {
+    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
+    let of_session = |set: &&str| set.contains("oidc_session") && !set.contains("Max-Age=0");
+    assert_eq!(page.set_cookies().into_iter().find(of_session), None);
+}
+
+/// The address of a new SQLite database in this directory.
+pub fn sqlite_url(directory: &TempDir) -> String {
+    format!("sqlite://{}", directory.path().join("sessions.db").display())
 }
 
 /// The session in the cookies that a browser has, decrypted as the app does it.

@@ -85,9 +85,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 /// An app whose sessions are kept there, at a provider that never says when access tokens expire.

@@ -3,16 +3,10 @@
 use rocket::http::{Method, Status};
 
 use crate::{
-    common::{App, assert_signed_out, cookies_but_the_browsers},
+    common::{App, assert_signed_out, cookies_but_the_browsers, signed_in},
     records::{Numbers, session_cookie, session_cookies},
     support::{Browser, Page, TestProvider},
 };
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 async fn post(browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
     browser.request(Method::Post, path, headers, "").await

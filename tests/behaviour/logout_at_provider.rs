@@ -7,16 +7,10 @@ use serde_json::json;
 use url::Url;
 
 use crate::{
-    common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session},
+    common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session, signed_in},
     records::{header_bytes, hold, session_cookie, session_cookies},
     support::{Browser, Misbehaviour, Page, TestProvider, http},
 };
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 /// The parameters of a logout request, and where it goes.
 fn logout_request(page: &Page) -> (String, Vec<(String, String)>) {

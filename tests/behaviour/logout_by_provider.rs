@@ -6,28 +6,20 @@ use rocket::{
     http::{ContentType, Method, Status},
     serde::json::{Value, json},
 };
-use rocket_openidconnect::Oidc;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 use url::form_urlencoded::byte_serialize;
 
 use crate::{
     app::Log,
-    common::{App, NOW, assert_signed_out, pages},
+    common::{App, NOW, assert_signed_out, signed_in, sqlite_url},
     records::{hold, session_cookies},
-    stores::Switchable,
-    support::{Browser, JwtParts, Page, SigningKey, TestProvider, case},
+    support::{Browser, Call, JwtParts, Page, SigningKey, TestProvider, TestStore, case},
 };
 
 const BACKCHANNEL: &str = "/oidc/backchannel-logout";
 /// A secret key of before.
 const OTHER_KEY: &str = "b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVybzE=";
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 /// What the provider's own HTTP client sends: no cookie, no header of a browser.
 async fn post(browser: &Browser, body: &str) -> Page {
@@ -36,7 +28,7 @@ async fn post(browser: &Browser, body: &str) -> Page {
 }
 
 async fn logout(browser: &Browser, logout_token: &str) -> Page {
-    post(browser, &format!("logout_token={logout_token}")).await
+    browser.post_logout_token(logout_token).await
 }
 
 #[track_caller]
@@ -160,13 +152,10 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
     for lost in [1, 2] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.previous_secret_keys", [OTHER_KEY]);
-        let store = Switchable::new();
-        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-        let rocket = app.bare().attach(fairing).mount("/", pages());
-        let browser = Browser::open(rocket).await;
-        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        let store = TestStore::new();
+        let browser = signed_in(&app.over(&store), &provider).await;
         let token = provider.logout_token(|_| ());
-        store.lose_claim(lost);
+        store.lose_answer(Call::Lock, lost);
         let page = logout(&browser, &token).await;
         refused(&page, "the session store is not reachable: the answer is lost");
         browser.visit("/me").await.is(Status::Ok);
@@ -174,7 +163,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
         assert_signed_out(&browser).await;
 
         // Whose claim it was is not known: another one's stays.
-        store.lose_claim(1);
+        store.lose_answer(Call::Lock, 1);
         logout(&browser, &token).await.is(Status::BadRequest);
         let page = logout(&browser, &token).await;
         refused(&page, "the logout token is refused: the logout token was used before");
@@ -193,13 +182,12 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
         (old_first, new_first),
     ] {
         let provider = TestProvider::start().await;
-        let store = Switchable::new();
+        let store = TestStore::new();
         let node = async |(key, previous): (&str, Option<&str>)| {
             let app = App::new(&provider)
                 .with("secret_key", key)
                 .with("oidc.previous_secret_keys", Vec::from_iter(previous));
-            let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-            Browser::open(app.bare().attach(fairing).mount("/", pages())).await
+            app.over(&store).open().await
         };
         let (here, there) = (node(here).await, node(there).await);
         here.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -630,7 +618,7 @@ async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
 async fn a_logout_token_serves_once_more_when_the_store_failed() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("a.db").display());
+    let url = sqlite_url(&directory);
     let app = App::new(&provider)
         .with("oidc.session.store", "sql")
         .with("oidc.session.store_url", &url);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rocket::{
-    http::{Method, Status},
+    http::Status,
     tokio::time::{sleep, timeout},
 };
 use serde_json::{Value, json};
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::{
     app::{Log, launch},
     bearer::app::{Answer, Api},
-    common::{App, assert_signed_out},
+    common::{App, assert_signed_out, signed_in},
     rejections::is_refused,
-    support::{Browser, ForeignHost, Page, TestProvider, case},
+    support::{ForeignHost, Page, TestProvider, case},
 };
 
 /// A provider, and the host that the answers of this path lead to.
@@ -109,12 +109,6 @@ fn is_told(log: &Log, page: &Page, error: &str) {
 
 // ---- A session: the refresh token, the access token, the client's secret.
 
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
-
 /// It stays as it was, and is tried again later.
 #[rocket::async_test]
 async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
@@ -180,12 +174,8 @@ async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
     for status in ForeignHost::REDIRECTS {
         let (provider, foreign) = astray("/jwks", status).await;
         let browser = App::new(&provider).open().await;
-        let form = [("Content-Type", "application/x-www-form-urlencoded")];
-        let body = format!("logout_token={}", provider.logout_token(|_| ()));
         let log = Log::listen();
-        let page = browser
-            .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-            .await;
+        let page = browser.post_logout_token(&provider.logout_token(|_| ())).await;
         foreign.was_asked_nothing();
         let error = format!("the provider's key set answered with status {status}");
         page.is(Status::BadRequest);

@@ -50,9 +50,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -5,11 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rocket::{
-    futures::future::join,
-    http::{Method, Status},
-    serde::json::Value,
-};
+use rocket::{futures::future::join, http::Status, serde::json::Value};
 use serde_json::json;
 
 use crate::{
@@ -384,10 +380,7 @@ async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
         let held = provider.hold(path);
         let end = async {
             provider.until_requested(path, 2).await;
-            let body = format!("logout_token={}", provider.logout_token(|_| ()));
-            let form = [("Content-Type", "application/x-www-form-urlencoded")];
-            let logout = "/oidc/backchannel-logout";
-            let page = browser.another().request(Method::Post, logout, &form, &body).await;
+            let page = browser.post_logout_token(&provider.logout_token(|_| ())).await;
             page.is(Status::Ok);
             held.release();
         };

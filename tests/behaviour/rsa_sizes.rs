@@ -7,7 +7,7 @@
 
 use aws_lc_rs::signature::{RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use rocket::http::{Method, Status};
+use rocket::http::Status;
 use rocket_openidconnect::Clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -162,13 +162,8 @@ async fn logout_token_by_a_key_of_each_size() {
         let page = finish(&app, &provider, callback).await;
         is_accepted(&app, &page).await;
 
-        let form = [("Content-Type", "application/x-www-form-urlencoded")];
         let token = key.signed(LOGOUT_HEADER, LOGOUT_TOKEN, &key.logout_token);
-        let body = format!("logout_token={token}");
-        let provider_side = app.browser.another();
-        let answer = provider_side
-            .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-            .await;
+        let answer = app.browser.post_logout_token(&token).await;
         let visitor = app.browser.visit("/").await.body;
         if key.is_long_enough() {
             assert_eq!((answer.status, &*answer.body), (200, ""));

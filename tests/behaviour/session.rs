@@ -43,9 +43,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 /// Gives the next person to sign in a claim of this length that does not compress, and returns it.

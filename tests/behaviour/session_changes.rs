@@ -9,13 +9,10 @@ use std::{
 };
 
 use rocket::{
-    Build, Request, Rocket, get,
+    Build, Request, Rocket,
     http::{Method, Status},
-    routes,
 };
-use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, NewSignIn, Oidc, RelyingParty, SessionChange, User, store::SessionStore,
-};
+use rocket_openidconnect::{Events, LoggedOut, NewSignIn, SessionChange, User};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 use tokio::{
@@ -24,14 +21,11 @@ use tokio::{
 };
 
 use crate::{
-    common::{App, Log, assert_signed_out, cookie_name, pages},
-    records::carry_cookies,
-    stores::Switchable,
-    support::{Browser, Reply, TestProvider},
+    common::{App, Log, assert_signed_out, cookie_name, session_pages, sqlite_url},
+    records::{DUE, carry_cookies},
+    support::{Browser, Reply, TestProvider, TestStore, until},
 };
 
-/// A token of 300 s is refreshed by then at the latest.
-const DUE: Duration = Duration::from_secs(285);
 const STORES: [&str; 2] = ["cookie", "memory"];
 
 /// Hears of all changes, and of the ends of sign-outs.
@@ -121,34 +115,13 @@ fn line(provider: &TestProvider, what: &str, who: [&str; 4]) -> String {
     format!("{what} {} {subject} {sid} {id} {path}", provider.issuer())
 }
 
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
-
-#[get("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
-#[get("/end-all/<subject>")]
-async fn end_all(subject: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_sessions(subject).await)
-}
-
 fn rocket(app: &App, listener: &Listener) -> Rocket<Build> {
-    let routes = routes![session_id, end, end_all];
-    app.rocket_with(listener.clone()).mount("/", routes)
+    app.rocket_with(listener.clone()).mount("/", session_pages())
 }
 
 /// A node of an app with several.
-async fn node(app: &App, listener: &Listener, store: &Switchable) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .events(listener.clone())
-        .session_store(store.clone());
-    let rocket = app.bare().attach(fairing).mount("/", pages());
-    Browser::open(rocket.mount("/", routes![session_id, end, end_all])).await
+async fn node(app: &App, listener: &Listener, store: &TestStore) -> Browser {
+    Browser::open(rocket(&app.over(store), listener)).await
 }
 
 /// Signs in; answers the session's id.
@@ -158,12 +131,7 @@ async fn sign_in(browser: &Browser, provider: &TestProvider) -> String {
 }
 
 async fn backchannel(browser: &Browser, logout_token: &str) -> u16 {
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={logout_token}");
-    let path = "/oidc/backchannel-logout";
-    let posting = browser.another();
-    let posted = posting.request(Method::Post, path, &form, &body).await;
-    posted.status
+    browser.post_logout_token(logout_token).await.status
 }
 
 // ---- Sign-in and sign-out.
@@ -300,17 +268,17 @@ async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let (store, other_store) = (Switchable::new(), Switchable::new());
+    let (store, other_store) = (TestStore::new(), TestStore::new());
     let elsewhere = node(&app, &listener, &other_store).await;
     sign_in(&elsewhere, &provider).await;
-    other_store.switch(true);
+    other_store.fail_all("switched off");
     let page = elsewhere.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     let note = cookie_name("oidc_ended", &provider);
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     browser.set_cookie(elsewhere.cookie(&note).unwrap());
-    store.switch(true);
+    store.fail_all("switched off");
     heard.lines().await;
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
@@ -331,14 +299,14 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
     let together = Arc::new(Barrier::new(2));
     listener.together = Some(together.clone());
     let app = App::local(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     heard.lines().await;
     let outage = async {
         // The session was found, and the app is in `before_logout`.
         together.wait().await;
-        store.switch(true);
+        store.fail_all("switched off");
         together.wait().await;
     };
     let submit = browser.submit("/oidc/logout", "");
@@ -352,15 +320,13 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
         ]
     );
 
-    store.switch(false);
+    store.recover();
     app.advance(Duration::from_secs(40));
-    let recorded = async {
-        while store.load(&id).await.unwrap().is_some() {
-            browser.visit("/").await.is(Status::Ok);
-        }
-    };
-    let recorded = timeout(Duration::from_secs(10), recorded).await;
-    recorded.expect("the end is recorded within ten seconds");
+    until("the end is recorded", async || {
+        browser.visit("/").await.is(Status::Ok);
+        store.inner().load(&id).await.unwrap().is_none()
+    })
+    .await;
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
@@ -370,13 +336,13 @@ async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     let copy = browser.another();
     carry_cookies(&browser, &copy);
     heard.lines().await;
-    store.switch(true);
+    store.fail_all("switched off");
     let ended = ["-", "-", &id, "/oidc/logout"];
     let mut expected = vec![line(&provider, "Ended signed_out", ended)];
     for browser in [browser, copy] {
@@ -395,13 +361,13 @@ async fn an_end_that_is_kept_is_told_once() {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
         let app = App::local(&provider);
-        let store = Switchable::new();
+        let store = TestStore::new();
         let browser = node(&app, &listener, &store).await;
         let id = sign_in(&browser, &provider).await;
         let copy = browser.another();
         carry_cookies(&browser, &copy);
         heard.lines().await;
-        store.switch(true);
+        store.fail_all("switched off");
         let page = browser.submit("/oidc/logout", "").await;
         page.is(Status::ServiceUnavailable);
         let ended = ["-", "-", &id, "/oidc/logout"];
@@ -409,7 +375,7 @@ async fn an_end_that_is_kept_is_told_once() {
         let after = "after_logout store_unavailable".to_owned();
         assert_eq!(heard.lines().await, [ended, after]);
 
-        store.switch(false);
+        store.recover();
         let expected = match again {
             "signed_out" => {
                 copy.submit("/oidc/logout", "").await.is(Status::SeeOther);
@@ -466,7 +432,7 @@ async fn ends_that_the_store_does_not_take_are_not_told() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
@@ -684,7 +650,7 @@ async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
 async fn an_older_cookie_is_no_end_at_another_node() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
@@ -794,7 +760,7 @@ async fn what_becomes_of_refreshes_is_told_beside_the_requests() {
 async fn one_of_two_nodes_tells() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let ((one, heard_by_one), (other, heard_by_other)) = (Listener::new(), Listener::new());
     let a = node(&app, &one, &store).await;
     let b = node(&app, &other, &store).await;
@@ -884,7 +850,7 @@ async fn a_session_has_ended_when_its_end_is_told() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let app = App::local(&provider).with("oidc.session.store", store);
-        let rocket = app.rocket_with(Stuck).mount("/", routes![end_all]);
+        let rocket = app.rocket_with(Stuck).mount("/", session_pages());
         let browser = Browser::open(rocket).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         // It hangs up while the app takes its time.

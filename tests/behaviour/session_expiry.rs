@@ -14,9 +14,9 @@ use rocket::{
 };
 
 use crate::{
-    common::{App, NOW, assert_signed_out, opened_session},
+    common::{App, NOW, assert_signed_out, opened_session, signed_in},
     records::session_cookie,
-    support::{Browser, TestProvider},
+    support::TestProvider,
 };
 
 const HOUR: i64 = 60 * 60;
@@ -38,12 +38,6 @@ fn app(provider: &TestProvider) -> App {
     App::new(provider)
         .with("oidc.session.idle_timeout", "12h")
         .with("oidc.rp_initiated_logout", false)
-}
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
 }
 
 #[rocket::async_test]

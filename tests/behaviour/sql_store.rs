@@ -6,16 +6,15 @@ use rocket::http::Status;
 use tempfile::TempDir;
 
 use crate::{
-    common::{App, assert_signed_out, launch_failure},
+    common::{App, assert_signed_out, launch_failure, sqlite_url},
     records::{carry_cookies, hold, node, record, session_cookies, signed_in},
     support::{Browser, TestProvider},
 };
 
 fn app(provider: &TestProvider, store: &str, directory: &TempDir) -> App {
-    let file = directory.path().join("sessions.db");
     App::new(provider)
         .with("oidc.session.store", store)
-        .with("oidc.session.store_url", format!("sqlite://{}", file.display()))
+        .with("oidc.session.store_url", sqlite_url(directory))
 }
 
 /// The browser, before the same app after a restart.

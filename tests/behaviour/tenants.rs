@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use rocket::{
     Build, Rocket, State, get,
-    http::{Method, Status},
+    http::Status,
     routes,
     serde::json::{Value, json},
 };
@@ -409,11 +409,7 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
                 token.remove("sid");
                 change(token);
             });
-            let form = [("Content-Type", "application/x-www-form-urlencoded")];
-            let body = format!("logout_token={token}");
-            let page = first.another();
-            page.request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-                .await
+            first.post_logout_token(&token).await
         };
         let template = entra.template();
         let refusals: [(Change<'_>, String); 4] = [
