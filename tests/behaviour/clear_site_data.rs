@@ -3,8 +3,7 @@
 use rocket::http::{Cookie, Method, Status};
 
 use crate::{
-    app::Log,
-    common::{App, cookie_name, launch_failure, signed_in},
+    common::{App, Log, cookie_name, launch_failure, signed_in},
     support::{Page, TestProvider},
 };
 
@@ -128,7 +127,7 @@ async fn cookies_of_sibling_sub_domains_are_warned_of() {
         App::local(&provider).with("oidc.clear_site_data", setting).open().await;
         let lines = log.lines();
         let mut lines = lines.iter().filter(|line| line.contains("clear_site_data"));
-        let warning = "WARN `clear_site_data`: the cookies of sibling sub-domains are dropped too";
+        let warning = "WARN: `clear_site_data`: the cookies of sibling sub-domains are dropped too";
         let expected = expected.then(|| warning.to_owned());
         assert_eq!(lines.next(), expected.as_ref());
     }

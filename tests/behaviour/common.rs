@@ -21,11 +21,12 @@ use rocket_openidconnect::{
 };
 use serde::Serialize;
 use tempfile::TempDir;
+use tracing::subscriber::{DefaultGuard, Interest};
 
 use crate::support::{Browser, Callback, Page, TestProvider, TestStore};
 
-/// When the tests begin, in seconds since 1970.
-pub const NOW: i64 = 1_800_000_000;
+/// When every test begins, in seconds since 1970, for the app and for the provider.
+pub const NOW: i64 = 1_700_000_000;
 /// Thirty-two bytes that are no secret.
 pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -33,20 +34,22 @@ pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 #[derive(Clone)]
 pub struct App {
     provider: TestProvider,
-    figment: Figment,
+    config: Config,
+    /// Names and values; a later one replaces an earlier one of its name.
+    settings: Vec<(String, Value)>,
     clock: Clock,
     failures: Failures,
     store: Option<TestStore>,
 }
 
-/// The errors of sign-ins that failed, in order.
+/// The statuses and errors of sign-ins that failed, in order.
 #[derive(Clone, Default)]
-pub struct Failures(Arc<Mutex<Vec<String>>>);
+pub struct Failures(Arc<Mutex<Vec<(u16, String)>>>);
 
 #[rocket::async_trait]
 impl Events for Failures {
     async fn sign_in_failed(&self, _: &Request<'_>, error: &SignInError) {
-        locked(&self.0).push(error.to_string());
+        locked(&self.0).push((error.status(), error.to_string()));
     }
 }
 
@@ -68,6 +71,13 @@ impl App {
             .with("oidc.base_url", "https://app.example.com")
     }
 
+    /// As [`new`](Self::new), with the client id and the client secret of the tests of rejections and of APIs.
+    pub fn client(provider: &TestProvider) -> App {
+        App::public(provider)
+            .with("oidc.client_id", "client")
+            .with("oidc.client_secret", "correct horse")
+    }
+
     /// Signs out here alone, and refreshes nothing: for tests of what has nothing to do with either.
     pub fn local(provider: &TestProvider) -> App {
         App::new(provider).local_only()
@@ -83,7 +93,8 @@ impl App {
         provider.set_time(NOW);
         let app = App {
             provider: provider.clone(),
-            figment: Figment::from(config),
+            config,
+            settings: vec![],
             clock: Clock::standing_at(NOW),
             failures: Failures::default(),
             store: None,
@@ -96,8 +107,32 @@ impl App {
 
     /// With this setting.
     pub fn with(mut self, key: &str, value: impl Serialize) -> App {
-        self.figment = self.figment.merge((key, value));
+        self.settings.push((key.to_owned(), json!(value)));
         self
+    }
+
+    /// With these members of the table `oidc`; `null` takes the setting of that name away.
+    pub fn with_all(mut self, settings: Value) -> App {
+        let Value::Object(settings) = settings else {
+            panic!("settings are an object, not {settings}")
+        };
+        for (name, value) in settings {
+            let key = format!("oidc.{name}");
+            if value.is_null() {
+                self.settings.retain(|(set, _)| *set != key);
+            } else {
+                self = self.with(&key, value);
+            }
+        }
+        self
+    }
+
+    /// All settings.
+    pub fn figment(&self) -> Figment {
+        let settings = self.settings.iter();
+        settings.fold(Figment::from(&self.config), |figment, (key, value)| {
+            figment.merge((key.as_str(), value))
+        })
     }
 
     /// A node of this app that keeps its sessions in this store.
@@ -122,7 +157,7 @@ impl App {
 
     /// The settings and nothing else.
     pub fn bare(&self) -> Rocket<Build> {
-        rocket::custom(self.figment.clone()).attach(host_of_header())
+        rocket::custom(self.figment()).attach(host_of_header())
     }
 
     /// Launches the app and opens a browser before it.
@@ -143,6 +178,12 @@ impl App {
 
     /// Why sign-ins failed.
     pub fn failures(&self) -> Vec<String> {
+        let failures = self.failures_with_status().into_iter();
+        failures.map(|(_, error)| error).collect()
+    }
+
+    /// With which status sign-ins failed, and why.
+    pub fn failures_with_status(&self) -> Vec<(u16, String)> {
         locked(&self.failures.0).clone()
     }
 }
@@ -275,10 +316,8 @@ pub async fn assert_signed_out(browser: &Browser) {
 
 /// Why an app does not launch, in short, with the errors and remedies that it logs.
 pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let result = rocket.ignite().await;
-    drop(recording);
     let error = result.map(drop).expect_err("the launch fails");
     let kind = match error.kind() {
         ErrorKind::FailedFairings(fairings) => {
@@ -291,9 +330,15 @@ pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
     (kind, log.lines())
 }
 
-/// What is logged on this thread while it is set: level and message.
-#[derive(Clone)]
-pub struct Log(Arc<Mutex<Vec<(&'static str, String)>>>);
+/// What this thread logs while this lives: level and message of each line.
+pub struct Log {
+    lines: Lines,
+    _recording: DefaultGuard,
+}
+
+/// Targets and lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<(&'static str, String)>>>);
 
 /// To be called before a test listens. While there is but one subscriber, tracing asks the thread that
 /// comes by a new place of a log line whether it listens, and keeps a no for all threads.
@@ -303,45 +348,60 @@ pub fn expect_listeners() {
     LazyLock::force(&ANOTHER);
 }
 
-impl Default for Log {
-    fn default() -> Log {
-        expect_listeners();
-        Log(Arc::default())
-    }
-}
-
 /// Where the report at liftoff is told, beside Rocket's own.
 const REPORT: &str = "rocket::launch";
 
 impl Log {
-    /// The lines of this crate at `debug`.
-    pub fn debug_lines(&self) -> Vec<String> {
-        let mut lines: Vec<_> = locked(&self.0).iter().map(|it| it.1.clone()).collect();
-        lines.retain(|line| line.starts_with("DEBUG:"));
-        lines
+    /// Begins to record.
+    pub fn listen() -> Log {
+        expect_listeners();
+        let lines = Lines::default();
+        let recording = tracing::subscriber::set_default(lines.clone());
+        Log {
+            lines,
+            _recording: recording,
+        }
     }
 
     /// The lines of this crate from `info` up, without the report at liftoff.
     pub fn lines(&self) -> Vec<String> {
-        let lines = self.lines_with_targets().into_iter();
-        let lines = lines.filter(|(target, _)| !target.starts_with(REPORT));
-        lines.map(|(_, line)| line).collect()
+        self.lines_where(|target, line| !target.starts_with(REPORT) && !line.starts_with("DEBUG:"))
     }
 
     /// The lines of this crate from `info` up.
     pub fn lines_with_report(&self) -> Vec<String> {
-        let lines = self.lines_with_targets().into_iter();
-        lines.map(|(_, line)| line).collect()
+        self.lines_where(|_, line| !line.starts_with("DEBUG:"))
     }
 
-    fn lines_with_targets(&self) -> Vec<(&'static str, String)> {
-        let mut lines = locked(&self.0).clone();
-        lines.retain(|(_, line)| !line.starts_with("DEBUG:"));
-        lines
+    /// The lines of this crate at `debug`.
+    pub fn debug_lines(&self) -> Vec<String> {
+        self.lines_where(|_, line| line.starts_with("DEBUG:"))
+    }
+
+    /// All lines of this crate.
+    pub fn all_lines(&self) -> Vec<String> {
+        self.lines_where(|_, _| true)
+    }
+
+    /// Asserts that one of the lines is exactly this.
+    #[track_caller]
+    pub fn has(&self, line: &str) {
+        let lines = self.all_lines();
+        assert!(lines.iter().any(|l| l == line), "{line:?} is not in {lines:#?}");
+    }
+
+    fn lines_where(&self, is_wanted: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let lines = locked(&self.lines.0);
+        let wanted = lines.iter().filter(|(target, line)| is_wanted(target, line));
+        wanted.map(|(_, line)| line.clone()).collect()
     }
 }
 
-impl tracing::Subscriber for Log {
+impl tracing::Subscriber for Lines {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
             && *metadata.level() <= tracing::Level::DEBUG

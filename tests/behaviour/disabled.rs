@@ -109,10 +109,8 @@ async fn a_testing_profile_outside_of_debug_is_told() {
                 "testing_profile": { "sub": "tess" },
             }),
         ));
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     Browser::open(rocket::custom(figment).attach(Oidc::fairing())).await;
-    drop(recording);
     assert_eq!(
         log.lines_with_report(),
         [

@@ -48,8 +48,7 @@ async fn denied(oidc: Oidc) -> (Browser, Page) {
 
 #[rocket::async_test]
 async fn the_app_renders_the_page() {
-    let log = Log::default();
-    let _recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let oidc = Oidc::fairing().error_page(|request, failure| {
         let explanation = &failure.explanation;
         let (id, again) = (&failure.id, &failure.try_again);

@@ -18,7 +18,7 @@ use rocket_openidconnect::{Authorized, LoggedIn, NoSession, Oidc, OptionalUser, 
 use serde::Deserialize;
 
 use crate::{
-    common::{App, NOW, launch_failure},
+    common::{App, Log, NOW, launch_failure},
     records::session_cookie,
     support::{Browser, Page, TestProvider},
 };
@@ -342,10 +342,8 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
     page.redirects_to("/oidc/login?next=%2Fbadge");
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.visit("/badge").await;
-    drop(recording);
     page.is(Status::InternalServerError);
     assert_eq!(page.location, None);
     let claims = std::any::type_name::<WithBadge>();
@@ -387,10 +385,8 @@ fn members(_member: Member) -> &'static str {
 async fn a_guard_behind_a_guard_says_that_the_fairing_is_missing() {
     let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
     let browser = Browser::open(rocket::custom(figment).mount("/", routes![members])).await;
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.visit("/members").await;
-    drop(recording);
     page.is(Status::Unauthorized);
     assert_eq!(
         log.lines(),

@@ -119,10 +119,8 @@ async fn a_provider_that_takes_no_connection_is_down() {
         .with("oidc.issuer", format!("http://{address}"))
         .with("oidc.http.connect_timeout", "400ms")
         .with("oidc.http.timeout", "60s");
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let opened = timeout(Duration::from_secs(30), app.open()).await;
-    drop(recording);
     let browser = opened.expect("the launch does not wait");
     assert_eq!(
         log.lines()[0],
@@ -200,10 +198,8 @@ async fn what_is_not_the_provider_does_not_abort_the_launch() {
         let provider = TestProvider::start().await;
         provider.on_path(DISCOVERY, reply);
         let app = App::new(&provider);
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let browser = app.open().await;
-        drop(recording);
         assert_eq!(
             log.lines()[..2],
             [
@@ -489,11 +485,12 @@ async fn a_preset_leads_to_the_realm_that_it_names() {
         move |token| token.set("iss", realm.clone())
     });
     let preset = json!({ "name": "keycloak", "url": provider.issuer(), "realm": "staff" });
-    let app = crate::app::launch(&provider, json!({ "issuer": null, "provider": preset })).await;
-    let callback = app.browser.begin_sign_in(&provider, "/me").await;
+    let app = App::new(&provider).with_all(json!({ "issuer": null, "provider": preset }));
+    let browser = app.open().await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
     let address = callback.set("iss", &realm).path_and_query();
-    app.browser.visit(&address).await.redirects_to("/me");
-    let page = app.browser.visit("/me").await;
+    browser.visit(&address).await.redirects_to("/me");
+    let page = browser.visit("/me").await;
     assert_eq!(page.is(Status::Ok).json::<Value>()["iss"], realm);
     assert_eq!((provider.count(place), provider.count(DISCOVERY)), (1, 0));
 }
@@ -630,10 +627,8 @@ async fn the_debug_profile_signs_in_without_a_secret_key() {
 
 /// What is logged at liftoff.
 async fn report(app: &App) -> Vec<String> {
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     app.open().await;
-    drop(recording);
     log.lines_with_report()
 }
 

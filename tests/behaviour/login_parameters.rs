@@ -121,10 +121,8 @@ async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
         case(name);
         let sets = Sets::these(&[("prompt", "login"), (name, "evil"), ("display", "page")]);
         let browser = Browser::open(app.rocket_with(sets)).await;
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let page = browser.visit("/oidc/login?next=/me").await;
-        drop(recording);
         page.is(Status::InternalServerError)
             .sees("This site made a mistake. Please tell its operators.");
         assert_eq!(page.location, None);

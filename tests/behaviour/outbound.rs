@@ -63,10 +63,8 @@ async fn plain_http_needs_a_setting() {
 async fn plain_http_of_a_host_that_the_settings_list() {
     let (provider, issuer, app) = in_a_closed_network().await;
     let app = app.with("oidc.insecure_http_hosts", HOST);
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let browser = app.open().await;
-    drop(recording);
     let told =
         format!("WARN: `insecure_http_hosts`: whoever is on the way to {HOST} reads client secrets, codes and tokens");
     let lines = log.lines_with_report();

@@ -219,12 +219,10 @@ async fn a_protected_route_keeps_its_sentinels() {
 async fn without_the_fairing_nobody_is_let_in() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let rocket = app.bare().mount("/", protect(files()));
     let browser = Browser::open(rocket.mount("/", routes![catch_all])).await;
     let page = browser.visit("/performance.md").await;
-    drop(recording);
     page.is(Status::InternalServerError);
     assert_eq!(
         log.lines(),

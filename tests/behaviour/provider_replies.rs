@@ -6,8 +6,7 @@ use rocket::{futures::future::join_all, http::Status};
 use serde_json::{Value, json};
 
 use crate::{
-    app::Log,
-    common::{App, NOW, opened_session, signed_in},
+    common::{App, Log, NOW, opened_session, signed_in},
     support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
@@ -147,7 +146,7 @@ async fn a_newer_auth_time_of_a_refresh_is_kept_and_logged() {
     let me: Value = browser.visit("/me").await.is(Status::Ok).json();
     assert_eq!(me["auth_time"], json!(NOW + 200));
     log.has(&format!(
-        "INFO the person authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
+        "INFO: the person authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
         NOW - 100,
         NOW + 200
     ));

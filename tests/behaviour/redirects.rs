@@ -10,10 +10,9 @@ use rocket::{
 use serde_json::{Value, json};
 
 use crate::{
-    app::{Log, launch},
     bearer::app::{Answer, Api},
-    common::{App, assert_signed_out, signed_in},
-    rejections::is_refused,
+    common::{App, Log, assert_signed_out, signed_in},
+    rejections::{is_refused, launch},
     support::{ForeignHost, Page, TestProvider, case},
 };
 
@@ -41,7 +40,7 @@ async fn metadata_elsewhere_is_not_read_at_launch() {
         App::new(&provider).open().await;
         foreign.was_asked_nothing();
         log.has(&format!(
-            "WARN the provider's metadata answered with status {status}; the next attempt is due in 1 s"
+            "WARN: the provider's metadata answered with status {status}; the next attempt is due in 1 s"
         ));
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
     }
@@ -104,7 +103,7 @@ async fn a_sign_in_ends_where_it_is_led_elsewhere() {
 fn is_told(log: &Log, page: &Page, error: &str) {
     let (_, rest) = page.body.split_once("<code id=\"error-id\">").unwrap();
     let (id, _) = rest.split_once('<').unwrap();
-    log.has(&format!("ERROR sign-in failed [{id}]: {error}"));
+    log.has(&format!("ERROR: sign-in failed [{id}]: {error}"));
 }
 
 // ---- A session: the refresh token, the access token, the client's secret.
@@ -115,12 +114,12 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
     for (path, warning) in [
         (
             "/token",
-            "WARN a session is not refreshed: the provider's token endpoint answered with status \
+            "WARN: a session is not refreshed: the provider's token endpoint answered with status \
              {status}; it stays, and the next attempt is due in 5 s",
         ),
         (
             "/userinfo",
-            "WARN the provider's UserInfo endpoint answered with status {status}; \
+            "WARN: the provider's UserInfo endpoint answered with status {status}; \
              the claims of before are kept",
         ),
     ] {
@@ -150,7 +149,7 @@ async fn a_revocation_that_is_led_elsewhere_keeps_nobody_signed_in() {
         let page = browser.submit("/oidc/logout", "").await;
         // Nobody waits for the revocations: there are two.
         let warning = format!(
-            "WARN the provider's revocation endpoint answered with status {status}; \
+            "WARN: the provider's revocation endpoint answered with status {status}; \
              a token of a session that ended lives on until its end"
         );
         let both = async {
@@ -183,7 +182,7 @@ async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
             page.json::<Value>(),
             json!({ "error": "invalid_request", "error_description": error })
         );
-        log.has(&format!("WARN a back-channel logout did nothing: {error}"));
+        log.has(&format!("WARN: a back-channel logout did nothing: {error}"));
         assert_eq!(provider.count("/jwks"), 1);
     }
 }

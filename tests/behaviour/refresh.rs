@@ -9,8 +9,7 @@ use rocket_openidconnect::LoggedIn;
 use serde_json::json;
 
 use crate::{
-    app::Log,
-    common::{App, NOW, assert_signed_out, opened_session},
+    common::{App, Log, NOW, assert_signed_out, opened_session},
     records::{hold, session_cookies, session_cookies_set},
     support::{Browser, Misbehaviour, Page, Reply, TestProvider},
 };
@@ -342,7 +341,7 @@ async fn refresh_about_another_sign_in_ends_the_session() {
         let log = Log::listen();
         browser.fetch("/me").await.is(Status::Unauthorized);
         log.has(&format!(
-            "ERROR the ID token of a refresh is rejected: the claim {claim:?} is not the one of the sign-in"
+            "ERROR: the ID token of a refresh is rejected: the claim {claim:?} is not the one of the sign-in"
         ));
         assert_eq!(session_cookies(&browser), [], "{claim}");
     }
@@ -411,7 +410,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
         let old = browser.visit("/token").await.body;
         assert!(old.starts_with("at-"), "still good: {old}");
         log.has(&format!(
-            "WARN a session is not refreshed: {cause}; it stays, and the next attempt is due in 5 s"
+            "WARN: a session is not refreshed: {cause}; it stays, and the next attempt is due in 5 s"
         ));
         assert!(
             log.lines()
@@ -478,7 +477,7 @@ async fn a_token_endpoint_that_drips_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Drip);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint did not answer within 1000 ms; it stays, and the next attempt is due in 5 s");
+    log.has("WARN: a session is not refreshed: the provider's token endpoint did not answer within 1000 ms; it stays, and the next attempt is due in 5 s");
 }
 
 #[rocket::async_test]
@@ -491,7 +490,7 @@ async fn a_token_endpoint_without_end_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Endless);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint answered with more than 4096 bytes; it stays, and the next attempt is due in 5 s");
+    log.has("WARN: a session is not refreshed: the provider's token endpoint answered with more than 4096 bytes; it stays, and the next attempt is due in 5 s");
 }
 
 #[rocket::async_test]

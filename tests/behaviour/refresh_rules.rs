@@ -9,8 +9,7 @@ use rocket::{futures::future::join, http::Status, serde::json::Value};
 use serde_json::json;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, NOW, locked},
+    common::{App, KEY, Log, NOW, locked},
     records::{DUE, Numbers, hold, is_of_session, node, record, session_cookies, signed_in},
     support::{Browser, Misbehaviour, Reply, SigningKey, TestProvider},
 };

@@ -798,8 +798,7 @@ async fn handlers_that_panic_keep_nobody_signed_in_or_out() {
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
     let browser = Browser::open(rocket(&app, &listener)).await;
     listener.panics.store(true, Ordering::SeqCst);
-    let log = Log::default();
-    let _recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     sign_in(&browser, &provider).await;
     app.advance(DUE);
     browser.visit("/me").await.is(Status::Ok);

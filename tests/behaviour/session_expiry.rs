@@ -75,11 +75,11 @@ async fn a_session_that_has_ended_does_not_begin() {
     for (claim, expected) in [
         (
             json!(NOW),
-            "the session ended at 1800000000 by the ID token (\"session_expiry\"), it is now 1800000000 (seconds since 1970)",
+            "the session ended at 1700000000 by the ID token (\"session_expiry\"), it is now 1700000000 (seconds since 1970)",
         ),
         (
             json!(-1),
-            "the session ended at -1 by the ID token (\"session_expiry\"), it is now 1800000000 (seconds since 1970)",
+            "the session ended at -1 by the ID token (\"session_expiry\"), it is now 1700000000 (seconds since 1970)",
         ),
         (
             json!("2030-01-01"),

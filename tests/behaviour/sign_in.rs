@@ -16,7 +16,7 @@ use rocket_openidconnect::Events;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    common::{App, NOW, attempt_cookies, cookie_of_kind, locked, opened_session},
+    common::{App, Log, NOW, attempt_cookies, cookie_of_kind, locked, opened_session},
     records::session_cookie,
     support::{Browser, Page, RecordedRequest, TestProvider},
 };
@@ -292,7 +292,7 @@ async fn the_cookies_of_an_app_on_plain_http() {
     assert_eq!(
         attributes,
         [
-            "expires=sat, 16 jan 2027 08:00:00 gmt",
+            "expires=wed, 15 nov 2023 22:13:20 gmt",
             "httponly",
             "max-age=86400",
             "path=/",
@@ -330,7 +330,7 @@ async fn the_cookies_of_an_app_on_https() {
     assert_eq!(
         attributes,
         [
-            "expires=sat, 16 jan 2027 08:00:00 gmt",
+            "expires=wed, 15 nov 2023 22:13:20 gmt",
             "httponly",
             "max-age=86400",
             "path=/",
@@ -418,10 +418,8 @@ async fn the_log_has_the_error_pages_id_and_neither_code_nor_state() {
     let callback = browser.begin_sign_in(&provider, "/me").await;
     provider.on_id_token(|token| token.remove("exp"));
 
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.arrive_from_provider(&callback.path_and_query()).await;
-    drop(recording);
     page.is(Status::BadGateway);
     let (_, rest) = page.body.split_once("<code id=\"error-id\">").unwrap();
     let (id, _) = rest.split_once('<').unwrap();

@@ -16,8 +16,7 @@ use rocket_openidconnect::{
 use url::Url;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, NOW, assert_signed_out, opened_session, session_pages},
+    common::{App, KEY, Log, NOW, assert_signed_out, opened_session, session_pages},
     records::{Numbers, carry_cookies, hold, session_cookies},
     support::{Browser, Call, TestProvider, TestStore},
 };
@@ -163,7 +162,7 @@ async fn a_session_of_large_answers_is_warned_of_once() {
         let of_size = |line: &&String| line.contains("bytes of response headers; nginx");
         let warned: Vec<_> = lines.iter().filter(of_size).collect();
         assert_eq!(warned.len(), expected, "{lines:#?}");
-        assert!(warned.iter().all(|line| line.starts_with("WARN a session")));
+        assert!(warned.iter().all(|line| line.starts_with("WARN: a session")));
     }
 }
 
@@ -287,7 +286,7 @@ async fn a_further_session_ends_the_oldest_one() {
 #[rocket::async_test]
 async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
     let provider = TestProvider::start().await;
-    let told = "WARN `session.max_per_user` changes nothing: sessions in cookies know of no other";
+    let told = "WARN: `session.max_per_user` changes nothing: sessions in cookies know of no other";
     for (store, limit, is_told) in [
         ("cookie", Some(2), true),
         ("cookie", None, false),
@@ -450,7 +449,7 @@ async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
         assert_eq!(page.header("Retry-After"), Some("5"));
         assert_eq!(page.set_cookies(), [""; 0]);
     }
-    log.has("ERROR the session store is not reachable: switched off");
+    log.has("ERROR: the session store is not reachable: switched off");
     browser.visit("/").await.is(Status::Ok).sees("\"logged_in\":false");
     assert_eq!(browser.cookies(), cookies);
     // Nobody can sign in, and is told so.

@@ -11,9 +11,8 @@ use rocket::{
 use rocket_openidconnect::{LoggedIn, RelyingParty};
 
 use crate::{
-    app::NOW,
     bearer::app::{Answer, Api, refused},
-    common::{App, assert_signed_out, launch_failure, locked},
+    common::{App, Log, NOW, assert_signed_out, launch_failure, locked},
     records::DUE,
     support::{Browser, JwtParts, TestProvider, case},
 };
@@ -636,10 +635,9 @@ async fn clients_are_sent_to_the_tenants() {
 #[rocket::async_test]
 async fn what_is_accepted_is_told_at_liftoff() {
     let entra = Entra::start().await;
-    let log = crate::common::Log::default();
-    let subscriber = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;
-    drop((browser, subscriber));
+    drop(browser);
     let lines = log.lines_with_report();
     for expected in [
         format!("INFO: tenants: every organisation, {PERSONAL}"),

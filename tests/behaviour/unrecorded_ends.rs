@@ -14,8 +14,7 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, assert_signed_out, cookie_name, session_pages, sqlite_url},
+    common::{App, KEY, Log, assert_signed_out, cookie_name, session_pages, sqlite_url},
     records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
     support::{Browser, Page, Reply, TestProvider, TestStore, until},
 };
@@ -155,22 +154,20 @@ async fn an_unrecorded_sign_out_is_logged_once() {
                 yield_now().await;
             }
         }
-        let mut lines = log.lines();
-        lines.retain(|line| !line.starts_with("DEBUG"));
         assert_eq!(
-            lines,
+            log.lines(),
             [
-                format!("ERROR the session store is not reachable: {cause}"),
-                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`".to_owned(),
-                "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
-                "INFO a user signed out".to_owned(),
+                format!("ERROR: the session store is not reachable: {cause}"),
+                "INFO: check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`".to_owned(),
+                "WARN: a sign-out is not recorded; it is tried again until the store has it".to_owned(),
+                "INFO: a user signed out".to_owned(),
             ]
         );
         store.recover();
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
         store.until_removed(&id).await;
-        let expected = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let expected = "INFO: the store has recorded the ends of sessions that it did not take before: 1";
         until(expected, async || log.lines().iter().any(|line| line == expected)).await;
     }
 }
@@ -186,7 +183,7 @@ async fn a_node_survives_one_outage_after_another() {
     let recorded = || {
         let lines = log.lines().into_iter();
         lines
-            .filter(|line| line.starts_with("INFO the store has recorded"))
+            .filter(|line| line.starts_with("INFO: the store has recorded"))
             .collect::<Vec<_>>()
     };
     for outage in 1..=2 {
@@ -200,7 +197,7 @@ async fn a_node_survives_one_outage_after_another() {
         store.until_removed(&id).await;
         until("the recorded end is logged", async || recorded().len() >= outage).await;
     }
-    let line = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+    let line = "INFO: the store has recorded the ends of sessions that it did not take before: 1";
     assert_eq!(recorded(), [line; 2]);
 
     // What a browser brings from another node was no outage of this one.
@@ -362,7 +359,7 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     assert_eq!(store.inner().load(&id).await, Ok(None));
     assert!(!has_note(&browser));
     let ends = log.lines().into_iter();
-    assert_eq!(ends.filter(|line| line == "INFO a user signed out").count(), 1);
+    assert_eq!(ends.filter(|line| line == "INFO: a user signed out").count(), 1);
 }
 
 /// A store of the app's own may have a mistake.
@@ -486,9 +483,9 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
     page.is(Status::Unauthorized);
     log.has(
-        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
+        "ERROR: the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
     );
-    let ended = |line: &&String| line.starts_with("INFO the provider ended a session");
+    let ended = |line: &&String| line.starts_with("INFO: the provider ended a session");
     assert_eq!(log.lines().iter().filter(ended).count(), 1);
     assert_eq!(session_cookies(&browser), []);
     // It names both.

@@ -18,8 +18,7 @@ use rocket_openidconnect::{Bearer, Caller, Clock, scopes};
 
 use super::app::{Answer, METADATA, rocket};
 use crate::{
-    app::NOW,
-    common::{Log, launch_failure},
+    common::{Log, NOW, launch_failure},
     support::{JwtParts, Reply, SigningKey, TestProvider},
 };
 
@@ -65,7 +64,6 @@ struct Apis {
     provider: TestProvider,
     clock: Clock,
     log: Log,
-    _recording: tracing::subscriber::DefaultGuard,
 }
 
 fn app(provider: &TestProvider, settings: Value, clock: &Clock) -> Rocket<Build> {
@@ -87,15 +85,13 @@ impl Apis {
         let provider = TestProvider::start().await;
         provider.set_time(NOW);
         let clock = Clock::standing_at(NOW);
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let client = Client::untracked(app(&provider, settings, &clock)).await;
         Apis {
             client: client.expect("the app launches"),
             provider,
             clock,
             log,
-            _recording: recording,
         }
     }
 

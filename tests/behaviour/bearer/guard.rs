@@ -11,8 +11,7 @@ use rocket_openidconnect::{Bearer, BearerError, Caller, Clock, LoggedIn};
 
 use super::app::{Answer, Api, METADATA, refused, rocket};
 use crate::{
-    app::NOW,
-    common::{KEY, launch_failure},
+    common::{KEY, NOW, launch_failure},
     support::{Browser, TestProvider},
 };
 

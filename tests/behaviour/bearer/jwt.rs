@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::app::{Api, refused};
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{SigningKey, TestProvider, case},
 };
 

@@ -49,7 +49,7 @@ async fn a_token_is_forgotten_with_its_key() {
 async fn keys_that_did_not_change_keep_their_tokens() {
     let api = Api::open().await;
     let token = api.provider.access_token("notes:read", |token| {
-        token.set("exp", crate::app::NOW + 100_000);
+        token.set("exp", crate::common::NOW + 100_000);
     });
     assert_eq!(api.call("/notes", &token).await.status, 200);
     // Due after an hour: fetched beside the request.
@@ -195,7 +195,7 @@ async fn the_last_known_good_keys_serve_for_a_day() {
     let api = Api::open().await;
     let token = || {
         api.provider.access_token("notes:read", |token| {
-            token.set("exp", crate::app::NOW + 1_000_000);
+            token.set("exp", crate::common::NOW + 1_000_000);
         })
     };
     assert_eq!(api.call("/notes", &token()).await.status, 200);
@@ -339,7 +339,7 @@ async fn a_new_key_of_the_same_name() {
 async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
     let api = Api::open().await;
     let changes: [fn(&mut JwtParts); 4] = [
-        |token| token.set("exp", crate::app::NOW - 60),
+        |token| token.set("exp", crate::common::NOW - 60),
         |token| token.set("aud", "other"),
         |token| token.set("iss", "https://other.example"),
         // One that is not listed may be what the key names.
@@ -359,7 +359,7 @@ async fn keys_serve_as_long_as_their_provider_says() {
     let api = Api::at(provider, json!({})).await;
     let token = |api: &Api| {
         api.provider.access_token("notes:read", |token| {
-            token.set("exp", crate::app::NOW + 100_000);
+            token.set("exp", crate::common::NOW + 100_000);
         })
     };
     assert_eq!(api.call("/notes", &token(&api)).await.status, 200);
@@ -376,7 +376,7 @@ async fn keys_serve_as_long_as_their_provider_says() {
     held.release();
     // Whoever fetches next does so after all who wanted to before: that was one.
     let unknown = api.whoami(|token| {
-        token.set("exp", crate::app::NOW + 100_000);
+        token.set("exp", crate::common::NOW + 100_000);
         token.set_header("kid", "unknown");
     });
     assert_eq!(unknown.await, refused("the token is signed with an unknown key"));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::app::{Answer, Api, refused};
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{JwtParts, Reply, SigningKey, TestProvider, case},
 };
 

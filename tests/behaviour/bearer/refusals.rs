@@ -108,7 +108,7 @@ async fn an_apps_own_cors_headers_stay() {
             })
         });
         let provider = TestProvider::start().await;
-        let clock = Clock::standing_at(crate::app::NOW);
+        let clock = Clock::standing_at(crate::common::NOW);
         let oidc = rocket(&provider, json!({}), &clock);
         let figment = oidc.figment().clone();
         #[rocket::get("/notes")]
@@ -136,7 +136,7 @@ async fn refused_tokens_are_quiet() {
         format!("Bearer {token}")
     };
     for (what, authorization) in [
-        ("expired", token(|token| token.set("exp", crate::app::NOW - 61))),
+        ("expired", token(|token| token.set("exp", crate::common::NOW - 61))),
         ("for another", token(|token| token.set("aud", "other"))),
         ("by another", token(|token| token.set("iss", "https://evil.example"))),
         ("damaged", token(|token| token.break_signature = true)),

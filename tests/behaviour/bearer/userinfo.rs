@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::app::Api;
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{Reply, TestProvider},
 };
 

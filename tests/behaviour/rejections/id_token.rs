@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{accepted, accepted_with, refused, refused_with};
-use crate::app::NOW;
+use crate::common::NOW;
 use crate::support::keys::base64url;
 use crate::support::{JwtParts, SigningKey, TestProvider};
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use rocket::tokio::{join, time::timeout};
 use serde_json::{Value, json};
 
-use super::{accepted, refused, refused_with, shows_refusal};
-use crate::app::launch;
+use super::{accepted, launch, refused, refused_with, shows_refusal};
 use crate::support::keys::base64url;
 use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{accepted, accepted_with, refused};
-use crate::app::NOW;
+use crate::common::NOW;
 use crate::support::{JwtParts, Misbehaviour, Reply, SigningKey};
 
 async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
