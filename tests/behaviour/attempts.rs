@@ -180,7 +180,7 @@ async fn state_is_as_short_as_set() {
 
 /// Nobody is signed in as the attacker, whatever of the attacker's the victim's browser has.
 #[rocket::async_test]
-async fn a_callback_of_another_browser_signs_nobody_in() {
+async fn a_callback_of_another_browser_does_not_sign_in() {
     let provider = TestProvider::start().await;
     let app = App::released(&provider).local_only();
     let victim = app.open().await;
@@ -256,7 +256,7 @@ async fn a_denial_begins_nothing() {
 
 /// Some providers leave `state` out of an error. Anybody can make such a response: its words are told, and no more.
 #[rocket::async_test]
-async fn an_error_without_state_is_told_as_unproved() {
+async fn an_error_without_state_is_reported_as_unproved() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -368,7 +368,7 @@ async fn an_attempt_sends_one_code() {
 }
 
 #[rocket::async_test]
-async fn a_look_ahead_uses_nothing_up() {
+async fn a_prefetch_does_not_use_up_the_attempt() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -578,7 +578,7 @@ async fn a_connection_dropped_in_the_apps_event_leaves_the_turn_to_the_next() {
 }
 
 #[rocket::async_test]
-async fn tokens_that_nobody_took_are_revoked() {
+async fn tokens_of_an_abandoned_sign_in_are_revoked() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -709,7 +709,7 @@ async fn another_node_answers_an_identical_callback() {
 
 /// The first node exchanged the code for a callback that is gone; the second begins the session.
 #[rocket::async_test]
-async fn another_node_takes_what_nobody_took() {
+async fn another_node_completes_an_abandoned_sign_in() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let store = TestStore::with_clock(&app.clock());
@@ -736,7 +736,7 @@ async fn another_node_takes_what_nobody_took() {
 
 /// What the first node offers is revoked after a minute, unless the second took it.
 #[rocket::async_test]
-async fn tokens_that_no_node_took_are_revoked() {
+async fn tokens_of_a_sign_in_that_no_node_completes_are_revoked() {
     for is_taken in [true, false] {
         let provider = TestProvider::start().await;
         let app = App::local(&provider);
@@ -840,7 +840,7 @@ async fn without_the_store_no_code_is_sent() {
 
 /// The session store went down between the exchange and the session: the tokens wait for a reload.
 #[rocket::async_test]
-async fn a_session_that_cannot_be_kept_begins_at_the_next_try() {
+async fn a_session_that_could_not_be_stored_begins_at_the_next_callback() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let store = TestStore::with_clock(&app.clock());
@@ -878,7 +878,7 @@ async fn an_attempt_survives_a_change_of_the_key() {
 }
 
 #[rocket::async_test]
-async fn a_restarted_attempt_says_so_to_nobody_but_us() {
+async fn the_state_of_a_restarted_attempt_does_not_show_the_restart() {
     let provider = TestProvider::start().await;
     let browser = App::local(&provider).open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;

@@ -97,7 +97,7 @@ async fn without_a_testing_profile_everybody_is_anonymous() {
 
 /// In a closed test environment, by a setting that says so, and with a warning.
 #[rocket::async_test]
-async fn a_testing_profile_outside_of_debug_is_told() {
+async fn a_testing_profile_outside_of_debug_is_logged() {
     let figment = Figment::from(Config::release_default())
         .merge(("log_level", "off"))
         .merge(("secret_key", KEY))

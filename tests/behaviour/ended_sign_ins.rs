@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::{
     common::{App, NOW, assert_signed_out, bring, locked, pages, restarts, sqlite_url},
-    records::{carry_cookies, hold, session_cookies},
+    records::{carry_cookies, give_cookies, session_cookies},
     support::{Browser, Call, Gate, TestProvider, TestStore, case},
 };
 
@@ -277,7 +277,7 @@ async fn a_user_who_signs_out_and_in_again_at_once_is_signed_in() {
                 page.is(Status::Ok).sees("alice");
                 browser.visit("/me").await.is(Status::Ok);
                 let copy = browser.another();
-                hold(&copy, &kept);
+                give_cookies(&copy, &kept);
                 assert_signed_out(&copy).await;
                 browser.visit("/me").await.is(Status::Ok);
             }
@@ -312,7 +312,7 @@ async fn an_end_from_before_a_sign_in_ends_nothing_and_a_newer_one_does() {
 
 /// A code that was issued before the sessions were ended, and is brought long after it.
 #[rocket::async_test]
-async fn a_callback_that_is_kept_back_until_after_an_end_begins_no_session() {
+async fn a_callback_from_before_a_logout_by_the_provider_begins_no_session() {
     for mode in MODES {
         let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
         let app = in_mode(&provider, mode, &directory);
@@ -395,7 +395,7 @@ async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
 
 /// Notes of an earlier version, and whatever else: nobody knows how old they are.
 #[rocket::async_test]
-async fn a_note_that_nobody_wrote_ends_what_does_not_know_it() {
+async fn an_unreadable_end_in_the_store_ends_earlier_sessions() {
     for text in [
         "",
         ".",

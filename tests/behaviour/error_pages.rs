@@ -115,7 +115,7 @@ async fn catchers_know_why_a_guard_refused() {
 }
 
 #[rocket::async_test]
-async fn while_the_provider_is_down_every_page_says_when_to_come_back() {
+async fn while_the_provider_is_down_every_page_has_retry_after() {
     for is_left_to_catchers in [false, true] {
         let provider = TestProvider::start().await;
         provider.stop();

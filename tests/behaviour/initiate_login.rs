@@ -55,7 +55,7 @@ async fn the_same_by_a_form() {
 }
 
 #[rocket::async_test]
-async fn a_target_elsewhere_leads_home() {
+async fn a_target_at_another_site_redirects_to_the_home_page() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     for target in [

@@ -17,7 +17,7 @@ use rocket_openidconnect::{Oidc, Settings};
 
 use crate::{
     common::{App, KEY, Log, launch_failure},
-    records::{hold, session_cookies},
+    records::{give_cookies, session_cookies},
     support::{Browser, Page, Reply, TestProvider},
 };
 
@@ -55,7 +55,7 @@ async fn all_wrong_settings_are_logged() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_is_down_and_comes_up() {
+async fn a_provider_that_is_down_at_launch_is_used_once_it_is_up() {
     let provider = TestProvider::start().await;
     provider.stop();
     let app = App::new(&provider);
@@ -103,7 +103,7 @@ async fn a_provider_that_answers_with_an_outage_is_down() {
 
 /// A machine that drops what it gets: nobody waits for it longer than the setting says.
 #[rocket::async_test]
-async fn a_provider_that_takes_no_connection_is_down() {
+async fn a_provider_that_accepts_no_connection_is_down() {
     // The system answers no more when the queue of connections that nobody accepts is full.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -131,7 +131,7 @@ async fn a_provider_that_takes_no_connection_is_down() {
 
 /// The launch did not find out; the first sign-in does.
 #[rocket::async_test]
-async fn a_provider_that_comes_up_wrong_is_refused() {
+async fn a_provider_that_starts_with_wrong_metadata_is_refused() {
     let provider = TestProvider::start().await;
     provider.stop();
     let app = App::new(&provider);
@@ -160,7 +160,7 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
 /// An ingress before the provider is there, or a web server's page: the app starts and asks again, and says what it got
 /// until that is over.
 #[rocket::async_test]
-async fn what_is_not_the_provider_does_not_abort_the_launch() {
+async fn a_server_that_is_not_the_provider_does_not_abort_the_launch() {
     for (reply, cause) in [
         (Reply::status(404), "the provider's metadata answered with status 404"),
         (
@@ -245,7 +245,7 @@ async fn metadata_is_asked_for_when_the_provider_says() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_goes_down_keeps_people_signed_in() {
+async fn users_stay_signed_in_while_the_provider_is_down() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -257,7 +257,7 @@ async fn a_provider_that_goes_down_keeps_people_signed_in() {
 }
 
 #[rocket::async_test]
-async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
+async fn metadata_is_read_again_after_a_day_in_the_background() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -472,7 +472,7 @@ async fn the_metadata_is_where_the_setting_says() {
 
 /// Keycloak's preset, at a provider that stands below `/realms/staff`.
 #[rocket::async_test]
-async fn a_preset_leads_to_the_realm_that_it_names() {
+async fn a_preset_uses_the_realm_that_it_names() {
     let provider = TestProvider::start().await;
     let realm = format!("{}/realms/staff", provider.issuer());
     let mut document = Value::Null;
@@ -600,7 +600,7 @@ async fn a_secret_key_is_the_same_in_each_form() {
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         for (j, read) in forms.iter().enumerate() {
             let reader = App::new(&provider).with("secret_key", read).open().await;
-            hold(&reader, &session_cookies(&browser));
+            give_cookies(&reader, &session_cookies(&browser));
             let is_signed_in = reader.fetch("/me").await.status == 200;
             // The first three are the same 32 bytes.
             assert_eq!(is_signed_in, i == j || i < 3 && j < 3, "{written}, {read}");

@@ -12,7 +12,7 @@ use url::form_urlencoded::byte_serialize;
 
 use crate::{
     common::{App, Log, NOW, assert_signed_out, signed_in, sqlite_url},
-    records::{hold, session_cookies},
+    records::{give_cookies, session_cookies},
     support::{Browser, Call, JwtParts, Page, SigningKey, TestProvider, TestStore, case},
 };
 
@@ -90,7 +90,7 @@ async fn a_sid_ends_one_session() {
 }
 
 #[rocket::async_test]
-async fn a_sub_ends_all_sessions_of_the_person_and_of_nobody_else() {
+async fn a_sub_ends_all_sessions_of_that_user_only() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
@@ -120,7 +120,7 @@ async fn a_sub_ends_all_sessions_of_the_person_and_of_nobody_else() {
 }
 
 #[rocket::async_test]
-async fn a_session_that_is_gone_or_was_never_there_is_a_success() {
+async fn the_logout_of_an_unknown_session_is_a_success() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
@@ -296,7 +296,7 @@ async fn the_algorithm_is_known_from_a_session_after_a_restart() {
     let app = App::new(&provider);
     let before = signed_in(&app, &provider).await;
     let after = app.open().await;
-    hold(&after, &session_cookies(&before));
+    give_cookies(&after, &session_cookies(&before));
     after.visit("/me").await.is(Status::Ok);
     let token = provider.logout_token(|token| token.sign_with(SigningKey::Ec));
     accepted(&logout(&after, &token).await);
@@ -491,7 +491,7 @@ fn about_the_signature() -> Vec<(Change, &'static str)> {
 }
 
 #[rocket::async_test]
-async fn a_logout_token_that_does_not_hold_ends_nothing() {
+async fn an_invalid_logout_token_ends_no_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
@@ -508,7 +508,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
 }
 
 #[rocket::async_test]
-async fn an_odd_logout_token_that_holds_ends_the_session() {
+async fn an_odd_but_valid_logout_token_ends_the_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let changes: [Change; 11] = [
@@ -640,7 +640,7 @@ async fn a_logout_token_serves_once_more_when_the_store_failed() {
 
 /// Nobody signs these requests: a flood of them takes no place, and keeps nobody else's from being heard.
 #[rocket::async_test]
-async fn a_flood_of_frames_ends_nothing_and_delays_nobody() {
+async fn a_flood_of_frames_ends_no_session_and_delays_no_user() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = with_front_channel(&provider).with("oidc.session.store", store);
@@ -650,7 +650,7 @@ async fn a_flood_of_frames_ends_nothing_and_delays_nobody() {
         ended.sign_in(&provider, "/me").await.is(Status::Ok);
         // Signed out for real, before the flood.
         let copy = ended.another();
-        hold(&copy, &session_cookies(&ended));
+        give_cookies(&copy, &session_cookies(&ended));
         ended.submit("/oidc/logout", "").await.is(Status::SeeOther);
         for i in 0..200 {
             let frame = frontchannel(&provider.issuer(), &format!("made-up-{i}"));
@@ -672,7 +672,7 @@ async fn a_frame_ends_a_session_that_began_before_a_restart() {
     let app = with_front_channel(&provider);
     let before = signed_in(&app, &provider).await;
     let after = app.open().await;
-    hold(&after, &session_cookies(&before));
+    give_cookies(&after, &session_cookies(&before));
     after.visit("/me").await.is(Status::Ok);
     let own = frontchannel(&provider.issuer(), "sid-1");
     in_a_frame(&after, &own).await.is(Status::Ok);

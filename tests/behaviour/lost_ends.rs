@@ -18,7 +18,7 @@ use rocket_openidconnect::{Events, NewSignIn, Refused, RelyingParty};
 use crate::{
     common::{App, assert_signed_out, bring, locked, restarts},
     ended_sign_ins::{NAMED, Named, log_out, sessions},
-    records::{carry_cookies, hold, session_cookies},
+    records::{carry_cookies, give_cookies, session_cookies},
     support::{Browser, Call, Gate, TestProvider, TestStore, case, until},
 };
 
@@ -39,14 +39,14 @@ impl Events for OneSession {
         let rp = request.rocket().state::<RelyingParty>().unwrap();
         rp.end_sessions(signed_in.subject()).await.unwrap();
         if let Some((_, gate)) = held {
-            hold_here_at_last(&gate).await;
+            wait_unless_reached(&gate).await;
         }
         Ok(())
     }
 }
 
 /// Waits at the gate, if no answer of the store was held there.
-async fn hold_here_at_last(gate: &Gate) {
+async fn wait_unless_reached(gate: &Gate) {
     if !gate.was_reached() {
         gate.wait().await;
     }
@@ -117,7 +117,7 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
 
 /// An end is noted for as long as the session lives that ends last. It is not known yet while one begins.
 #[rocket::async_test]
-async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() {
+async fn an_end_is_stored_for_as_long_as_a_session_lives_that_begins_meanwhile() {
     for held_read in [1, 2] {
         let provider = TestProvider::start().await;
         let app = |lifetime: &str| {
@@ -136,7 +136,7 @@ async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() 
         join(
             async {
                 log_out(&one, &provider, Named::Sub).await;
-                hold_here_at_last(&gate).await;
+                wait_unless_reached(&gate).await;
             },
             async {
                 gate.until_reached().await;
@@ -233,7 +233,7 @@ async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too(
 
 /// The attempt itself says which ends are from before it.
 #[rocket::async_test]
-async fn a_store_that_fails_at_the_first_look_costs_no_page() {
+async fn a_sign_in_survives_a_store_that_fails_at_the_first_read() {
     for is_ended_again in [false, true] {
         for is_in_cookies in [true, false] {
             case(&format!("{is_ended_again}, {is_in_cookies}"));
@@ -283,7 +283,7 @@ async fn an_end_is_kept_for_as_long_as_its_session_lives_at_another_node() {
     let other = node(&long, &store.another()).await;
     other.sign_in(&provider, "/me").await.is(Status::Ok);
     let copy = other.another();
-    hold(&copy, &session_cookies(&other));
+    give_cookies(&copy, &session_cookies(&other));
     carry_cookies(&other, &one);
 
     store.fail_all("cut");

@@ -135,7 +135,7 @@ impl tracing::field::Visit for Fields {
 }
 
 #[rocket::async_test]
-async fn sign_in_refresh_and_logout_are_told() {
+async fn sign_in_refresh_and_logout_are_traced() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
@@ -177,7 +177,7 @@ async fn sign_in_refresh_and_logout_are_told() {
 }
 
 #[rocket::async_test]
-async fn failures_are_told_by_their_check() {
+async fn failures_are_traced_with_the_check_that_failed() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
@@ -288,7 +288,7 @@ async fn a_subject_forges_no_line() {
 }
 
 #[rocket::async_test]
-async fn logout_by_the_provider_is_told() {
+async fn logout_by_the_provider_is_traced() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
@@ -310,7 +310,7 @@ async fn logout_by_the_provider_is_told() {
 }
 
 #[rocket::async_test]
-async fn decisions_about_access_tokens_are_told() {
+async fn decisions_about_access_tokens_are_traced() {
     // Listens by itself first; from here on, this does.
     let api = Api::with(json!({ "token_validation": "auto" })).await;
     let (seen, _guard) = Seen::listen();

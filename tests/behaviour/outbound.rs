@@ -82,7 +82,7 @@ async fn plain_http_of_a_host_that_the_settings_list() {
 
 /// What the metadata of an https issuer may not lead to. It is read where the settings say, so that no test needs TLS.
 #[rocket::async_test]
-async fn metadata_of_an_https_issuer_leads_nowhere_else() {
+async fn metadata_of_an_https_issuer_names_no_address_that_is_not_https() {
     let provider = TestProvider::start().await;
     let metadata_at = format!("{}/metadata", provider.issuer());
     let app = || {
@@ -161,7 +161,7 @@ async fn metadata_of_an_https_issuer_leads_nowhere_else() {
 
 /// So are addresses that stand in the settings themselves.
 #[rocket::async_test]
-async fn private_addresses_in_the_settings_are_the_operators_word() {
+async fn private_addresses_in_the_settings_are_accepted() {
     let provider = TestProvider::start().await;
     let web = json!({
         "issuer": "https://kubernetes.default.svc",
@@ -191,7 +191,7 @@ async fn sign_in(path: &str, reply: Reply) -> Page {
 }
 
 #[rocket::async_test]
-async fn an_outage_reads_as_one_and_says_when_to_come_again() {
+async fn an_outage_is_shown_as_one_with_retry_after() {
     let again = "The sign-in service does not answer at the moment. Please try again in a little while.";
     for path in ["/token", "/userinfo"] {
         for (status, retry_after, told) in [

@@ -269,7 +269,7 @@ async fn an_id_token_without_nonce() {
 
 /// As Microsoft Entra ID does with more groups than it puts into a token.
 #[rocket::async_test]
-async fn groups_that_are_elsewhere_are_told() {
+async fn groups_that_are_sent_as_a_reference_are_logged() {
     const TOLD: &str = "WARN: the provider sends `groups` as a reference (`_claim_names`), which is not followed: the session has no such claim";
     for (claims, is_told) in [
         (
@@ -480,7 +480,7 @@ async fn a_set_without_keys_does_not_replace_the_last_good_one() {
 
 /// A code would be spent in vain.
 #[rocket::async_test]
-async fn nobody_is_sent_to_a_provider_without_keys() {
+async fn no_user_is_sent_to_a_provider_without_keys() {
     for reply in [Reply::status(503), Reply::status(500), Reply::status(429)] {
         let provider = TestProvider::start().await;
         provider.on_path(JWKS, reply);
@@ -561,7 +561,7 @@ async fn a_token_endpoint_that_has_moved() {
 
 /// An endpoint that is gone for good causes a look in a minute, whoever asks.
 #[rocket::async_test]
-async fn an_endpoint_that_is_gone() {
+async fn an_endpoint_that_was_removed() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     common::{App, Log, NOW, assert_signed_out, opened_session},
-    records::{hold, session_cookies, session_cookies_set},
+    records::{give_cookies, session_cookies, session_cookies_set},
     support::{Browser, Misbehaviour, Page, Reply, TestProvider},
 };
 
@@ -130,7 +130,7 @@ async fn the_old_cookie_is_good_until_a_minute_after_the_newer_one_was_seen() {
     let browser = due(&app, &provider).await;
     let late = browser.another();
     let old = session_cookies(&browser);
-    hold(&late, &old);
+    give_cookies(&late, &old);
     let fresh = browser.visit("/token").await.body;
     assert_eq!(browser.visit("/token").await.body, fresh);
 
@@ -142,7 +142,7 @@ async fn the_old_cookie_is_good_until_a_minute_after_the_newer_one_was_seen() {
     assert_eq!(late.visit("/token").await.body, fresh);
     assert_eq!(provider.count(TOKEN), 2);
 
-    hold(&late, &old);
+    give_cookies(&late, &old);
     app.advance(seconds(1));
     let page = late.fetch("/me").await;
     assert_eq!(page.is(Status::Unauthorized).set_cookies(), [""; 0]);
@@ -160,7 +160,7 @@ async fn an_older_cookie_gets_the_newer_session_while_the_newer_one_was_not_seen
     let browser = due(&app, &provider).await;
     let older = session_cookies(&browser);
     let fresh = browser.visit("/token").await.body;
-    hold(&browser, &older);
+    give_cookies(&browser, &older);
     app.advance(seconds(120));
     let page = browser.visit("/token").await;
     assert_eq!(page.body, fresh);
@@ -451,7 +451,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_is_gone_keeps_the_session_to_its_end() {
+async fn a_session_lasts_to_its_end_while_the_provider_is_down() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.absolute_timeout", "1h");
     let browser = due(&app, &provider).await;

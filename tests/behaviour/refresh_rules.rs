@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     common::{App, KEY, Log, NOW, locked},
-    records::{DUE, Numbers, hold, is_of_session, node, record, session_cookies, signed_in},
+    records::{DUE, Numbers, give_cookies, is_of_session, node, record, session_cookies, signed_in},
     support::{Browser, Misbehaviour, Reply, SigningKey, TestProvider},
 };
 
@@ -62,7 +62,7 @@ async fn due(app: &App, provider: &TestProvider) -> Browser {
 // ---- Claims.
 
 #[rocket::async_test]
-async fn a_claim_that_the_refreshed_id_token_does_not_have_is_gone() {
+async fn a_claim_that_the_refreshed_id_token_does_not_have_is_removed() {
     for store in STORES {
         let provider = TestProvider::start().await;
         provider.user_claims(json!({ "sub": "alice", "name": "Alice Liddell" }));
@@ -86,7 +86,7 @@ async fn a_claim_that_the_refreshed_id_token_does_not_have_is_gone() {
 }
 
 #[rocket::async_test]
-async fn a_claim_that_user_info_does_not_have_any_more_is_gone() {
+async fn a_claim_that_user_info_no_longer_has_is_removed() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let app = App::new(&provider)
@@ -279,7 +279,7 @@ async fn a_copy_from_before_a_reply_that_waits_for_keys_sends_no_spent_token() {
     rotate_out_of_sight(&provider);
     record(&browser).await.expect("signed in");
     let copy = browser.another();
-    hold(&copy, &old);
+    give_cookies(&copy, &old);
     for _ in 0..3 {
         app.advance(minutes(1));
         if let Some(seen) = record(&copy).await {
@@ -340,7 +340,7 @@ async fn another_persons_tokens_reach_no_handler_while_the_keys_cannot_be_read()
 }
 
 #[rocket::async_test]
-async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought() {
+async fn a_rejected_refresh_ends_the_session_and_revokes_its_tokens() {
     for store in STORES {
         for is_of_bob in [true, false] {
             let provider = TestProvider::start().await;
@@ -363,7 +363,7 @@ async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought
 
 /// The provider signs the person out while it is asked for tokens, or for claims after that.
 #[rocket::async_test]
-async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
+async fn tokens_of_a_refresh_are_revoked_if_the_session_ended_meanwhile() {
     for (store, path) in [
         ("cookie", TOKEN),
         ("memory", TOKEN),
@@ -486,7 +486,7 @@ fn without_expires_in(provider: &TestProvider) {
 }
 
 #[rocket::async_test]
-async fn a_session_whose_provider_tells_no_end_is_due_after_an_hour() {
+async fn a_session_without_expires_in_is_refreshed_after_an_hour() {
     for store in STORES {
         for interval in [None, Some(("10m", 600))] {
             let provider = TestProvider::start().await;
@@ -529,7 +529,7 @@ async fn a_refusal_that_names_no_error_asks_for_a_new_sign_in() {
         let browser = due(&app, &provider).await;
         provider.on_path(TOKEN, Reply::json(json!({ "ok": false })).with_status(400));
         let copy = browser.another();
-        hold(&copy, &browser.cookies());
+        give_cookies(&copy, &browser.cookies());
         browser.fetch("/record").await.is(Status::Unauthorized);
         copy.visit("/me").await.redirects_to("/oidc/login");
         assert_eq!(provider.count(TOKEN), 2, "{store}");
@@ -550,7 +550,7 @@ fn outages() -> Vec<Misbehaviour> {
 }
 
 #[rocket::async_test]
-async fn an_outage_of_two_hours_signs_nobody_out() {
+async fn an_outage_of_two_hours_does_not_sign_out() {
     for store in STORES {
         for outage in outages() {
             let provider = TestProvider::start().await;
@@ -584,7 +584,7 @@ async fn assert_waits(browser: &Browser) {
 }
 
 #[rocket::async_test]
-async fn beyond_the_grace_a_session_waits_and_goes_on_after_the_outage() {
+async fn beyond_the_grace_a_session_pauses_and_resumes_after_the_outage() {
     for store in STORES {
         for grace in [None, Some(("30m", 30))] {
             let provider = TestProvider::start().await;
@@ -641,7 +641,7 @@ async fn a_person_signs_out_while_the_provider_is_out_of_order() {
         app.advance(minutes(11));
         assert_waits(&browser).await;
         let copy = browser.another();
-        hold(&copy, &session_cookies(&browser));
+        give_cookies(&copy, &session_cookies(&browser));
 
         browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
         let left = browser.cookies().into_iter().map(|(name, _)| name);
@@ -668,6 +668,6 @@ async fn a_restart_does_not_begin_the_grace_anew() {
     assert!(record(&browser).await.is_some());
     app.advance(minutes(20));
     let restarted = node(&app).await;
-    hold(&restarted, &session_cookies(&browser));
+    give_cookies(&restarted, &session_cookies(&browser));
     assert_waits(&restarted).await;
 }

@@ -86,18 +86,18 @@ fn with_response_mode(settings: &Value, response_mode: &str) -> Value {
 /// The app has told of this failure alone, shown its page, and nobody is signed in.
 pub async fn is_refused(app: &Launched, page: &Page, status: u16, error: &str) {
     assert_eq!(app.failures_with_status(), [(status, error.to_owned())]);
-    shows_refusal(page, status);
-    nobody_is_signed_in(app).await;
+    assert_refusal_page(page, status);
+    assert_no_session(app).await;
 }
 
-fn shows_refusal(page: &Page, status: u16) {
+fn assert_refusal_page(page: &Page, status: u16) {
     assert_eq!(page.status, status, "{page:#?}");
     assert_eq!(page.location, None);
     page.sees("Sign-in failed").sees_no("alice");
 }
 
 /// No session in the browser, and none that the app finds.
-async fn nobody_is_signed_in(app: &Launched) {
+async fn assert_no_session(app: &Launched) {
     let cookies = app.browser.cookies();
     assert!(
         !cookies.iter().any(|(name, _)| name.contains("session")),

@@ -137,7 +137,7 @@ async fn backchannel(browser: &Browser, logout_token: &str) -> u16 {
 // ---- Sign-in and sign-out.
 
 #[rocket::async_test]
-async fn a_sign_in_and_a_sign_out_are_told_once() {
+async fn a_sign_in_and_a_sign_out_are_reported_once() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
@@ -264,7 +264,7 @@ async fn a_further_session_ends_the_oldest() {
 
 /// Beside one that another node could not record, which told of it.
 #[rocket::async_test]
-async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
+async fn of_two_unrecorded_ends_the_browsers_own_is_reported() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
@@ -293,7 +293,7 @@ async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
 
 /// The end is kept until the store takes it, and told when it is asked for.
 #[rocket::async_test]
-async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
+async fn an_unrecorded_sign_out_is_reported_once() {
     let provider = TestProvider::start().await;
     let (mut listener, heard) = Listener::new();
     let together = Arc::new(Barrier::new(2));
@@ -332,7 +332,7 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
 
 /// Two browsers with one session, both in the outage.
 #[rocket::async_test]
-async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
+async fn two_unrecorded_sign_outs_of_one_session_are_one_end() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
@@ -356,7 +356,7 @@ async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
 
 /// Whatever ends it once more when the store is there again, before its end is recorded.
 #[rocket::async_test]
-async fn an_end_that_is_kept_is_told_once() {
+async fn an_end_that_is_recorded_later_is_reported_once() {
     for again in ["signed_out", "ended_by_app", "backchannel_logout"] {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
@@ -399,7 +399,7 @@ async fn an_end_that_is_kept_is_told_once() {
 // ---- The app.
 
 #[rocket::async_test]
-async fn the_app_ends_sessions_and_is_told_before_its_call_returns() {
+async fn sessions_that_the_app_ends_are_reported_before_its_call_returns() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider).with("oidc.session.store", "memory");
@@ -428,7 +428,7 @@ async fn the_app_ends_sessions_and_is_told_before_its_call_returns() {
 }
 
 #[rocket::async_test]
-async fn ends_that_the_store_does_not_take_are_not_told() {
+async fn unrecorded_ends_by_the_app_are_not_reported() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let directory = TempDir::new().unwrap();
@@ -521,7 +521,7 @@ async fn a_back_channel_logout_of_sessions_in_cookies_is_about_all_that_it_names
 }
 
 #[rocket::async_test]
-async fn a_frame_is_told_of_once_and_a_strangers_never() {
+async fn a_front_channel_logout_is_reported_once_and_a_strangers_never() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
@@ -559,7 +559,7 @@ async fn a_frame_is_told_of_once_and_a_strangers_never() {
 // ---- Times.
 
 #[rocket::async_test]
-async fn an_end_by_the_times_is_told_when_it_is_noticed() {
+async fn the_end_of_an_expired_session_is_reported_at_its_next_request() {
     for (lifetime, reason) in [("12h", "session_idle"), ("20m", "session_expired")] {
         for store in STORES {
             let provider = TestProvider::start().await;
@@ -612,7 +612,7 @@ async fn a_cookie_from_before_its_session_was_used_is_no_end() {
 
 /// The older cookie alone looks idle: the session that it ends was in use.
 #[rocket::async_test]
-async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
+async fn the_end_of_a_session_in_use_by_an_older_cookie_is_reported() {
     for (way, path) in [("signed_out", "/oidc/logout"), ("session_replaced", "/oidc/authorize")] {
         let provider = TestProvider::start().await;
         provider.on_token_response(|reply| reply.remove("refresh_token"));
@@ -717,7 +717,7 @@ async fn a_cookie_from_before_a_refresh_is_no_end() {
 // ---- Refresh.
 
 #[rocket::async_test]
-async fn what_becomes_of_refreshes_is_told_beside_the_requests() {
+async fn results_of_refreshes_are_reported() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
@@ -757,7 +757,7 @@ async fn what_becomes_of_refreshes_is_told_beside_the_requests() {
 
 /// Who did it tells it.
 #[rocket::async_test]
-async fn one_of_two_nodes_tells() {
+async fn one_of_two_nodes_reports_a_change() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = TestStore::new();
@@ -792,7 +792,7 @@ async fn one_of_two_nodes_tells() {
 // ---- Handlers that misbehave.
 
 #[rocket::async_test]
-async fn handlers_that_panic_keep_nobody_signed_in_or_out() {
+async fn handlers_that_panic_change_no_sign_in_or_sign_out() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
@@ -845,7 +845,7 @@ impl Events for Stuck {
 }
 
 #[rocket::async_test]
-async fn a_session_has_ended_when_its_end_is_told() {
+async fn a_session_has_ended_when_its_end_is_reported() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let app = App::local(&provider).with("oidc.session.store", store);

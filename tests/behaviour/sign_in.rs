@@ -42,7 +42,7 @@ async fn token_request(provider: &TestProvider, browser: &Browser) -> RecordedRe
 }
 
 #[rocket::async_test]
-async fn a_guarded_page_leads_to_the_provider_and_back_to_itself() {
+async fn a_guarded_page_redirects_to_the_provider_and_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -254,7 +254,7 @@ async fn sign_ins_in_two_tabs_both_succeed() {
 }
 
 #[rocket::async_test]
-async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_its_page() {
+async fn a_replayed_callback_redirects_a_signed_in_user_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -450,7 +450,7 @@ async fn sign_in_begins_with_a_page_load_only() {
 }
 
 #[rocket::async_test]
-async fn pages_of_sign_in_are_not_stored_and_tell_no_other_site_where_they_were() {
+async fn pages_of_sign_in_are_not_stored_and_send_no_referrer() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let login = browser.visit("/oidc/login").await;
@@ -475,7 +475,7 @@ async fn pages_of_sign_in_are_not_stored_and_tell_no_other_site_where_they_were(
 
 /// In development, people open the app under a loopback name that the provider does not return to.
 #[rocket::async_test]
-async fn another_loopback_name_leads_to_the_one_of_the_redirect_uri() {
+async fn another_loopback_name_redirects_to_the_one_of_the_redirect_uri() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let next = form_urlencoded::byte_serialize(b"/me?a=b").collect::<String>();

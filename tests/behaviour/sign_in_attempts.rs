@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     common::{App, KEY},
     records::{
-        Numbers, carry_cookies, cookie_header_bytes, hold, node, record, session_cookies, session_cookies_set,
+        Numbers, carry_cookies, cookie_header_bytes, give_cookies, node, record, session_cookies, session_cookies_set,
         signed_in,
     },
     support::{Browser, Callback, Page, Reply, TestProvider},
@@ -354,7 +354,7 @@ async fn victim(kind: Victim, app: &App, mount: &str, provider: &TestProvider) -
 }
 
 #[rocket::async_test]
-async fn nobody_is_signed_in_as_the_attacker_who_planted_cookies() {
+async fn planted_cookies_do_not_sign_in_as_the_attacker() {
     let kinds = [Victim::New, Victim::Signing, Victim::NewSignIn, Victim::NoSession];
     for kind in kinds {
         for mount in ["/oidc", "/"] {
@@ -522,7 +522,7 @@ async fn a_code_that_the_provider_calls_expired_starts_the_sign_in_once_more() {
 }
 
 #[rocket::async_test]
-async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
+async fn a_late_or_repeated_callback_redirects_a_signed_in_user_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.idle_timeout", "3h");
     let browser = node(&app).await;
@@ -644,7 +644,7 @@ async fn tabs_that_a_new_browser_opens_at_once_all_end_on_their_pages() {
 
 /// Signing out makes a new binding: what was begun before belongs to nobody's next session.
 #[rocket::async_test]
-async fn an_attempt_from_before_a_sign_out_signs_nobody_in_unasked() {
+async fn an_attempt_from_before_a_sign_out_does_not_sign_in_by_itself() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
     let browser = node(&app).await;
@@ -657,6 +657,6 @@ async fn an_attempt_from_before_a_sign_out_signs_nobody_in_unasked() {
     arrive(&browser, &before).await;
     assert_ne!(subject(&browser).await.as_deref(), Some("bob"));
     assert_eq!(provider.count(TOKEN), 1);
-    hold(&browser, &kept);
+    give_cookies(&browser, &kept);
     assert_eq!(record(&browser).await, None, "the session has ended");
 }

@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::{
     common::{App, KEY, Log, NOW, assert_signed_out, opened_session, session_pages},
-    records::{Numbers, carry_cookies, hold, session_cookies},
+    records::{Numbers, carry_cookies, give_cookies, session_cookies},
     support::{Browser, Call, TestProvider, TestStore},
 };
 
@@ -101,7 +101,7 @@ async fn tokens_of_another_session_are_not_used() {
     let (of_alice, of_bob) = (session_cookies(&alice), session_cookies(&bob));
     assert_eq!((of_alice.len(), of_bob.len()), (2, 2));
 
-    hold(&alice, &[of_alice[0].clone(), of_bob[1].clone()]);
+    give_cookies(&alice, &[of_alice[0].clone(), of_bob[1].clone()]);
     app.advance(Duration::from_secs(290));
     alice.fetch("/me").await.is(Status::Unauthorized);
     assert_eq!(provider.count("/token"), 2);
@@ -206,7 +206,7 @@ async fn signing_in_again_ends_the_session_before() {
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
     let old = browser.another();
-    hold(&old, &session_cookies(&browser));
+    give_cookies(&old, &session_cookies(&browser));
     old.visit("/me").await.is(Status::Ok);
     browser.sign_in(&provider, "/oidc/login?next=/me").await.is(Status::Ok);
     assert_signed_out(&old).await;
@@ -284,7 +284,7 @@ async fn a_further_session_ends_the_oldest_one() {
 }
 
 #[rocket::async_test]
-async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
+async fn a_session_limit_that_cookies_cannot_enforce_is_logged() {
     let provider = TestProvider::start().await;
     let told = "WARN: `session.max_per_user` changes nothing: sessions in cookies know of no other";
     for (store, limit, is_told) in [
@@ -378,7 +378,7 @@ async fn the_tokens_of_a_replaced_session_are_revoked_though_the_new_one_is_not_
 
 /// The provider does not send its new tokens a second time, and takes a second use of the old ones for theft.
 #[rocket::async_test]
-async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
+async fn the_tokens_of_a_refresh_survive_an_outage_of_the_store() {
     for signs_out in [false, true] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
@@ -419,7 +419,7 @@ async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
 
 /// Whether it has ended cannot be known then.
 #[rocket::async_test]
-async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_down() {
+async fn a_session_in_cookies_is_not_accepted_while_the_store_of_ends_is_down() {
     let provider = TestProvider::start().await;
     let app = || App::new(&provider);
     let before = signed_in(&app(), &provider).await;
@@ -434,7 +434,7 @@ async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_dow
 }
 
 #[rocket::async_test]
-async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
+async fn a_store_that_is_down_is_503_and_does_not_sign_out() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = TestStore::new();
@@ -544,7 +544,7 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
 
 /// A record is sealed under the name of its session.
 #[rocket::async_test]
-async fn a_store_that_mixes_sessions_up_makes_nobody_another() {
+async fn a_store_that_mixes_sessions_up_does_not_switch_users() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = TestStore::new();

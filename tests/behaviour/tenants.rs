@@ -139,7 +139,7 @@ async fn a_person_of_an_accepted_tenant_signs_in_and_is_of_its_issuer() {
 }
 
 #[rocket::async_test]
-async fn a_person_of_another_tenant_is_told_so() {
+async fn a_user_of_another_tenant_sees_why_they_are_refused() {
     let entra = Entra::start().await;
     let app = entra.app(json!([ONE]));
     let browser = open(&entra, &app).await;
@@ -506,7 +506,7 @@ async fn an_access_token_of_an_accepted_tenant() {
 }
 
 #[rocket::async_test]
-async fn an_access_token_whose_tenant_does_not_hold() {
+async fn an_access_token_of_a_wrong_tenant() {
     let api = api(json!([ONE, TWO])).await;
     let template = template(&api.provider);
     let stranger = refused("the token comes from a tenant that is not accepted");
@@ -633,7 +633,7 @@ async fn clients_are_sent_to_the_tenants() {
 // ---- Launch.
 
 #[rocket::async_test]
-async fn what_is_accepted_is_told_at_liftoff() {
+async fn accepted_tenants_are_reported_at_liftoff() {
     let entra = Entra::start().await;
     let log = Log::listen();
     let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;

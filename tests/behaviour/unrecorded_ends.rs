@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     common::{App, KEY, Log, assert_signed_out, cookie_name, session_pages, sqlite_url},
-    records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
+    records::{carry_cookies, give_cookies, node as node_of, session_cookies, signed_in},
     support::{Browser, Page, Reply, TestProvider, TestStore, until},
 };
 
@@ -61,7 +61,7 @@ async fn sign_in(browser: &Browser, provider: &TestProvider) -> String {
 /// A copy of a browser's cookies, at the same node.
 fn copy_of(browser: &Browser) -> Browser {
     let copy = browser.another();
-    hold(&copy, &session_cookies(browser));
+    give_cookies(&copy, &session_cookies(browser));
     copy
 }
 
@@ -88,7 +88,7 @@ fn link(page: &Page, id: &str) -> Option<String> {
 }
 
 #[rocket::async_test]
-async fn a_sign_out_while_the_store_is_down_says_so() {
+async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.clear_site_data", ["cookies", "cache"]);
     let store = TestStore::new();
@@ -214,7 +214,7 @@ async fn a_node_survives_one_outage_after_another() {
 }
 
 #[rocket::async_test]
-async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
+async fn an_unrecorded_sign_out_links_to_the_site_of_the_setting() {
     let provider = TestProvider::start().await;
     let elsewhere = "https://www.example.com/bye";
     let app = App::new(&provider)
@@ -233,7 +233,7 @@ async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
 }
 
 #[rocket::async_test]
-async fn a_frame_while_the_store_is_down_says_so() {
+async fn a_front_channel_logout_while_the_store_is_down_shows_that_it_failed() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.frontchannel_logout", true);
     let store = TestStore::new();
@@ -258,7 +258,7 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     let (browser, elsewhere) = (node(&app, &store).await, node(&app, &other_way).await);
     let id = sign_in(&browser, &provider).await;
     let copy = copy_of(&browser);
-    hold(&elsewhere, &session_cookies(&browser));
+    give_cookies(&elsewhere, &session_cookies(&browser));
 
     store.fail_writes("read only");
     let page = browser.submit("/oidc/logout", "").await;
@@ -276,7 +276,7 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     assert_eq!(provider.count("/token"), refreshes);
     copy.visit("/sessions/alice").await.sees("[]");
     let again = copy.another();
-    hold(&again, &session_cookies(&copy));
+    give_cookies(&again, &session_cookies(&copy));
     let page = again.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     // Whoever can ask again gets the error.
@@ -319,7 +319,7 @@ async fn the_browser_has_another_node_record_its_sign_out() {
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
     let copy = node(&app, &other_way).await;
-    hold(&copy, &session_cookies(&browser));
+    give_cookies(&copy, &session_cookies(&browser));
     store.fail_all("cut");
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
@@ -386,7 +386,7 @@ async fn an_end_outlasts_a_panic_of_the_store() {
 }
 
 #[rocket::async_test]
-async fn a_later_sign_in_of_the_browser_stays() {
+async fn a_later_sign_in_of_the_browser_is_kept() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = TestStore::new();
@@ -454,7 +454,7 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
 
 /// Its refresh token is refused, and nobody is there to try the end again.
 #[rocket::async_test]
-async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
+async fn an_unrecorded_end_at_a_refresh_is_kept() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = TestStore::new();
@@ -541,7 +541,7 @@ async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_sessi
 
 /// The store has the end.
 #[rocket::async_test]
-async fn an_end_at_a_refresh_that_the_store_takes_needs_no_note() {
+async fn a_recorded_end_at_a_refresh_needs_no_cookie() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = node(&app, &TestStore::new()).await;
@@ -556,7 +556,7 @@ async fn an_end_at_a_refresh_that_the_store_takes_needs_no_note() {
 
 /// With sessions in cookies the browser itself has what the provider needs.
 #[rocket::async_test]
-async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
+async fn a_session_in_cookies_whose_end_is_unrecorded_is_refused_at_this_node() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
     let url = sqlite_url(&directory);
@@ -565,7 +565,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
         .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let (copy, elsewhere) = (copy_of(&browser), node_of(&app).await);
-    hold(&elsewhere, &session_cookies(&browser));
+    give_cookies(&elsewhere, &session_cookies(&browser));
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let mut rename = async |sql: &'static str| {
         database.execute(sql).await.unwrap();
@@ -595,7 +595,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
 
 /// Whoever kept cookies of years would fill what a node keeps, while the store is down.
 #[rocket::async_test]
-async fn a_session_that_is_over_needs_no_end() {
+async fn an_expired_session_needs_no_end() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
     let url = sqlite_url(&directory);
@@ -624,7 +624,7 @@ async fn a_session_that_is_over_needs_no_end() {
 
 /// Its tokens are nobody's then.
 #[rocket::async_test]
-async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
+async fn a_sign_out_during_a_refresh_leaves_no_tokens() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
     let url = sqlite_url(&directory);

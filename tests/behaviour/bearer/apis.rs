@@ -232,7 +232,7 @@ async fn each_api_has_a_metadata_document_at_its_address() {
 
 /// A refusal is remembered too: it is none at the API that the token is for.
 #[rocket::async_test]
-async fn what_introspection_says_counts_at_one_api() {
+async fn an_introspection_is_valid_at_one_api() {
     let apis = Apis::with(json!({ "token_validation": "introspection" })).await;
     let token = apis.token(json!("stock-api"));
     for _ in 0..2 {
@@ -429,7 +429,7 @@ async fn the_testing_profile_calls_every_api() {
 
 /// An outage of the provider is no reason to take a token for another API's.
 #[rocket::async_test]
-async fn an_api_whose_provider_is_broken_says_so_at_each() {
+async fn an_api_whose_provider_is_broken_answers_502_at_each() {
     let apis = Apis::open().await;
     let reply = Reply::status(503);
     apis.provider.on_path("/jwks", reply);

@@ -11,7 +11,7 @@ use crate::support::{JwtParts, Reply, SigningKey, TestProvider};
 const JWKS: &str = "/jwks";
 
 #[rocket::async_test]
-async fn a_new_key_is_fetched_once_for_all_who_wait() {
+async fn a_new_key_is_fetched_once_for_all_waiting_requests() {
     let api = Api::open().await;
     assert_eq!(api.whoami(|_| ()).await.status, 200);
     assert_eq!(api.provider.count(JWKS), 1);
@@ -29,7 +29,7 @@ async fn a_new_key_is_fetched_once_for_all_who_wait() {
 
 /// A token that was accepted with a key is not accepted when that key is gone.
 #[rocket::async_test]
-async fn a_token_is_forgotten_with_its_key() {
+async fn a_cached_token_is_evicted_with_its_key() {
     let api = Api::open().await;
     let token = api.provider.access_token("notes:read", |_| ());
     assert_eq!(api.call("/notes", &token).await.status, 200);
@@ -191,7 +191,7 @@ async fn strangers_at_many_addresses_delay_a_new_key_by_ten_seconds() {
 }
 
 #[rocket::async_test]
-async fn the_last_known_good_keys_serve_for_a_day() {
+async fn the_last_known_good_keys_are_used_for_a_day() {
     let api = Api::open().await;
     let token = || {
         api.provider.access_token("notes:read", |token| {
@@ -353,7 +353,7 @@ async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
 
 /// The provider says how long its keys serve; when they are due, they are fetched beside the request.
 #[rocket::async_test]
-async fn keys_serve_as_long_as_their_provider_says() {
+async fn keys_are_cached_as_long_as_their_provider_says() {
     let provider = TestProvider::start().await;
     provider.on_jwks(|reply| reply.set_header("Cache-Control", "public, max-age=600"));
     let api = Api::at(provider, json!({})).await;

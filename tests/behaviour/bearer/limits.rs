@@ -112,7 +112,7 @@ async fn made_up_tokens_of_one_address_behind_a_named_proxy() {
 
 /// A header that no named proxy has set makes nobody another client.
 #[rocket::async_test]
-async fn who_claims_many_addresses_is_one_client() {
+async fn a_client_that_claims_many_addresses_is_one_client() {
     let api = Api::with(json!({})).await;
     let claim = async |n: usize| {
         let reported = format!("198.51.{}.{}", n / 200, n % 200);
@@ -327,7 +327,7 @@ async fn userinfo_for_bearer_tokens_is_bounded_too() {
 
 /// Status 500 may be about this person: UserInfo is asked about others.
 #[rocket::async_test]
-async fn a_person_whom_userinfo_fails_on_takes_it_from_nobody() {
+async fn a_user_whom_userinfo_fails_for_blocks_no_other_user() {
     let api = Api::open().await;
     let tokens = real_tokens(&api, 21);
     api.provider.on_path("/userinfo", Reply::status(500));

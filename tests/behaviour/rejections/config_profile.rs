@@ -6,7 +6,7 @@ use std::time::Duration;
 use rocket::local::asynchronous::Client;
 use serde_json::json;
 
-use super::{Launched, accepted, is_accepted, launch, refused, shows_refusal};
+use super::{Launched, accepted, assert_refusal_page, is_accepted, launch, refused};
 use crate::common::{App, Log};
 use crate::support::{Reply, SigningKey, TestProvider};
 
@@ -127,7 +127,7 @@ async fn an_unknown_key_is_looked_for_a_few_times_a_minute() {
     for (step, looks, status) in burst.chain(later) {
         app.advance(Duration::from_secs(step));
         let page = app.browser.sign_in(&provider, "/me").await;
-        shows_refusal(&page, status);
+        assert_refusal_page(&page, status);
         assert_eq!(provider.count("/jwks"), looks, "after {step} s more");
     }
 }

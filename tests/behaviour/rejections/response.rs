@@ -5,7 +5,7 @@ use std::time::Duration;
 use rocket::tokio::join;
 use serde_json::{Value, json};
 
-use super::{Launched, is_accepted, is_refused, launch, nobody_is_signed_in};
+use super::{Launched, assert_no_session, is_accepted, is_refused, launch};
 use crate::common::{Log, cookie_of_kind};
 use crate::support::{Callback, Page, TestProvider, case};
 
@@ -128,7 +128,7 @@ async fn state_of_another_attempt_of_this_browser() {
     let page = browser.arrive_from_provider(&path).await;
     page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
     assert_eq!(begun.provider.count("/token"), 1);
-    nobody_is_signed_in(&begun.app).await;
+    assert_no_session(&begun.app).await;
 }
 
 /// Login CSRF: somebody else's response, brought by a browser that began nothing.

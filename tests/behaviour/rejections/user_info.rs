@@ -133,7 +133,7 @@ async fn no_endpoint() {
 
 /// It adds to the ID token, and changes nothing the ID token says about the sign-in.
 #[rocket::async_test]
-async fn claims_about_the_sign_in_are_not_taken_over() {
+async fn claims_about_the_sign_in_are_not_replaced() {
     let (provider, _, page) = accepted(|provider| {
         provider.on_user_info(|reply| {
             for claim in ["iss", "aud", "azp", "nonce", "acr", "sid", "amr"] {
