@@ -25,7 +25,7 @@ use url::Url;
 use crate::{
     common::{App, KEY, NOW, assert_signed_out, attempt_cookies, bring, cookie_of_kind, restarts, session_pages},
     records::{carry_cookies, session_cookie},
-    support::{Browser, Callback, Page, Reply, TestProvider, TestStore},
+    support::{Browser, Callback, Held, Page, Reply, TestProvider, TestStore},
 };
 
 const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
@@ -667,10 +667,44 @@ async fn a_posted_response_fits_into_an_address() {
 
 // ---- Nodes that share a store.
 
-/// Two browsers that are one, each before another node.
-async fn two_nodes(app: &App, store: &TestStore) -> (Browser, Browser) {
-    let app = app.over(store);
-    (app.open().await, app.open().await)
+/// One browser before two nodes that share a store, and the response to the sign-in that it has begun.
+struct TwoNodes {
+    provider: TestProvider,
+    app: App,
+    store: TestStore,
+    one: Browser,
+    other: Browser,
+    callback: Callback,
+}
+
+impl TwoNodes {
+    async fn begin_sign_in() -> TwoNodes {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider);
+        let store = TestStore::with_clock(&app.clock());
+        let node = app.over(&store);
+        let (one, other) = (node.open().await, node.open().await);
+        let callback = one.begin_sign_in(&provider, "/me").await;
+        carry_cookies(&one, &other);
+        TwoNodes {
+            provider,
+            app,
+            store,
+            one,
+            other,
+            callback,
+        }
+    }
+
+    /// Brings the response to the first node, and drops the connection while the provider is asked for UserInfo.
+    async fn drop_callback(&self) -> Held {
+        let held = self.provider.hold("/userinfo");
+        tokio::select! {
+            _ = bring(&self.one, &self.callback) => panic!("it is held"),
+            () = self.provider.until_requested("/userinfo", 1) => {}
+        }
+        held
+    }
 }
 
 /// The id of the session that a browser has.
@@ -683,85 +717,72 @@ fn id_of_session(browser: &Browser, provider: &TestProvider) -> String {
 
 #[rocket::async_test]
 async fn another_node_answers_an_identical_callback() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider);
-    let store = TestStore::with_clock(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    carry_cookies(&one, &other);
-    let held = provider.hold("/token");
-    let (first, second, ()) = join!(bring(&one, &callback), bring(&other, &callback), async {
-        provider.until_requested("/token", 1).await;
-        sleep(Duration::from_millis(200)).await;
-        held.release();
-    });
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.provider.hold("/token");
+    let (first, second, ()) = join!(
+        bring(&nodes.one, &nodes.callback),
+        bring(&nodes.other, &nodes.callback),
+        async {
+            nodes.provider.until_requested("/token", 1).await;
+            sleep(Duration::from_millis(200)).await;
+            held.release();
+        }
+    );
     first.redirects_to("/me");
     second.redirects_to("/me");
-    assert_eq!(provider.count("/token"), 1);
-    other.visit("/me").await.sees("alice");
-    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
+    assert_eq!(nodes.provider.count("/token"), 1);
+    nodes.other.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&nodes.one, &nodes.provider),
+        id_of_session(&nodes.other, &nodes.provider)
+    );
 
     // Another code is not sent by the second node either.
-    let forged = callback.clone().set("code", "forged");
-    assert_eq!(bring(&other, &forged).await.location.as_deref(), Some("/me"));
-    assert_eq!(provider.count("/token"), 1);
+    let forged = nodes.callback.clone().set("code", "forged");
+    assert_eq!(bring(&nodes.other, &forged).await.location.as_deref(), Some("/me"));
+    assert_eq!(nodes.provider.count("/token"), 1);
 }
 
 /// The first node exchanged the code for a callback that is gone; the second begins the session.
 #[rocket::async_test]
 async fn another_node_completes_an_abandoned_sign_in() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider);
-    let store = TestStore::with_clock(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    carry_cookies(&one, &other);
-    let held = provider.hold("/userinfo");
-    tokio::select! {
-        _ = bring(&one, &callback) => panic!("it is held"),
-        () = provider.until_requested("/userinfo", 1) => {}
-    }
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.drop_callback().await;
     held.release();
-    bring(&other, &callback).await.redirects_to("/me");
-    other.visit("/me").await.sees("alice");
+    bring(&nodes.other, &nodes.callback).await.redirects_to("/me");
+    nodes.other.visit("/me").await.sees("alice");
     // And the first gets the same session from the second.
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
-    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
-    assert_eq!(provider.count("/token"), 1);
-    app.advance(Duration::from_secs(61));
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&nodes.one, &nodes.provider),
+        id_of_session(&nodes.other, &nodes.provider)
+    );
+    assert_eq!(nodes.provider.count("/token"), 1);
+    nodes.app.advance(Duration::from_secs(61));
     sleep(Duration::from_millis(1_200)).await;
-    assert_eq!(provider.count("/revoke"), 0);
+    assert_eq!(nodes.provider.count("/revoke"), 0);
 }
 
 /// What the first node offers is revoked after a minute, unless the second took it.
 #[rocket::async_test]
 async fn tokens_of_a_sign_in_that_no_node_completes_are_revoked() {
     for is_taken in [true, false] {
-        let provider = TestProvider::start().await;
-        let app = App::local(&provider);
-        let store = TestStore::with_clock(&app.clock());
-        let (one, other) = two_nodes(&app, &store).await;
-        let callback = one.begin_sign_in(&provider, "/me").await;
-        carry_cookies(&one, &other);
-        let held = provider.hold("/userinfo");
-        tokio::select! {
-            _ = bring(&one, &callback) => panic!("it is held"),
-            () = provider.until_requested("/userinfo", 1) => {}
-        }
+        let nodes = TwoNodes::begin_sign_in().await;
+        let held = nodes.drop_callback().await;
         held.release();
         if is_taken {
-            bring(&other, &callback).await.redirects_to("/me");
+            bring(&nodes.other, &nodes.callback).await.redirects_to("/me");
         } else {
             sleep(Duration::from_millis(500)).await;
         }
-        app.advance(Duration::from_secs(61));
+        nodes.app.advance(Duration::from_secs(61));
         if is_taken {
             sleep(Duration::from_millis(1_500)).await;
-            assert_eq!(provider.count("/revoke"), 0);
-            other.visit("/me").await.sees("alice");
+            assert_eq!(nodes.provider.count("/revoke"), 0);
+            nodes.other.visit("/me").await.sees("alice");
         } else {
-            provider.until_requested("/revoke", 2).await;
+            nodes.provider.until_requested("/revoke", 2).await;
         }
     }
 }
@@ -769,19 +790,14 @@ async fn tokens_of_a_sign_in_that_no_node_completes_are_revoked() {
 /// A claim lives as long as its attempt: the code is not sent a second time.
 #[rocket::async_test]
 async fn another_node_sends_no_code_that_was_sent_long_ago() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider);
-    let store = TestStore::with_clock(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    carry_cookies(&one, &other);
-    bring(&one, &callback).await.redirects_to("/me");
+    let nodes = TwoNodes::begin_sign_in().await;
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
     // Until the first node has told of the session.
     sleep(Duration::from_millis(500)).await;
-    app.advance(Duration::from_secs(29 * 60));
-    let page = bring(&other, &callback).await;
+    nodes.app.advance(Duration::from_secs(29 * 60));
+    let page = bring(&nodes.other, &nodes.callback).await;
     assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
-    assert_eq!(provider.count("/token"), 1);
+    assert_eq!(nodes.provider.count("/token"), 1);
 }
 
 /// A node that has stopped leaves its claims behind. It is waited for as long as its requests to the provider may
@@ -789,20 +805,11 @@ async fn another_node_sends_no_code_that_was_sent_long_ago() {
 #[rocket::async_test]
 async fn another_node_is_waited_for_while_its_exchange_may_last() {
     for (passed, may_last) in [(17, true), (18, false)] {
-        let provider = TestProvider::start().await;
-        let app = App::local(&provider);
-        let store = TestStore::with_clock(&app.clock());
-        let (one, other) = two_nodes(&app, &store).await;
-        let callback = one.begin_sign_in(&provider, "/me").await;
-        carry_cookies(&one, &other);
-        let held = provider.hold("/userinfo");
-        tokio::select! {
-            _ = bring(&one, &callback) => panic!("it is held"),
-            () = provider.until_requested("/userinfo", 1) => {}
-        }
-        app.advance(Duration::from_secs(passed));
+        let nodes = TwoNodes::begin_sign_in().await;
+        let held = nodes.drop_callback().await;
+        nodes.app.advance(Duration::from_secs(passed));
         // Earlier than the first node gives up.
-        let arriving = timeout(Duration::from_secs(4), bring(&other, &callback));
+        let arriving = timeout(Duration::from_secs(4), bring(&nodes.other, &nodes.callback));
         if may_last {
             let release = async {
                 sleep(Duration::from_millis(200)).await;
@@ -810,54 +817,46 @@ async fn another_node_is_waited_for_while_its_exchange_may_last() {
             };
             let (page, ()) = join!(arriving, release);
             page.expect("an answer").redirects_to("/me");
-            other.visit("/me").await.sees("alice");
+            nodes.other.visit("/me").await.sees("alice");
         } else {
             let page = arriving.await.expect("an answer at once");
             assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
         }
-        assert_eq!(provider.count("/token"), 1);
+        assert_eq!(nodes.provider.count("/token"), 1);
     }
 }
 
 #[rocket::async_test]
 async fn without_the_store_no_code_is_sent() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider);
-    let store = TestStore::with_clock(&app.clock());
-    let (one, _) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    store.fail_all("down");
+    let nodes = TwoNodes::begin_sign_in().await;
+    nodes.store.fail_all("down");
     for _ in 0..2 {
-        let page = bring(&one, &callback).await;
+        let page = bring(&nodes.one, &nodes.callback).await;
         page.is(Status::ServiceUnavailable);
         assert_eq!(page.header("Retry-After"), Some("5"));
     }
-    assert_eq!(provider.count("/token"), 0);
-    store.recover();
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
+    assert_eq!(nodes.provider.count("/token"), 0);
+    nodes.store.recover();
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
 }
 
 /// The session store went down between the exchange and the session: the tokens wait for a reload.
 #[rocket::async_test]
 async fn a_session_that_could_not_be_stored_begins_at_the_next_callback() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider);
-    let store = TestStore::with_clock(&app.clock());
-    let (one, _) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    let held = provider.hold("/userinfo");
-    let (page, ()) = join!(bring(&one, &callback), async {
-        provider.until_requested("/userinfo", 1).await;
-        store.fail_all("down");
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.provider.hold("/userinfo");
+    let (page, ()) = join!(bring(&nodes.one, &nodes.callback), async {
+        nodes.provider.until_requested("/userinfo", 1).await;
+        nodes.store.fail_all("down");
         held.release();
     });
     page.is(Status::ServiceUnavailable);
-    store.recover();
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
-    assert_eq!(provider.count("/token"), 1);
-    assert_eq!(provider.count("/revoke"), 0);
+    nodes.store.recover();
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
+    assert_eq!(nodes.provider.count("/token"), 1);
+    assert_eq!(nodes.provider.count("/revoke"), 0);
 }
 
 /// An attempt that was encrypted under the key of before.

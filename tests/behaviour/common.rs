@@ -12,7 +12,7 @@ use rocket::{
     fairing::AdHoc,
     figment::Figment,
     get,
-    http::uri::Host,
+    http::{Status, uri::Host},
     routes,
     serde::json::{Json, Value, json},
 };
@@ -22,6 +22,7 @@ use rocket_openidconnect::{
 use serde::Serialize;
 use tempfile::TempDir;
 use tracing::subscriber::{DefaultGuard, Interest};
+use url::form_urlencoded::byte_serialize;
 
 use crate::support::{Browser, Callback, Page, TestProvider, TestStore};
 
@@ -30,7 +31,7 @@ pub const NOW: i64 = 1_700_000_000;
 /// Thirty-two bytes that are no secret.
 pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// An app before its launch, and what is told of it afterwards. Clones share the clock and the failures.
+/// An app before its launch: its settings, its clock and the sign-ins that failed. Clones share clock and failures.
 #[derive(Clone)]
 pub struct App {
     provider: TestProvider,
@@ -258,6 +259,19 @@ pub fn restarts(page: &Page, provider: &TestProvider) {
     assert_eq!(page.set_cookies().into_iter().find(of_session), None);
 }
 
+/// Signs out while the store is down, which then stays down.
+pub async fn sign_out_unrecorded(browser: &Browser, store: &TestStore) {
+    store.fail_all("the store is down");
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+}
+
+/// What a page of a provider loads in a frame to end the session of this `sid`.
+pub fn frontchannel_logout(issuer: &str, sid: &str) -> String {
+    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    format!("/oidc/frontchannel-logout?iss={}&sid={}", encode(issuer), encode(sid))
+}
+
 /// The address of a new SQLite database in this directory.
 pub fn sqlite_url(directory: &TempDir) -> String {
     format!("sqlite://{}", directory.path().join("sessions.db").display())
@@ -348,7 +362,7 @@ pub fn expect_listeners() {
     LazyLock::force(&ANOTHER);
 }
 
-/// Where the report at liftoff is told, beside Rocket's own.
+/// The target of the report at liftoff, which Rocket's own report has too.
 const REPORT: &str = "rocket::launch";
 
 impl Log {

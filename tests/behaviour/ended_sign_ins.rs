@@ -21,7 +21,7 @@ use rocket_openidconnect::{Clock, Events, NewSignIn, Oidc, Refused, RelyingParty
 use tempfile::TempDir;
 
 use crate::{
-    common::{App, NOW, assert_signed_out, bring, locked, pages, restarts, sqlite_url},
+    common::{App, NOW, assert_signed_out, bring, frontchannel_logout, locked, pages, restarts, sqlite_url},
     records::{carry_cookies, give_cookies, session_cookies},
     support::{Browser, Call, Gate, TestProvider, TestStore, case},
 };
@@ -336,14 +336,13 @@ async fn a_frame_ends_a_sign_in_that_is_under_way() {
         let browser = app.open().await;
         let callback = browser.begin_sign_in(&provider, "/me").await;
         let held = provider.hold("/userinfo");
-        let frame = |sid: &str| {
-            let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
-            format!("/oidc/frontchannel-logout?iss={issuer}&sid={sid}")
-        };
         let (page, ()) = join(bring(&browser, &callback), async {
             provider.until_requested("/userinfo", 1).await;
             for sid in ["sid-1", "sid-2"] {
-                let page = browser.another().visit(&frame(sid)).await;
+                let page = browser
+                    .another()
+                    .visit(&frontchannel_logout(&provider.issuer(), sid))
+                    .await;
                 page.is(Status::Ok);
             }
             held.release();

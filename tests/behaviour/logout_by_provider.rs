@@ -8,10 +8,9 @@ use rocket::{
 };
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
-use url::form_urlencoded::byte_serialize;
 
 use crate::{
-    common::{App, Log, NOW, assert_signed_out, signed_in, sqlite_url},
+    common::{App, Log, NOW, assert_signed_out, frontchannel_logout, signed_in, sqlite_url},
     records::{give_cookies, session_cookies},
     support::{Browser, Call, JwtParts, Page, SigningKey, TestProvider, TestStore, case},
 };
@@ -556,11 +555,6 @@ fn with_front_channel(provider: &TestProvider) -> App {
     App::new(provider).with("oidc.frontchannel_logout", true)
 }
 
-fn frontchannel(issuer: &str, sid: &str) -> String {
-    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    format!("/oidc/frontchannel-logout?iss={}&sid={}", encode(issuer), encode(sid))
-}
-
 /// A frame of the provider's page: the browser sends no cookie along.
 async fn in_a_frame(browser: &Browser, path: &str) -> Page {
     let headers = [
@@ -580,7 +574,7 @@ async fn a_frame_of_the_provider_ends_the_session_of_its_sid() {
         let second = first.another();
         second.sign_in(&provider, "/me").await.is(Status::Ok);
 
-        let page = in_a_frame(&first, &frontchannel(&provider.issuer(), "sid-2")).await;
+        let page = in_a_frame(&first, &frontchannel_logout(&provider.issuer(), "sid-2")).await;
         page.is(Status::Ok).sees("Signed out.");
         assert_eq!(page.header("Cache-Control"), Some("no-store"));
         assert_eq!(
@@ -604,7 +598,7 @@ async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
         metadata.insert("end_session_endpoint".to_owned(), there);
     });
     let browser = with_front_channel(&provider).open().await;
-    let page = in_a_frame(&browser, &frontchannel(&provider.issuer(), "sid-1")).await;
+    let page = in_a_frame(&browser, &frontchannel_logout(&provider.issuer(), "sid-1")).await;
     let expected = format!(
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {} https://logout.example.com",
         provider.issuer()
@@ -653,10 +647,10 @@ async fn a_flood_of_frames_ends_no_session_and_delays_no_user() {
         give_cookies(&copy, &session_cookies(&ended));
         ended.submit("/oidc/logout", "").await.is(Status::SeeOther);
         for i in 0..200 {
-            let frame = frontchannel(&provider.issuer(), &format!("made-up-{i}"));
+            let frame = frontchannel_logout(&provider.issuer(), &format!("made-up-{i}"));
             in_a_frame(&first, &frame).await.is(Status::Ok);
         }
-        let own = frontchannel(&provider.issuer(), "sid-1");
+        let own = frontchannel_logout(&provider.issuer(), "sid-1");
         in_a_frame(&first, &own).await.is(Status::Ok);
         for browser in [&first, &copy] {
             assert_signed_out(browser).await;
@@ -674,7 +668,7 @@ async fn a_frame_ends_a_session_that_began_before_a_restart() {
     let after = app.open().await;
     give_cookies(&after, &session_cookies(&before));
     after.visit("/me").await.is(Status::Ok);
-    let own = frontchannel(&provider.issuer(), "sid-1");
+    let own = frontchannel_logout(&provider.issuer(), "sid-1");
     in_a_frame(&after, &own).await.is(Status::Ok);
     assert_signed_out(&after).await;
 }
@@ -685,7 +679,7 @@ async fn without_the_setting_there_is_no_front_channel() {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
-        let own = frontchannel(&provider.issuer(), "sid-1");
+        let own = frontchannel_logout(&provider.issuer(), "sid-1");
         in_a_frame(&browser, &own).await.is(Status::NotFound);
         browser.visit("/me").await.is(Status::Ok);
     }
@@ -697,17 +691,17 @@ async fn a_frame_that_names_another_provider_or_no_session_ends_nothing() {
     let browser = signed_in(&with_front_channel(&provider), &provider).await;
     let issuer = provider.issuer();
     for path in [
-        frontchannel("https://other.example", "sid-1"),
-        frontchannel(&format!("{issuer}/"), "sid-1"),
-        frontchannel(&issuer, ""),
-        frontchannel("", "sid-1"),
+        frontchannel_logout("https://other.example", "sid-1"),
+        frontchannel_logout(&format!("{issuer}/"), "sid-1"),
+        frontchannel_logout(&issuer, ""),
+        frontchannel_logout("", "sid-1"),
         "/oidc/frontchannel-logout".to_owned(),
         "/oidc/frontchannel-logout?sid=sid-1".to_owned(),
     ] {
         let page = in_a_frame(&browser, &path).await;
         page.is(Status::BadRequest).sees("Nothing was done.");
     }
-    in_a_frame(&browser, &frontchannel(&issuer, "sid-999"))
+    in_a_frame(&browser, &frontchannel_logout(&issuer, "sid-999"))
         .await
         .is(Status::Ok);
     browser.visit("/me").await.is(Status::Ok);

@@ -62,6 +62,13 @@ fn in_cookies(app: App) -> App {
         .with("oidc.session.store_url", "sqlite://unused.db")
 }
 
+/// A session lives this long at most.
+fn with_lifetime(provider: &TestProvider, lifetime: &str) -> App {
+    in_cookies(App::local(provider))
+        .with("oidc.session.idle_timeout", lifetime)
+        .with("oidc.session.absolute_timeout", lifetime)
+}
+
 fn in_mode(app: App, is_in_cookies: bool) -> App {
     if is_in_cookies { in_cookies(app) } else { app }
 }
@@ -120,12 +127,7 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
 async fn an_end_is_stored_for_as_long_as_a_session_lives_that_begins_meanwhile() {
     for held_read in [1, 2] {
         let provider = TestProvider::start().await;
-        let app = |lifetime: &str| {
-            in_cookies(App::local(&provider))
-                .with("oidc.session.idle_timeout", lifetime)
-                .with("oidc.session.absolute_timeout", lifetime)
-        };
-        let (short, long) = (app("1h"), app("24h"));
+        let (short, long) = (with_lifetime(&provider, "1h"), with_lifetime(&provider, "24h"));
         let store = TestStore::with_clock(&short.clock());
         let one = node(&short, &store).await;
         let other = node(&long, &store.another()).await;
@@ -272,12 +274,7 @@ async fn a_sign_in_survives_a_store_that_fails_at_the_first_read() {
 #[rocket::async_test]
 async fn an_end_is_kept_for_as_long_as_its_session_lives_at_another_node() {
     let provider = TestProvider::start().await;
-    let app = |lifetime: &str| {
-        in_cookies(App::local(&provider))
-            .with("oidc.session.idle_timeout", lifetime)
-            .with("oidc.session.absolute_timeout", lifetime)
-    };
-    let (short, long) = (app("1h"), app("24h"));
+    let (short, long) = (with_lifetime(&provider, "1h"), with_lifetime(&provider, "24h"));
     let store = TestStore::with_clock(&short.clock());
     let one = node(&short, &store).await;
     let other = node(&long, &store.another()).await;

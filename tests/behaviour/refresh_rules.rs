@@ -304,13 +304,6 @@ fn replies(provider: &TestProvider) -> Arc<Mutex<Vec<Value>>> {
     replies
 }
 
-/// The tokens that were revoked.
-fn revoked(provider: &TestProvider) -> Vec<String> {
-    let requests = provider.requests_to("/revoke");
-    let tokens = requests.iter().filter_map(|r| r.form_value("token"));
-    tokens.map(str::to_owned).collect()
-}
-
 #[rocket::async_test]
 async fn another_persons_tokens_reach_no_handler_while_the_keys_cannot_be_read() {
     for store in STORES {
@@ -333,7 +326,7 @@ async fn another_persons_tokens_reach_no_handler_while_the_keys_cannot_be_read()
         let last = locked(&replies).last().cloned().expect("a reply");
         let token = last["refresh_token"].as_str().expect("a refresh token");
         provider.until_requested("/revoke", 1).await;
-        assert!(revoked(&provider).iter().any(|t| t == token), "{store}");
+        assert!(provider.revoked_tokens().iter().any(|t| t == token), "{store}");
         app.advance(LATER);
         assert_eq!(record(&browser).await, None, "{store}");
     }
@@ -356,7 +349,7 @@ async fn a_rejected_refresh_ends_the_session_and_revokes_its_tokens() {
             let reply = locked(&replies).last().cloned().expect("a reply");
             let token = reply["refresh_token"].as_str().expect("a refresh token");
             provider.until_requested("/revoke", 1).await;
-            assert!(revoked(&provider).iter().any(|t| t == token), "{store}");
+            assert!(provider.revoked_tokens().iter().any(|t| t == token), "{store}");
         }
     }
 }
@@ -387,7 +380,7 @@ async fn tokens_of_a_refresh_are_revoked_if_the_session_ended_meanwhile() {
         page.is(Status::Unauthorized);
         let reply = locked(&replies).last().cloned().expect("a reply");
         provider.until_requested("/revoke", 2).await;
-        let revoked = revoked(&provider);
+        let revoked = provider.revoked_tokens();
         for token in ["refresh_token", "access_token"] {
             let token = reply[token].as_str().expect("a token");
             assert!(revoked.contains(&token.to_owned()), "{store} {path}");

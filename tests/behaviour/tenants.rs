@@ -12,7 +12,7 @@ use rocket_openidconnect::{LoggedIn, RelyingParty};
 
 use crate::{
     bearer::app::{Answer, Api, refused},
-    common::{App, Log, NOW, assert_signed_out, launch_failure, locked},
+    common::{App, Log, NOW, assert_signed_out, frontchannel_logout, launch_failure, locked},
     records::DUE,
     support::{Browser, JwtParts, TestProvider, case},
 };
@@ -461,7 +461,7 @@ async fn a_frame_of_the_provider_names_the_tenant() {
     let browser = open(&entra, &app).await;
     browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
     let frame = async |issuer: &str| {
-        let path = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+        let path = frontchannel_logout(issuer, "sid-1");
         browser.another().visit(&path).await.status
     };
     assert_eq!(frame(&entra.issuer_of(TWO)).await, 400);

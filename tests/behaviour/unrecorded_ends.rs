@@ -1,6 +1,6 @@
 //! The end of a session that the store does not record: a sign-out while it is down.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rocket::{
     get,
@@ -14,7 +14,10 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::{
-    common::{App, KEY, Log, assert_signed_out, cookie_name, session_pages, sqlite_url},
+    common::{
+        App, KEY, Log, assert_signed_out, cookie_name, frontchannel_logout, session_pages, sign_out_unrecorded,
+        sqlite_url,
+    },
     records::{carry_cookies, give_cookies, node as node_of, session_cookies, signed_in},
     support::{Browser, Page, Reply, TestProvider, TestStore, until},
 };
@@ -188,9 +191,7 @@ async fn a_node_survives_one_outage_after_another() {
     };
     for outage in 1..=2 {
         let id = sign_in(&browser, &provider).await;
-        store.fail_all("cut");
-        let page = browser.submit("/oidc/logout", "").await;
-        page.is(Status::ServiceUnavailable);
+        sign_out_unrecorded(&browser, &store).await;
         store.recover();
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
@@ -202,9 +203,7 @@ async fn a_node_survives_one_outage_after_another() {
 
     // What a browser brings from another node was no outage of this one.
     let id = sign_in(&elsewhere, &provider).await;
-    other_way.fail_all("cut");
-    let page = elsewhere.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&elsewhere, &other_way).await;
     let visitor = browser.another();
     carry_cookies(&elsewhere, &visitor);
     visitor.visit("/plain").await.is(Status::Ok);
@@ -240,8 +239,7 @@ async fn a_front_channel_logout_while_the_store_is_down_shows_that_it_failed() {
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
     store.fail_all("cut");
-    let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
-    let frame = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+    let frame = frontchannel_logout(&provider.issuer(), "sid-1");
     let page = browser.another().visit(&frame).await;
     page.is(Status::ServiceUnavailable).sees("Not signed out.");
     store.recover();
@@ -320,9 +318,7 @@ async fn the_browser_has_another_node_record_its_sign_out() {
     let id = sign_in(&browser, &provider).await;
     let copy = node(&app, &other_way).await;
     give_cookies(&copy, &session_cookies(&browser));
-    store.fail_all("cut");
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&browser, &store).await;
     let elsewhere = copy.another();
     carry_cookies(&browser, &elsewhere);
     drop(browser);
@@ -370,9 +366,7 @@ async fn an_end_outlasts_a_panic_of_the_store() {
     let store = TestStore::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
-    store.fail_all("cut");
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&browser, &store).await;
     store.recover();
     store.panic_at_writes();
     let before = store.calls();
@@ -392,9 +386,7 @@ async fn a_later_sign_in_of_the_browser_is_kept() {
     let store = TestStore::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
-    store.fail_all("cut");
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&browser, &store).await;
     store.recover();
     app.advance(PAUSE);
     let new = sign_in(&browser, &provider).await;
@@ -418,9 +410,7 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
     provider.user_claims(json!({ "sub": "mallory" }));
     let of_mallory = sign_in(&mallory, &provider).await;
     let copy = copy_of(&mallory);
-    store.fail_all("cut");
-    let page = mallory.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&mallory, &store).await;
     let name = cookie_name(NOTE, &provider);
     let note = mallory.cookie(&name).unwrap();
 
@@ -462,9 +452,7 @@ async fn an_unrecorded_end_at_a_refresh_is_kept() {
     let other_store = TestStore::new();
     let elsewhere = node(&app, &other_store).await;
     sign_in(&elsewhere, &provider).await;
-    other_store.fail_all("cut");
-    let page = elsewhere.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&elsewhere, &other_store).await;
     let note = cookie_name(NOTE, &provider);
     let earlier = elsewhere.cookie(&note).unwrap();
     let browser = node(&app, &store).await;
@@ -650,10 +638,7 @@ async fn a_sign_out_during_a_refresh_leaves_no_tokens() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), sign_out).await;
     page.is(Status::Unauthorized);
     provider.until_requested("/revoke", 4).await;
-    let requests = provider.requests_to("/revoke");
-    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
+    let tokens: HashSet<_> = provider.revoked_tokens().into_iter().collect();
     assert_eq!(tokens.len(), 4, "each once");
 }
 
