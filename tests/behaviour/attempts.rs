@@ -239,7 +239,7 @@ async fn an_attempt_begins_once_more_by_itself_and_not_twice() {
 
 /// A person's no in a tab whose id is not the browser's any more.
 #[rocket::async_test]
-async fn a_denial_begins_nothing() {
+async fn a_denied_sign_in_is_not_restarted() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -560,7 +560,7 @@ async fn a_dropped_connection_stops_no_exchange() {
 
 /// The app's event runs again for the next identical callback.
 #[rocket::async_test]
-async fn a_connection_dropped_in_the_apps_event_leaves_the_turn_to_the_next() {
+async fn the_apps_event_runs_again_after_a_connection_dropped_in_it() {
     let provider = TestProvider::start().await;
     let (app, slow) = (App::local(&provider), Slow::new());
     let browser = Browser::open(app.rocket_with(slow.clone())).await;

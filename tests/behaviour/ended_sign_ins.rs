@@ -66,7 +66,7 @@ fn exchanges(provider: &TestProvider) -> usize {
 }
 
 #[rocket::async_test]
-async fn an_end_ends_what_began_before_it_whatever_the_clocks_say() {
+async fn a_logout_by_the_provider_ends_earlier_sessions_despite_clock_skew() {
     for store in ["cookie", "sql"] {
         for ahead in [-5, 0, 5] {
             for named in NAMED {
@@ -286,7 +286,7 @@ async fn a_user_who_signs_out_and_in_again_at_once_is_signed_in() {
 }
 
 #[rocket::async_test]
-async fn an_end_from_before_a_sign_in_ends_nothing_and_a_newer_one_does() {
+async fn a_logout_from_before_a_sign_in_does_not_end_it_and_a_newer_one_does() {
     for mode in MODES {
         for named in NAMED {
             case(&format!("{mode:?}, {named:?}"));

@@ -90,7 +90,7 @@ async fn a_replayed_posted_response_redirects_to_its_page() {
 }
 
 #[rocket::async_test]
-async fn a_second_sign_in_takes_the_place_of_the_first_session() {
+async fn a_second_sign_in_replaces_the_first_session() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider)
         .with("oidc.response_mode", "form_post")

@@ -114,7 +114,7 @@ async fn only_page_loads_begin_a_sign_in() {
 }
 
 #[rocket::async_test]
-async fn a_login_hint_takes_the_place_of_the_settings_and_is_bounded() {
+async fn a_login_hint_replaces_the_settings_and_is_bounded() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.extra_authorization_parameters.login_hint", "bob");
     let browser = app.open().await;

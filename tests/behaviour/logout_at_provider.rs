@@ -355,7 +355,7 @@ async fn a_session_cookie_outlasts_its_session_by_a_day() {
 
 /// A copy of the cookies of before is worth nothing then.
 #[rocket::async_test]
-async fn signing_in_again_ends_the_session_of_before() {
+async fn signing_in_again_ends_the_previous_session() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);

@@ -49,7 +49,7 @@ fn refused(page: &Page, description: &str) {
 
 /// Whatever a stranger posts, the provider's own logout token by a new key is accepted.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_logout_token_from_a_new_key() {
+async fn a_stranger_does_not_keep_a_logout_token_from_a_new_key() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
     let post_from = async |logout_token: &str, address: &str| {
@@ -146,7 +146,7 @@ async fn logout_token_replayed() {
 
 /// The provider sends it again then. It is remembered under the name of each key.
 #[rocket::async_test]
-async fn a_logout_token_that_may_have_been_claimed_serves_again() {
+async fn a_logout_token_that_may_have_been_claimed_is_accepted_again() {
     for lost in [1, 2] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.previous_secret_keys", [OTHER_KEY]);
@@ -170,7 +170,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
 
 /// While the keys are changed, the first key of one node is another's second, or no key of it.
 #[rocket::async_test]
-async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
+async fn a_logout_token_is_accepted_once_at_nodes_with_other_first_keys() {
     let (new, old) = (crate::common::KEY, OTHER_KEY);
     let (old_alone, new_first, old_first) = ((old, None), (new, Some(old)), (old, Some(new)));
     for (here, there) in [
@@ -201,7 +201,7 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
 
 /// Also one without `exp`, which is accepted for two minutes.
 #[rocket::async_test]
-async fn a_logout_token_without_exp_serves_once_until_it_is_too_old() {
+async fn a_logout_token_without_exp_is_accepted_once_until_it_is_too_old() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
@@ -608,7 +608,7 @@ async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
 
 /// The provider sends it again, as it was.
 #[rocket::async_test]
-async fn a_logout_token_serves_once_more_when_the_store_failed() {
+async fn a_logout_token_is_accepted_again_after_the_store_failed() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
     let url = sqlite_url(&directory);

@@ -126,7 +126,7 @@ async fn a_refresh_moves_the_end() {
 }
 
 #[rocket::async_test]
-async fn a_refresh_ends_a_session_that_is_over_at_the_provider() {
+async fn a_refresh_ends_a_session_that_ended_at_the_provider() {
     let provider = TestProvider::start().await;
     let sent = send(&provider, NOW + 4 * HOUR);
     let app = app(&provider);

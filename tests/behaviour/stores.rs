@@ -201,7 +201,7 @@ async fn a_session_in_memory_ends_by_its_times() {
 
 /// A new id at every sign-in, and the old session ends.
 #[rocket::async_test]
-async fn signing_in_again_ends_the_session_before() {
+async fn a_second_sign_in_has_a_new_id_and_ends_the_first_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;

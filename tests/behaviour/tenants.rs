@@ -335,7 +335,7 @@ async fn one_sub_at_two_tenants_is_two_people() {
 
 /// A grant is one person's. Without a `sid`, the new session may be of the grant of before only if the person is.
 #[rocket::async_test]
-async fn signing_in_at_another_tenant_revokes_the_tokens_of_before() {
+async fn signing_in_at_another_tenant_revokes_the_previous_tokens() {
     let entra = Entra::start().await;
     entra.id_tokens(|token| token.remove("sid"));
     let browser = open(&entra, &entra.app(json!([ONE, TWO]))).await;

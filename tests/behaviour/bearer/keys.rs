@@ -139,7 +139,7 @@ fn new_key(api: &Api, has_a_new_name: bool) -> String {
 
 /// Whatever one address sends, another one's token with a new key is accepted at once.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_client_from_a_new_key() {
+async fn a_stranger_does_not_keep_a_client_from_a_new_key() {
     for has_a_new_name in [true, false] {
         let api = Api::open().await;
         assert_eq!(api.whoami(|_| ()).await.status, 200);

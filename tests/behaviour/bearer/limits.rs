@@ -209,7 +209,7 @@ async fn an_outage_is_not_asked_about_again_and_again() {
 
 /// What goes wrong with a made-up token may be about that token: others are asked about.
 #[rocket::async_test]
-async fn a_stranger_opens_no_breaker() {
+async fn a_stranger_does_not_open_a_breaker() {
     for (status, retry_after) in [
         (500, None),
         (502, None),
@@ -249,7 +249,7 @@ async fn a_stranger_opens_no_breaker() {
 
 /// Nor does a stranger keep the breaker open when the outage is over.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_breaker_open() {
+async fn a_stranger_does_not_keep_a_breaker_open() {
     for is_known in [true, false] {
         let (api, tokens) = known_tokens(6).await;
         api.provider.on_path(INTROSPECT, Reply::status(503));
