@@ -10,9 +10,8 @@ use std::{
 };
 
 use rocket::{
-    Request, get,
+    Request,
     http::{Cookie, Method, Status},
-    routes,
     serde::json::{Value, json},
     tokio::{
         self, join,
@@ -20,31 +19,17 @@ use rocket::{
         time::{sleep, timeout},
     },
 };
-use rocket_openidconnect::{
-    __private::SessionCookies,
-    Clock, Events, LoggedIn, NewSignIn, Oidc, Refused,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession},
-};
+use rocket_openidconnect::{__private::SessionCookies, Events, NewSignIn, Refused};
 use url::Url;
 
 use crate::{
-    common::{App, NOW, assert_signed_out, attempt_cookies, cookie_of_kind, pages},
-    records::session_cookie,
-    support::{Browser, Callback, Page, Reply, TestProvider},
+    common::{App, KEY, NOW, assert_signed_out, attempt_cookies, bring, cookie_of_kind, restarts, session_pages},
+    records::{carry_cookies, session_cookie},
+    support::{Browser, Callback, Held, Page, Reply, TestProvider, TestStore},
 };
 
 const NOT_PENDING: &str = "the response belongs to no sign-in of this browser";
 const USED: &str = "the sign-in of this response was completed, or has failed";
-
-async fn bring(browser: &Browser, callback: &Callback) -> Page {
-    browser.arrive_from_provider(&callback.path_and_query()).await
-}
-
-/// Whether a page leads to the provider once more.
-#[track_caller]
-fn restarts(page: &Page, provider: &TestProvider) {
-    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
-}
 
 /// A page with a button that begins the sign-in anew.
 #[track_caller]
@@ -195,7 +180,7 @@ async fn state_is_as_short_as_set() {
 
 /// Nobody is signed in as the attacker, whatever of the attacker's the victim's browser has.
 #[rocket::async_test]
-async fn a_callback_of_another_browser_signs_nobody_in() {
+async fn a_callback_of_another_browser_does_not_sign_in() {
     let provider = TestProvider::start().await;
     let app = App::released(&provider).local_only();
     let victim = app.open().await;
@@ -254,7 +239,7 @@ async fn an_attempt_begins_once_more_by_itself_and_not_twice() {
 
 /// A person's no in a tab whose id is not the browser's any more.
 #[rocket::async_test]
-async fn a_denial_begins_nothing() {
+async fn a_denied_sign_in_is_not_restarted() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -271,7 +256,7 @@ async fn a_denial_begins_nothing() {
 
 /// Some providers leave `state` out of an error. Anybody can make such a response: its words are told, and no more.
 #[rocket::async_test]
-async fn an_error_without_state_is_told_as_unproved() {
+async fn an_error_without_state_is_reported_as_unproved() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -383,7 +368,7 @@ async fn an_attempt_sends_one_code() {
 }
 
 #[rocket::async_test]
-async fn a_look_ahead_uses_nothing_up() {
+async fn a_prefetch_does_not_use_up_the_attempt() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -417,7 +402,7 @@ async fn identical_callbacks_get_the_same_session() {
     let provider = TestProvider::start().await;
     for store in ["cookie", "memory"] {
         let app = App::local(&provider).with("oidc.session.store", store);
-        let browser = Browser::open(app.rocket().mount("/", routes![session_id])).await;
+        let browser = Browser::open(app.rocket().mount("/", session_pages())).await;
         let callback = browser.begin_sign_in(&provider, "/me").await;
         let (tokens, attempt) = (provider.count("/token"), browser.cookies());
         let restore = || {
@@ -446,12 +431,6 @@ async fn identical_callbacks_get_the_same_session() {
     }
 }
 
-/// The app's name of a session.
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
-
 /// The reload of an older callback does not bring the older session back.
 #[rocket::async_test]
 async fn an_identical_callback_replaces_no_later_session() {
@@ -465,11 +444,11 @@ async fn an_identical_callback_replaces_no_later_session() {
         let page = bring(&browser, &alice).await;
         assert_eq!(page.set_cookies(), [""; 0]);
         let before = browser.another();
-        take_cookies(&browser, &before);
+        carry_cookies(&browser, &before);
         app.advance(Duration::from_secs(1));
         provider.user_claims(json!({ "sub": "bob" }));
         let bob = browser.begin_sign_in(&provider, "/oidc/login").await;
-        take_cookies(&browser, &before);
+        carry_cookies(&browser, &before);
         bring(&browser, &bob).await.redirects_to("/");
         bring(&browser, &alice).await.redirects_to("/");
         browser.visit("/me").await.sees("bob");
@@ -581,7 +560,7 @@ async fn a_dropped_connection_stops_no_exchange() {
 
 /// The app's event runs again for the next identical callback.
 #[rocket::async_test]
-async fn a_connection_dropped_in_the_apps_event_leaves_the_turn_to_the_next() {
+async fn the_apps_event_runs_again_after_a_connection_dropped_in_it() {
     let provider = TestProvider::start().await;
     let (app, slow) = (App::local(&provider), Slow::new());
     let browser = Browser::open(app.rocket_with(slow.clone())).await;
@@ -599,7 +578,7 @@ async fn a_connection_dropped_in_the_apps_event_leaves_the_turn_to_the_next() {
 }
 
 #[rocket::async_test]
-async fn tokens_that_nobody_took_are_revoked() {
+async fn tokens_of_an_abandoned_sign_in_are_revoked() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -688,188 +667,122 @@ async fn a_posted_response_fits_into_an_address() {
 
 // ---- Nodes that share a store.
 
-/// A store that can be down.
-#[derive(Clone)]
-struct Shared(Arc<MemoryStore>, Arc<AtomicUsize>);
+/// One browser before two nodes that share a store, and the response to the sign-in that it has begun.
+struct TwoNodes {
+    provider: TestProvider,
+    app: App,
+    store: TestStore,
+    one: Browser,
+    other: Browser,
+    callback: Callback,
+}
 
-impl Shared {
-    fn new(clock: &Clock) -> Shared {
-        let store = MemoryStore::new(100).clock(clock.clone());
-        Shared(Arc::new(store), Arc::default())
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        match self.1.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            _ => Err(StoreError::new("down")),
+impl TwoNodes {
+    async fn begin_sign_in() -> TwoNodes {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider);
+        let store = TestStore::with_clock(&app.clock());
+        let node = app.over(&store);
+        let (one, other) = (node.open().await, node.open().await);
+        let callback = one.begin_sign_in(&provider, "/me").await;
+        carry_cookies(&one, &other);
+        TwoNodes {
+            provider,
+            app,
+            store,
+            one,
+            other,
+            callback,
         }
     }
-}
 
-#[rocket::async_trait]
-impl SessionStore for Shared {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.create(session, life).await
-    }
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        self.check()?;
-        self.0.load(id).await
-    }
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.0.replace(session, life).await
-    }
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.remove(id).await
-    }
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.0.ids_by_index_key(owner).await
-    }
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.put_entry(name, value, life).await
-    }
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.put_end_if_unchanged(name, known, value, life).await
-    }
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.lock(name, value, life).await
-    }
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.check()?;
-        self.0.put_entry_if_larger(name, number, life).await
-    }
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.check()?;
-        self.0.entries(names).await
-    }
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.0.put_end(name, value, life).await
-    }
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.check()?;
-        self.0.entries_with_ttl(names).await
-    }
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.0.unlock(name, value).await
-    }
-}
-
-/// Two browsers that are one, each before another node.
-async fn two_nodes(app: &App, store: &Shared) -> (Browser, Browser) {
-    let node = || {
-        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-        Browser::open(app.bare().attach(fairing).mount("/", pages()))
-    };
-    (node().await, node().await)
-}
-
-fn take_cookies(from: &Browser, to: &Browser) {
-    to.forget_cookies();
-    for (name, _) in from.cookies() {
-        to.set_cookie(from.cookie(&name).unwrap());
+    /// Brings the response to the first node, and drops the connection while the provider is asked for UserInfo.
+    async fn drop_callback(&self) -> Held {
+        let held = self.provider.hold("/userinfo");
+        tokio::select! {
+            _ = bring(&self.one, &self.callback) => panic!("it is held"),
+            () = self.provider.until_requested("/userinfo", 1) => {}
+        }
+        held
     }
 }
 
 /// The id of the session that a browser has.
 #[track_caller]
 fn id_of_session(browser: &Browser, provider: &TestProvider) -> String {
-    let keys = SessionCookies::new(crate::common::KEY, &provider.issuer(), "app").unwrap();
+    let keys = SessionCookies::new(KEY, &provider.issuer(), "app").unwrap();
     let id = keys.decrypt_id(session_cookie(browser).value());
     id.expect("an id")
 }
 
 #[rocket::async_test]
 async fn another_node_answers_an_identical_callback() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
-    let held = provider.hold("/token");
-    let (first, second, ()) = join!(bring(&one, &callback), bring(&other, &callback), async {
-        provider.until_requested("/token", 1).await;
-        sleep(Duration::from_millis(200)).await;
-        held.release();
-    });
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.provider.hold("/token");
+    let (first, second, ()) = join!(
+        bring(&nodes.one, &nodes.callback),
+        bring(&nodes.other, &nodes.callback),
+        async {
+            nodes.provider.until_requested("/token", 1).await;
+            sleep(Duration::from_millis(200)).await;
+            held.release();
+        }
+    );
     first.redirects_to("/me");
     second.redirects_to("/me");
-    assert_eq!(provider.count("/token"), 1);
-    other.visit("/me").await.sees("alice");
-    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
+    assert_eq!(nodes.provider.count("/token"), 1);
+    nodes.other.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&nodes.one, &nodes.provider),
+        id_of_session(&nodes.other, &nodes.provider)
+    );
 
     // Another code is not sent by the second node either.
-    let forged = callback.clone().set("code", "forged");
-    assert_eq!(bring(&other, &forged).await.location.as_deref(), Some("/me"));
-    assert_eq!(provider.count("/token"), 1);
+    let forged = nodes.callback.clone().set("code", "forged");
+    assert_eq!(bring(&nodes.other, &forged).await.location.as_deref(), Some("/me"));
+    assert_eq!(nodes.provider.count("/token"), 1);
 }
 
 /// The first node exchanged the code for a callback that is gone; the second begins the session.
 #[rocket::async_test]
-async fn another_node_takes_what_nobody_took() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
-    let held = provider.hold("/userinfo");
-    tokio::select! {
-        _ = bring(&one, &callback) => panic!("it is held"),
-        () = provider.until_requested("/userinfo", 1) => {}
-    }
+async fn another_node_completes_an_abandoned_sign_in() {
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.drop_callback().await;
     held.release();
-    bring(&other, &callback).await.redirects_to("/me");
-    other.visit("/me").await.sees("alice");
+    bring(&nodes.other, &nodes.callback).await.redirects_to("/me");
+    nodes.other.visit("/me").await.sees("alice");
     // And the first gets the same session from the second.
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
-    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
-    assert_eq!(provider.count("/token"), 1);
-    app.advance(Duration::from_secs(61));
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&nodes.one, &nodes.provider),
+        id_of_session(&nodes.other, &nodes.provider)
+    );
+    assert_eq!(nodes.provider.count("/token"), 1);
+    nodes.app.advance(Duration::from_secs(61));
     sleep(Duration::from_millis(1_200)).await;
-    assert_eq!(provider.count("/revoke"), 0);
+    assert_eq!(nodes.provider.count("/revoke"), 0);
 }
 
 /// What the first node offers is revoked after a minute, unless the second took it.
 #[rocket::async_test]
-async fn tokens_that_no_node_took_are_revoked() {
+async fn tokens_of_a_sign_in_that_no_node_completes_are_revoked() {
     for is_taken in [true, false] {
-        let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", crate::common::KEY);
-        let store = Shared::new(&app.clock());
-        let (one, other) = two_nodes(&app, &store).await;
-        let callback = one.begin_sign_in(&provider, "/me").await;
-        take_cookies(&one, &other);
-        let held = provider.hold("/userinfo");
-        tokio::select! {
-            _ = bring(&one, &callback) => panic!("it is held"),
-            () = provider.until_requested("/userinfo", 1) => {}
-        }
+        let nodes = TwoNodes::begin_sign_in().await;
+        let held = nodes.drop_callback().await;
         held.release();
         if is_taken {
-            bring(&other, &callback).await.redirects_to("/me");
+            bring(&nodes.other, &nodes.callback).await.redirects_to("/me");
         } else {
             sleep(Duration::from_millis(500)).await;
         }
-        app.advance(Duration::from_secs(61));
+        nodes.app.advance(Duration::from_secs(61));
         if is_taken {
             sleep(Duration::from_millis(1_500)).await;
-            assert_eq!(provider.count("/revoke"), 0);
-            other.visit("/me").await.sees("alice");
+            assert_eq!(nodes.provider.count("/revoke"), 0);
+            nodes.other.visit("/me").await.sees("alice");
         } else {
-            provider.until_requested("/revoke", 2).await;
+            nodes.provider.until_requested("/revoke", 2).await;
         }
     }
 }
@@ -877,19 +790,14 @@ async fn tokens_that_no_node_took_are_revoked() {
 /// A claim lives as long as its attempt: the code is not sent a second time.
 #[rocket::async_test]
 async fn another_node_sends_no_code_that_was_sent_long_ago() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
-    let (one, other) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    take_cookies(&one, &other);
-    bring(&one, &callback).await.redirects_to("/me");
+    let nodes = TwoNodes::begin_sign_in().await;
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
     // Until the first node has told of the session.
     sleep(Duration::from_millis(500)).await;
-    app.advance(Duration::from_secs(29 * 60));
-    let page = bring(&other, &callback).await;
+    nodes.app.advance(Duration::from_secs(29 * 60));
+    let page = bring(&nodes.other, &nodes.callback).await;
     assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
-    assert_eq!(provider.count("/token"), 1);
+    assert_eq!(nodes.provider.count("/token"), 1);
 }
 
 /// A node that has stopped leaves its claims behind. It is waited for as long as its requests to the provider may
@@ -897,20 +805,11 @@ async fn another_node_sends_no_code_that_was_sent_long_ago() {
 #[rocket::async_test]
 async fn another_node_is_waited_for_while_its_exchange_may_last() {
     for (passed, may_last) in [(17, true), (18, false)] {
-        let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", crate::common::KEY);
-        let store = Shared::new(&app.clock());
-        let (one, other) = two_nodes(&app, &store).await;
-        let callback = one.begin_sign_in(&provider, "/me").await;
-        take_cookies(&one, &other);
-        let held = provider.hold("/userinfo");
-        tokio::select! {
-            _ = bring(&one, &callback) => panic!("it is held"),
-            () = provider.until_requested("/userinfo", 1) => {}
-        }
-        app.advance(Duration::from_secs(passed));
+        let nodes = TwoNodes::begin_sign_in().await;
+        let held = nodes.drop_callback().await;
+        nodes.app.advance(Duration::from_secs(passed));
         // Earlier than the first node gives up.
-        let arriving = timeout(Duration::from_secs(4), bring(&other, &callback));
+        let arriving = timeout(Duration::from_secs(4), bring(&nodes.other, &nodes.callback));
         if may_last {
             let release = async {
                 sleep(Duration::from_millis(200)).await;
@@ -918,54 +817,46 @@ async fn another_node_is_waited_for_while_its_exchange_may_last() {
             };
             let (page, ()) = join!(arriving, release);
             page.expect("an answer").redirects_to("/me");
-            other.visit("/me").await.sees("alice");
+            nodes.other.visit("/me").await.sees("alice");
         } else {
             let page = arriving.await.expect("an answer at once");
             assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
         }
-        assert_eq!(provider.count("/token"), 1);
+        assert_eq!(nodes.provider.count("/token"), 1);
     }
 }
 
 #[rocket::async_test]
 async fn without_the_store_no_code_is_sent() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
-    let (one, _) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    store.1.store(1, Ordering::SeqCst);
+    let nodes = TwoNodes::begin_sign_in().await;
+    nodes.store.fail_all("down");
     for _ in 0..2 {
-        let page = bring(&one, &callback).await;
+        let page = bring(&nodes.one, &nodes.callback).await;
         page.is(Status::ServiceUnavailable);
         assert_eq!(page.header("Retry-After"), Some("5"));
     }
-    assert_eq!(provider.count("/token"), 0);
-    store.1.store(0, Ordering::SeqCst);
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
+    assert_eq!(nodes.provider.count("/token"), 0);
+    nodes.store.recover();
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
 }
 
 /// The session store went down between the exchange and the session: the tokens wait for a reload.
 #[rocket::async_test]
-async fn a_session_that_cannot_be_kept_begins_at_the_next_try() {
-    let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
-    let store = Shared::new(&app.clock());
-    let (one, _) = two_nodes(&app, &store).await;
-    let callback = one.begin_sign_in(&provider, "/me").await;
-    let held = provider.hold("/userinfo");
-    let (page, ()) = join!(bring(&one, &callback), async {
-        provider.until_requested("/userinfo", 1).await;
-        store.1.store(1, Ordering::SeqCst);
+async fn a_session_that_could_not_be_stored_begins_at_the_next_callback() {
+    let nodes = TwoNodes::begin_sign_in().await;
+    let held = nodes.provider.hold("/userinfo");
+    let (page, ()) = join!(bring(&nodes.one, &nodes.callback), async {
+        nodes.provider.until_requested("/userinfo", 1).await;
+        nodes.store.fail_all("down");
         held.release();
     });
     page.is(Status::ServiceUnavailable);
-    store.1.store(0, Ordering::SeqCst);
-    bring(&one, &callback).await.redirects_to("/me");
-    one.visit("/me").await.sees("alice");
-    assert_eq!(provider.count("/token"), 1);
-    assert_eq!(provider.count("/revoke"), 0);
+    nodes.store.recover();
+    bring(&nodes.one, &nodes.callback).await.redirects_to("/me");
+    nodes.one.visit("/me").await.sees("alice");
+    assert_eq!(nodes.provider.count("/token"), 1);
+    assert_eq!(nodes.provider.count("/revoke"), 0);
 }
 
 /// An attempt that was encrypted under the key of before.
@@ -975,19 +866,18 @@ async fn an_attempt_survives_a_change_of_the_key() {
     let provider = TestProvider::start().await;
     let old = App::local(&provider).with("secret_key", OLD).open().await;
     let new = App::local(&provider)
-        .with("secret_key", crate::common::KEY)
         .with("oidc.previous_secret_keys", [OLD])
         .open()
         .await;
     let callback = old.begin_sign_in(&provider, "/me").await;
-    take_cookies(&old, &new);
+    carry_cookies(&old, &new);
     bring(&new, &callback).await.redirects_to("/me");
     let value: Value = new.visit("/me").await.json();
     assert_eq!(value["sub"], "alice");
 }
 
 #[rocket::async_test]
-async fn a_restarted_attempt_says_so_to_nobody_but_us() {
+async fn the_state_of_a_restarted_attempt_does_not_show_the_restart() {
     let provider = TestProvider::start().await;
     let browser = App::local(&provider).open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;

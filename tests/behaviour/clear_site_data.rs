@@ -3,20 +3,13 @@
 use rocket::http::{Cookie, Method, Status};
 
 use crate::{
-    app::Log,
-    common::{App, cookie_name, launch_failure},
-    support::{Browser, Page, TestProvider},
+    common::{App, Log, cookie_name, launch_failure, signed_in},
+    support::{Page, TestProvider},
 };
 
 /// All types but cookies.
 const WITHOUT_COOKIES: &str =
     r#""cache", "storage", "executionContexts", "prefetchCache", "prerenderCache", "clientHints""#;
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 fn cleared(page: &Page) -> Option<&str> {
     page.header("Clear-Site-Data")
@@ -134,7 +127,7 @@ async fn cookies_of_sibling_sub_domains_are_warned_of() {
         App::local(&provider).with("oidc.clear_site_data", setting).open().await;
         let lines = log.lines();
         let mut lines = lines.iter().filter(|line| line.contains("clear_site_data"));
-        let warning = "WARN `clear_site_data`: the cookies of sibling sub-domains are cleared too";
+        let warning = "WARN: `clear_site_data`: the cookies of sibling sub-domains are cleared too";
         let expected = expected.then(|| warning.to_owned());
         assert_eq!(lines.next(), expected.as_ref());
     }

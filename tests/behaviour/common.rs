@@ -12,36 +12,45 @@ use rocket::{
     fairing::AdHoc,
     figment::Figment,
     get,
-    http::uri::Host,
+    http::{Status, uri::Host},
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{__private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError};
+use rocket_openidconnect::{
+    __private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, RelyingParty, SignInError,
+};
 use serde::Serialize;
+use tempfile::TempDir;
+use tracing::subscriber::{DefaultGuard, Interest};
+use url::form_urlencoded::byte_serialize;
 
-use crate::support::{Browser, TestProvider};
+use crate::support::{Browser, Callback, Page, TestProvider, TestStore};
 
-/// When the tests begin, in seconds since 1970.
-pub const NOW: i64 = 1_800_000_000;
+/// When every test begins, in seconds since 1970, for the app and for the provider.
+pub const NOW: i64 = 1_700_000_000;
 /// Thirty-two bytes that are no secret.
 pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// An app before its launch, and what is told of it afterwards.
+/// An app before its launch: its settings, its clock and the sign-ins that failed. Clones share clock and failures.
+#[derive(Clone)]
 pub struct App {
     provider: TestProvider,
-    figment: Figment,
+    config: Config,
+    /// Names and values; a later one replaces an earlier one of its name.
+    settings: Vec<(String, Value)>,
     clock: Clock,
     failures: Failures,
+    store: Option<TestStore>,
 }
 
-/// The errors of sign-ins that failed, in order.
+/// The statuses and errors of sign-ins that failed, in order.
 #[derive(Clone, Default)]
-pub struct Failures(Arc<Mutex<Vec<String>>>);
+pub struct Failures(Arc<Mutex<Vec<(u16, String)>>>);
 
 #[rocket::async_trait]
 impl Events for Failures {
     async fn sign_in_failed(&self, _: &Request<'_>, error: &SignInError) {
-        locked(&self.0).push(error.to_string());
+        locked(&self.0).push((error.status(), error.to_string()));
     }
 }
 
@@ -63,6 +72,13 @@ impl App {
             .with("oidc.base_url", "https://app.example.com")
     }
 
+    /// As [`new`](Self::new), with the client id and the client secret of the tests of rejections and of APIs.
+    pub fn client(provider: &TestProvider) -> App {
+        App::public(provider)
+            .with("oidc.client_id", "client")
+            .with("oidc.client_secret", "correct horse")
+    }
+
     /// Signs out here alone, and refreshes nothing: for tests of what has nothing to do with either.
     pub fn local(provider: &TestProvider) -> App {
         App::new(provider).local_only()
@@ -78,9 +94,11 @@ impl App {
         provider.set_time(NOW);
         let app = App {
             provider: provider.clone(),
-            figment: Figment::from(config),
+            config,
+            settings: vec![],
             clock: Clock::standing_at(NOW),
             failures: Failures::default(),
+            store: None,
         };
         app.with("log_level", "off")
             .with("secret_key", KEY)
@@ -90,8 +108,38 @@ impl App {
 
     /// With this setting.
     pub fn with(mut self, key: &str, value: impl Serialize) -> App {
-        self.figment = self.figment.merge((key, value));
+        self.settings.push((key.to_owned(), json!(value)));
         self
+    }
+
+    /// With these members of the table `oidc`; `null` takes the setting of that name away.
+    pub fn with_all(mut self, settings: Value) -> App {
+        let Value::Object(settings) = settings else {
+            panic!("settings are an object, not {settings}")
+        };
+        for (name, value) in settings {
+            let key = format!("oidc.{name}");
+            if value.is_null() {
+                self.settings.retain(|(set, _)| *set != key);
+            } else {
+                self = self.with(&key, value);
+            }
+        }
+        self
+    }
+
+    /// All settings.
+    pub fn figment(&self) -> Figment {
+        let settings = self.settings.iter();
+        settings.fold(Figment::from(&self.config), |figment, (key, value)| {
+            figment.merge((key.as_str(), value))
+        })
+    }
+
+    /// A node of this app that keeps its sessions in this store.
+    pub fn over(&self, store: &TestStore) -> App {
+        let store = Some(store.clone());
+        App { store, ..self.clone() }
     }
 
     /// The app, to be launched.
@@ -101,13 +149,16 @@ impl App {
 
     /// The app with other events, which then has no [`failures`](Self::failures).
     pub fn rocket_with(&self, events: impl Events) -> Rocket<Build> {
-        let fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        let mut fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        if let Some(store) = &self.store {
+            fairing = fairing.session_store(store.clone());
+        }
         self.bare().attach(fairing).mount("/", pages())
     }
 
     /// The settings and nothing else.
     pub fn bare(&self) -> Rocket<Build> {
-        rocket::custom(self.figment.clone()).attach(host_of_header())
+        rocket::custom(self.figment()).attach(host_of_header())
     }
 
     /// Launches the app and opens a browser before it.
@@ -128,6 +179,12 @@ impl App {
 
     /// Why sign-ins failed.
     pub fn failures(&self) -> Vec<String> {
+        let failures = self.failures_with_status().into_iter();
+        failures.map(|(_, error)| error).collect()
+    }
+
+    /// With which status sign-ins failed, and why.
+    pub fn failures_with_status(&self) -> Vec<(u16, String)> {
         locked(&self.failures.0).clone()
     }
 }
@@ -135,6 +192,11 @@ impl App {
 /// The app's routes.
 pub fn pages() -> Vec<rocket::Route> {
     routes![index, me, notes]
+}
+
+/// Further routes, which name a session and end sessions.
+pub fn session_pages() -> Vec<rocket::Route> {
+    routes![session_id, end, end_all]
 }
 
 /// A local request has no host: as a server does, takes it from the header.
@@ -162,6 +224,57 @@ fn me(user: LoggedIn) -> Json<Value> {
 #[get("/notes?<page>&<sort>")]
 fn notes(user: LoggedIn, page: u32, sort: &str) -> String {
     format!("{}, page {page} by {sort:?}", user.subject())
+}
+
+#[get("/session-id")]
+fn session_id(user: LoggedIn) -> String {
+    user.session_id().to_owned()
+}
+
+#[get("/end/<id>")]
+async fn end(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_session(id).await)
+}
+
+#[get("/end-all/<subject>")]
+async fn end_all(subject: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_sessions(subject).await)
+}
+
+/// Launches the app and signs a browser in.
+pub async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
+    Browser::signed_in(app.rocket(), provider).await
+}
+
+/// Lets a browser come back from the provider with this response. Follows nothing.
+pub async fn bring(browser: &Browser, callback: &Callback) -> Page {
+    browser.arrive_from_provider(&callback.path_and_query()).await
+}
+
+/// Asserts that an answer begins no session, and that it begins the sign-in once more at the provider.
+#[track_caller]
+pub fn restarts(page: &Page, provider: &TestProvider) {
+    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
+    let of_session = |set: &&str| set.contains("oidc_session") && !set.contains("Max-Age=0");
+    assert_eq!(page.set_cookies().into_iter().find(of_session), None);
+}
+
+/// Signs out while the store is down, which then stays down.
+pub async fn sign_out_unrecorded(browser: &Browser, store: &TestStore) {
+    store.fail_all("the store is down");
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+}
+
+/// What a page of a provider loads in a frame to end the session of this `sid`.
+pub fn frontchannel_logout(issuer: &str, sid: &str) -> String {
+    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    format!("/oidc/frontchannel-logout?iss={}&sid={}", encode(issuer), encode(sid))
+}
+
+/// The address of a new SQLite database in this directory.
+pub fn sqlite_url(directory: &TempDir) -> String {
+    format!("sqlite://{}", directory.path().join("sessions.db").display())
 }
 
 /// The session in the cookies that a browser has, decrypted as the app does it.
@@ -217,10 +330,8 @@ pub async fn assert_signed_out(browser: &Browser) {
 
 /// Why an app does not launch, in short, with the errors and remedies that it logs.
 pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let result = rocket.ignite().await;
-    drop(recording);
     let error = result.map(drop).expect_err("the launch fails");
     let kind = match error.kind() {
         ErrorKind::FailedFairings(fairings) => {
@@ -233,9 +344,15 @@ pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
     (kind, log.lines())
 }
 
-/// What is logged on this thread while it is set: level and message.
-#[derive(Clone)]
-pub struct Log(Arc<Mutex<Vec<(&'static str, String)>>>);
+/// What this thread logs while this lives: level and message of each line.
+pub struct Log {
+    lines: Lines,
+    _recording: DefaultGuard,
+}
+
+/// Targets and lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<(&'static str, String)>>>);
 
 /// To be called before a test listens. While there is but one subscriber, tracing asks the thread that
 /// comes by a new place of a log line whether it listens, and keeps a no for all threads.
@@ -245,45 +362,60 @@ pub fn expect_listeners() {
     LazyLock::force(&ANOTHER);
 }
 
-impl Default for Log {
-    fn default() -> Log {
-        expect_listeners();
-        Log(Arc::default())
-    }
-}
-
-/// Where the report at liftoff is told, beside Rocket's own.
+/// The target of the report at liftoff, which Rocket's own report has too.
 const REPORT: &str = "rocket::launch";
 
 impl Log {
-    /// The lines of this crate at `debug`.
-    pub fn debug_lines(&self) -> Vec<String> {
-        let mut lines: Vec<_> = locked(&self.0).iter().map(|it| it.1.clone()).collect();
-        lines.retain(|line| line.starts_with("DEBUG:"));
-        lines
+    /// Begins to record.
+    pub fn listen() -> Log {
+        expect_listeners();
+        let lines = Lines::default();
+        let recording = tracing::subscriber::set_default(lines.clone());
+        Log {
+            lines,
+            _recording: recording,
+        }
     }
 
     /// The lines of this crate from `info` up, without the report at liftoff.
     pub fn lines(&self) -> Vec<String> {
-        let lines = self.lines_with_targets().into_iter();
-        let lines = lines.filter(|(target, _)| !target.starts_with(REPORT));
-        lines.map(|(_, line)| line).collect()
+        self.lines_where(|target, line| !target.starts_with(REPORT) && !line.starts_with("DEBUG:"))
     }
 
     /// The lines of this crate from `info` up.
     pub fn lines_with_report(&self) -> Vec<String> {
-        let lines = self.lines_with_targets().into_iter();
-        lines.map(|(_, line)| line).collect()
+        self.lines_where(|_, line| !line.starts_with("DEBUG:"))
     }
 
-    fn lines_with_targets(&self) -> Vec<(&'static str, String)> {
-        let mut lines = locked(&self.0).clone();
-        lines.retain(|(_, line)| !line.starts_with("DEBUG:"));
-        lines
+    /// The lines of this crate at `debug`.
+    pub fn debug_lines(&self) -> Vec<String> {
+        self.lines_where(|_, line| line.starts_with("DEBUG:"))
+    }
+
+    /// All lines of this crate.
+    pub fn all_lines(&self) -> Vec<String> {
+        self.lines_where(|_, _| true)
+    }
+
+    /// Asserts that one of the lines is exactly this.
+    #[track_caller]
+    pub fn has(&self, line: &str) {
+        let lines = self.all_lines();
+        assert!(lines.iter().any(|l| l == line), "{line:?} is not in {lines:#?}");
+    }
+
+    fn lines_where(&self, is_wanted: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let lines = locked(&self.lines.0);
+        let wanted = lines.iter().filter(|(target, line)| is_wanted(target, line));
+        wanted.map(|(_, line)| line.clone()).collect()
     }
 }
 
-impl tracing::Subscriber for Log {
+impl tracing::Subscriber for Lines {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
             && *metadata.level() <= tracing::Level::DEBUG

@@ -10,8 +10,8 @@ use crate::{
     common::{App, KEY},
     keycloak_shape::{self, Person},
     records::{
-        Cookies, DUE, Numbers, carry_cookies, header_bytes, hold, holder, name_of, node, record, record_of, rocket,
-        session_cookie_bytes, session_cookies, session_cookies_set, signed_in,
+        Cookies, DUE, Numbers, another_with_cookies, carry_cookies, give_cookies, header_bytes, name_of, node, record,
+        record_of, rocket, session_cookie_bytes, session_cookies, session_cookies_set, signed_in,
     },
     support::{Browser, Page, Reply, TestProvider},
 };
@@ -89,7 +89,7 @@ async fn chunks_of_two_versions_of_a_session_make_no_third() {
         for (_, other) in &written {
             for reader in [&browser, &stranger] {
                 let mix: Cookies = one[..1].iter().chain(&other[1..]).cloned().collect();
-                hold(reader, &mix);
+                give_cookies(reader, &mix);
                 let page = reader.fetch("/record").await;
                 if page.status == 503 {
                     continue;
@@ -131,7 +131,7 @@ async fn a_session_without_one_of_its_cookies_escapes_no_refresh() {
             }
             // A node that has not seen this session: what it accepts, it reads from the cookies.
             let holder = node(&app).await;
-            hold(&holder, &fewer);
+            give_cookies(&holder, &fewer);
             let asked = provider.count(TOKEN);
             let page = holder.fetch("/record").await;
             assert!(
@@ -177,7 +177,7 @@ async fn an_old_cookie_beside_a_new_one_does_not_keep_a_group() {
             app.advance(seconds(later));
             record(&browser).await.expect("signed in");
             for mix in &mixes {
-                if let Some(seen) = record(&holder(&browser, mix)).await {
+                if let Some(seen) = record(&another_with_cookies(&browser, mix)).await {
                     assert_eq!(seen, newest, "{later} s later");
                 }
             }
@@ -209,7 +209,7 @@ async fn a_session_of_another_client_is_no_session_under_any_name() {
                 .collect();
             assert_eq!(renamed.len(), own.len());
             for cookies in [foreign, renamed] {
-                assert_eq!(record(&holder(to, &cookies)).await, None, "{size}");
+                assert_eq!(record(&another_with_cookies(to, &cookies)).await, None, "{size}");
             }
         }
     }
@@ -349,7 +349,7 @@ async fn an_older_copy_gets_the_newest_claims_or_none() {
                 if is_seen {
                     assert_eq!(record(&browser).await.as_ref(), Some(&newest));
                 }
-                let copy = holder(&browser, &old);
+                let copy = another_with_cookies(&browser, &old);
                 if let Some(seen) = record(&copy).await {
                     assert_eq!(seen, newest, "{store}");
                 }
@@ -371,15 +371,15 @@ async fn an_older_copy_is_signed_out_a_minute_after_the_newer_cookie_was_seen() 
     assert_ne!(session_cookies(&browser), old);
 
     app.advance(seconds(100));
-    let copy = holder(&browser, &old);
+    let copy = another_with_cookies(&browser, &old);
     assert_eq!(record(&copy).await.as_ref(), Some(&newest), "not seen yet");
     assert_eq!(record(&browser).await.as_ref(), Some(&newest));
     app.advance(seconds(59));
-    let copy = holder(&browser, &old);
+    let copy = another_with_cookies(&browser, &old);
     assert_eq!(record(&copy).await.as_ref(), Some(&newest));
 
     app.advance(seconds(2));
-    let copy = holder(&browser, &old);
+    let copy = another_with_cookies(&browser, &old);
     for page in [copy.fetch("/record").await, copy.visit("/visitor").await] {
         assert!(page.status == 401 || page.body == "null", "{page:#?}");
         assert_eq!(session_cookies_set(&page), [""; 0], "{page:#?}");
@@ -390,7 +390,7 @@ async fn an_older_copy_is_signed_out_a_minute_after_the_newer_cookie_was_seen() 
 }
 
 #[rocket::async_test]
-async fn a_refresh_whose_answer_is_lost_signs_nobody_out() {
+async fn a_refresh_whose_answer_is_lost_does_not_sign_out() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
@@ -398,7 +398,7 @@ async fn a_refresh_whose_answer_is_lost_signs_nobody_out() {
         let kept = session_cookies(&browser);
         app.advance(DUE);
         let lost = record(&browser).await.expect("signed in");
-        hold(&browser, &kept);
+        give_cookies(&browser, &kept);
         app.advance(seconds(200));
         let page = browser.fetch("/record").await;
         assert_eq!(record_of(&page), Some(lost));

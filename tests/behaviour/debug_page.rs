@@ -98,22 +98,22 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     let (_, shown) = page(&browser, LOOPBACK[0], &[HOST]).await;
     for text in [
         // The timeline of the sign-in that succeeded.
-        "<time>08:00:00</time> the browser was redirected to the provider",
+        "<time>22:13:20</time> the browser was redirected to the provider",
         "the response matches the request",
         "the code was exchanged for tokens",
         "the ID token was verified",
         "the session began",
         // And of the one that failed.
-        "<time>08:01:01</time> <code>id_token_expired</code> the ID token is rejected: the token expired at 1",
+        "<time>22:14:21</time> <code>id_token_expired</code> the ID token is rejected: the token expired at 1",
         "Remedy: ",
         id,
         "page=1&amp;sort=x",
         // The session.
         "&quot;email&quot;: &quot;alice@example.com&quot;",
-        "&quot;started&quot;: &quot;2027-01-15 08:00:00 UTC&quot;",
-        "&quot;idle until&quot;: &quot;2027-01-15 09:00:00 UTC&quot;",
-        "&quot;ends&quot;: &quot;2027-01-15 20:00:00 UTC&quot;",
-        "&quot;access token ends&quot;: &quot;2027-01-15 08:05:00 UTC&quot;",
+        "&quot;started&quot;: &quot;2023-11-14 22:13:20 UTC&quot;",
+        "&quot;idle until&quot;: &quot;2023-11-14 23:13:20 UTC&quot;",
+        "&quot;ends&quot;: &quot;2023-11-15 10:13:20 UTC&quot;",
+        "&quot;access token ends&quot;: &quot;2023-11-14 22:18:20 UTC&quot;",
         // Metadata and keys.
         "&quot;token_endpoint&quot;",
         "&quot;kid&quot;:&quot;rsa-1&quot;",

@@ -46,7 +46,7 @@ async fn post(url: String, form: String) -> reqwest::Response {
 }
 
 #[rocket::async_test]
-async fn somebody_signs_in_there() {
+async fn a_user_signs_in_at_the_dev_provider() {
     let browser = Browser::open(rocket()).await;
     let login = browser.visit("/me").await.location.unwrap();
     let at_provider = browser.visit(&login).await.location.unwrap();
@@ -85,7 +85,7 @@ async fn another_process_can_be_the_same_client() {
 }
 
 #[rocket::async_test]
-async fn the_command_line_gets_a_token_there() {
+async fn the_command_line_gets_a_token_of_the_dev_provider() {
     let browser = Browser::open(rocket()).await;
     let metadata = browser
         .fetch("/.well-known/oauth-protected-resource")

@@ -97,7 +97,7 @@ async fn without_a_testing_profile_everybody_is_anonymous() {
 
 /// In a closed test environment, by a setting that says so, and with a warning.
 #[rocket::async_test]
-async fn a_testing_profile_outside_of_debug_is_told() {
+async fn a_testing_profile_outside_of_debug_is_logged() {
     let figment = Figment::from(Config::release_default())
         .merge(("log_level", "off"))
         .merge(("secret_key", KEY))
@@ -109,10 +109,8 @@ async fn a_testing_profile_outside_of_debug_is_told() {
                 "testing_profile": { "sub": "tess" },
             }),
         ));
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     Browser::open(rocket::custom(figment).attach(Oidc::fairing())).await;
-    drop(recording);
     assert_eq!(
         log.lines_with_report(),
         [

@@ -13,21 +13,17 @@ use rocket::{
     Request,
     futures::future::join,
     get,
-    http::{Method, Status},
+    http::Status,
     routes,
     serde::json::{Json, Value, json},
-    tokio::sync::Semaphore,
 };
-use rocket_openidconnect::{
-    Clock, Events, NewSignIn, Oidc, Refused, RelyingParty,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession},
-};
+use rocket_openidconnect::{Clock, Events, NewSignIn, Oidc, Refused, RelyingParty};
 use tempfile::TempDir;
 
 use crate::{
-    common::{App, KEY, NOW, assert_signed_out, locked, pages},
-    records::{carry_cookies, hold, session_cookies},
-    support::{Browser, Callback, Page, TestProvider, case},
+    common::{App, NOW, assert_signed_out, bring, frontchannel_logout, locked, pages, restarts, sqlite_url},
+    records::{carry_cookies, give_cookies, session_cookies},
+    support::{Browser, Call, Gate, TestProvider, TestStore, case},
 };
 
 /// Where sessions and ends are: `store`, and whether there is a database.
@@ -44,12 +40,9 @@ pub enum Named {
 pub const NAMED: [Named; 3] = [Named::Sub, Named::Sid, Named::Both];
 
 fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> App {
-    let app = App::local(provider)
-        .with("secret_key", KEY)
-        .with("oidc.session.store", mode.0);
-    let file = directory.path().join("sessions.db");
+    let app = App::local(provider).with("oidc.session.store", mode.0);
     if mode.1 {
-        app.with("oidc.session.store_url", format!("sqlite://{}", file.display()))
+        app.with("oidc.session.store_url", sqlite_url(directory))
     } else {
         app
     }
@@ -62,25 +55,7 @@ pub async fn log_out(node: &Browser, provider: &TestProvider, named: Named) {
         Named::Sid => token.remove("sub"),
         Named::Both => {}
     });
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={token}");
-    let path = "/oidc/backchannel-logout";
-    let client = node.another();
-    let page = client.request(Method::Post, path, &form, &body).await;
-    page.is(Status::Ok);
-}
-
-pub async fn bring(browser: &Browser, callback: &Callback) -> Page {
-    let path = callback.path_and_query();
-    browser.arrive_from_provider(&path).await
-}
-
-/// A sign-in that does not begin a session, and begins once more at the provider.
-#[track_caller]
-pub fn restarts(page: &Page, provider: &TestProvider) {
-    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
-    let of_session = |set: &&str| set.contains("oidc_session") && !set.contains("Max-Age=0");
-    assert_eq!(page.set_cookies().into_iter().find(of_session), None);
+    node.post_logout_token(&token).await.is(Status::Ok);
 }
 
 /// How many codes were exchanged.
@@ -91,7 +66,7 @@ fn exchanges(provider: &TestProvider) -> usize {
 }
 
 #[rocket::async_test]
-async fn an_end_ends_what_began_before_it_whatever_the_clocks_say() {
+async fn a_logout_by_the_provider_ends_earlier_sessions_despite_clock_skew() {
     for store in ["cookie", "sql"] {
         for ahead in [-5, 0, 5] {
             for named in NAMED {
@@ -208,32 +183,19 @@ async fn a_sign_in_that_is_ended_again_and_again_is_a_page() {
     }
 }
 
-/// What an app does about a sign-in: waits, or ends the other sessions of the user.
-#[derive(Clone)]
+/// What an app does about a sign-in: waits once, or ends the other sessions of the user.
+#[derive(Clone, Default)]
 struct Asked {
-    gate: Arc<Semaphore>,
-    is_asked: Arc<Semaphore>,
-    waits: Arc<AtomicBool>,
+    gate: Arc<Mutex<Option<Gate>>>,
     ends_others: Arc<AtomicBool>,
-}
-
-impl Asked {
-    fn new() -> Asked {
-        Asked {
-            gate: Arc::new(Semaphore::new(0)),
-            is_asked: Arc::new(Semaphore::new(0)),
-            waits: Arc::default(),
-            ends_others: Arc::default(),
-        }
-    }
 }
 
 #[rocket::async_trait]
 impl Events for Asked {
     async fn after_authorize(&self, request: &Request<'_>, signed_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
-        self.is_asked.add_permits(1);
-        if self.waits.swap(false, Ordering::SeqCst) {
-            self.gate.acquire().await.unwrap().forget();
+        let gate = locked(&self.gate).take();
+        if let Some(gate) = gate {
+            gate.wait().await;
         }
         if self.ends_others.load(Ordering::SeqCst) {
             let rp = request.rocket().state::<RelyingParty>().unwrap();
@@ -252,15 +214,16 @@ async fn an_end_while_the_app_is_asked_ends_the_sign_in() {
                 case(&format!("{mode:?}, {named:?}, {ends_others}"));
                 let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
                 let app = in_mode(&provider, mode, &directory);
-                let asked = Asked::new();
+                let asked = Asked::default();
                 let browser = Browser::open(app.rocket_with(asked.clone())).await;
                 let callback = browser.begin_sign_in(&provider, "/me").await;
-                asked.waits.store(true, Ordering::SeqCst);
+                let gate = Gate::closed();
+                *locked(&asked.gate) = Some(gate.clone());
                 asked.ends_others.store(ends_others, Ordering::SeqCst);
                 let (page, ()) = join(bring(&browser, &callback), async {
-                    asked.is_asked.acquire().await.unwrap().forget();
+                    gate.until_reached().await;
                     log_out(&browser, &provider, named).await;
-                    asked.gate.add_permits(1);
+                    gate.open();
                 })
                 .await;
                 restarts(&page, &provider);
@@ -280,7 +243,7 @@ async fn an_app_that_ends_the_other_sessions_at_a_sign_in_keeps_this_one() {
     for mode in MODES {
         let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
         let app = in_mode(&provider, mode, &directory);
-        let asked = Asked::new();
+        let asked = Asked::default();
         asked.ends_others.store(true, Ordering::SeqCst);
         let first = Browser::open(app.rocket_with(asked)).await;
         first.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -314,7 +277,7 @@ async fn a_user_who_signs_out_and_in_again_at_once_is_signed_in() {
                 page.is(Status::Ok).sees("alice");
                 browser.visit("/me").await.is(Status::Ok);
                 let copy = browser.another();
-                hold(&copy, &kept);
+                give_cookies(&copy, &kept);
                 assert_signed_out(&copy).await;
                 browser.visit("/me").await.is(Status::Ok);
             }
@@ -323,7 +286,7 @@ async fn a_user_who_signs_out_and_in_again_at_once_is_signed_in() {
 }
 
 #[rocket::async_test]
-async fn an_end_from_before_a_sign_in_ends_nothing_and_a_newer_one_does() {
+async fn a_logout_from_before_a_sign_in_does_not_end_it_and_a_newer_one_does() {
     for mode in MODES {
         for named in NAMED {
             case(&format!("{mode:?}, {named:?}"));
@@ -349,7 +312,7 @@ async fn an_end_from_before_a_sign_in_ends_nothing_and_a_newer_one_does() {
 
 /// A code that was issued before the sessions were ended, and is brought long after it.
 #[rocket::async_test]
-async fn a_callback_that_is_kept_back_until_after_an_end_begins_no_session() {
+async fn a_callback_from_before_a_logout_by_the_provider_begins_no_session() {
     for mode in MODES {
         let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
         let app = in_mode(&provider, mode, &directory);
@@ -373,14 +336,13 @@ async fn a_frame_ends_a_sign_in_that_is_under_way() {
         let browser = app.open().await;
         let callback = browser.begin_sign_in(&provider, "/me").await;
         let held = provider.hold("/userinfo");
-        let frame = |sid: &str| {
-            let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
-            format!("/oidc/frontchannel-logout?iss={issuer}&sid={sid}")
-        };
         let (page, ()) = join(bring(&browser, &callback), async {
             provider.until_requested("/userinfo", 1).await;
             for sid in ["sid-1", "sid-2"] {
-                let page = browser.another().visit(&frame(sid)).await;
+                let page = browser
+                    .another()
+                    .visit(&frontchannel_logout(&provider.issuer(), sid))
+                    .await;
                 page.is(Status::Ok);
             }
             held.release();
@@ -394,110 +356,15 @@ async fn a_frame_ends_a_sign_in_that_is_under_way() {
     }
 }
 
-/// A store that ends the sessions before it keeps one, or answers texts that nobody wrote.
-#[derive(Clone)]
-struct Odd {
-    store: Arc<MemoryStore>,
-    gate: Arc<Mutex<Option<Arc<Semaphore>>>>,
-    is_asked: Arc<Semaphore>,
-    /// What each note of an end is replaced by.
-    text: Arc<Mutex<Option<&'static str>>>,
-    answers_nothing: Arc<AtomicBool>,
-}
-
-impl Odd {
-    fn new() -> Odd {
-        Odd {
-            store: Arc::new(MemoryStore::new(100)),
-            gate: Arc::default(),
-            is_asked: Arc::new(Semaphore::new(0)),
-            text: Arc::default(),
-            answers_nothing: Arc::default(),
-        }
-    }
-}
-
-#[rocket::async_trait]
-impl SessionStore for Odd {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        let gate = locked(&self.gate).take();
-        if let Some(gate) = gate {
-            self.is_asked.add_permits(1);
-            gate.acquire().await.unwrap().forget();
-        }
-        self.store.create(session, life).await
-    }
-
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        self.store.load(id).await
-    }
-
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.store.replace(session, life).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.store.remove(id).await
-    }
-
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.store.ids_by_index_key(owner).await
-    }
-
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.store.put_entry(name, value, life).await
-    }
-
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let text = locked(&self.text).unwrap_or(value);
-        self.store.put_end(name, text, life).await
-    }
-
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.store.put_end_if_unchanged(name, known, value, life).await
-    }
-
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.store.lock(name, value, life).await
-    }
-
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.store.put_entry_if_larger(name, number, life).await
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.store.entries(names).await
-    }
-
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        if self.answers_nothing.load(Ordering::SeqCst) {
-            Ok(vec![])
-        } else {
-            self.store.entries_with_ttl(names).await
-        }
-    }
-
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.store.unlock(name, value).await
-    }
-}
-
+/// How many sessions the store has of the user, as far as it can list them.
 #[get("/sessions")]
-async fn sessions(rp: &RelyingParty) -> Json<Value> {
+pub async fn sessions(rp: &RelyingParty) -> Json<Value> {
     let sessions = rp.sessions_of("alice").await.unwrap();
-    Json(json!(sessions.unwrap_or_default().len()))
+    Json(json!(sessions.map(|sessions| sessions.len())))
 }
 
-async fn with_store(app: &App, store: &Odd) -> Browser {
-    let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-    let rocket = app.bare().attach(fairing).mount("/", routes![sessions]);
-    Browser::open(rocket.mount("/", pages())).await
+async fn with_store(app: &App, store: &TestStore) -> Browser {
+    Browser::open(app.over(store).rocket().mount("/", routes![sessions])).await
 }
 
 /// The end looks for sessions before there is this one.
@@ -505,16 +372,16 @@ async fn with_store(app: &App, store: &Odd) -> Browser {
 async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
     for named in NAMED {
         let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", KEY);
-        let store = Odd::new();
+        let app = App::local(&provider);
+        let store = TestStore::new();
         let browser = with_store(&app, &store).await;
         let callback = browser.begin_sign_in(&provider, "/me").await;
-        let gate = Arc::new(Semaphore::new(0));
-        *locked(&store.gate) = Some(gate.clone());
+        let gate = Gate::closed();
+        store.hold(Call::Create, &gate);
         let (page, ()) = join(bring(&browser, &callback), async {
-            store.is_asked.acquire().await.unwrap().forget();
+            gate.until_reached().await;
             log_out(&browser, &provider, named).await;
-            gate.add_permits(1);
+            gate.open();
         })
         .await;
         restarts(&page, &provider);
@@ -527,7 +394,7 @@ async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
 
 /// Notes of an earlier version, and whatever else: nobody knows how old they are.
 #[rocket::async_test]
-async fn a_note_that_nobody_wrote_ends_what_does_not_know_it() {
+async fn an_unreadable_end_in_the_store_ends_earlier_sessions() {
     for text in [
         "",
         ".",
@@ -537,11 +404,11 @@ async fn a_note_that_nobody_wrote_ends_what_does_not_know_it() {
         "\u{1F600}",
     ] {
         let provider = TestProvider::start().await;
-        let app = App::local(&provider).with("secret_key", KEY);
-        let store = Odd::new();
+        let app = App::local(&provider);
+        let store = TestStore::new();
         let browser = with_store(&app, &store).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
-        *locked(&store.text) = Some(text);
+        store.write_ends_as(text);
         log_out(&browser, &provider, Named::Sub).await;
         assert_signed_out(&browser).await;
         // It is there for hours, and keeps nobody from signing in.
@@ -557,10 +424,10 @@ async fn a_note_that_nobody_wrote_ends_what_does_not_know_it() {
 #[rocket::async_test]
 async fn a_store_that_does_not_answer_for_all_names_is_an_outage() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider).with("secret_key", KEY);
-    let store = Odd::new();
+    let app = App::local(&provider);
+    let store = TestStore::new();
     let browser = with_store(&app, &store).await;
-    store.answers_nothing.store(true, Ordering::SeqCst);
+    store.omit_entries(Call::EntriesWithTtl, usize::MAX);
     let page = browser.sign_in(&provider, "/me").await;
     page.is(Status::ServiceUnavailable);
     browser.visit("/sessions").await.sees("0");

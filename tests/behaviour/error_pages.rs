@@ -48,8 +48,7 @@ async fn denied(oidc: Oidc) -> (Browser, Page) {
 
 #[rocket::async_test]
 async fn the_app_renders_the_page() {
-    let log = Log::default();
-    let _recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let oidc = Oidc::fairing().error_page(|request, failure| {
         let explanation = &failure.explanation;
         let (id, again) = (&failure.id, &failure.try_again);
@@ -116,7 +115,7 @@ async fn catchers_know_why_a_guard_refused() {
 }
 
 #[rocket::async_test]
-async fn while_the_provider_is_down_every_page_says_when_to_come_back() {
+async fn while_the_provider_is_down_every_page_has_retry_after() {
     for is_left_to_catchers in [false, true] {
         let provider = TestProvider::start().await;
         provider.stop();

@@ -131,7 +131,7 @@ async fn every_event_in_its_order() {
 }
 
 #[rocket::async_test]
-async fn a_sign_in_that_fails_is_told() {
+async fn a_failed_sign_in_is_reported() {
     let provider = TestProvider::start().await;
     let browser = Browser::open(rocket(&provider)).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
@@ -180,7 +180,7 @@ async fn a_refusal_ends_no_other_session() {
 }
 
 #[rocket::async_test]
-async fn what_the_app_keeps_is_there_for_its_routes() {
+async fn data_that_the_app_keeps_is_available_to_its_routes() {
     let provider = TestProvider::start().await;
     let browser = Browser::open(rocket(&provider)).await;
     let page = browser.sign_in(&provider, "/desk").await;

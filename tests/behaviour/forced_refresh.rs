@@ -15,7 +15,7 @@ use rocket_openidconnect::{LoggedIn, NoSession, RefreshError, RelyingParty, User
 
 use crate::{
     common::{App, locked},
-    records::{DUE, hold, session_cookies},
+    records::{DUE, give_cookies, session_cookies},
     support::{Browser, Reply, TestProvider},
 };
 
@@ -27,10 +27,10 @@ const STORES: [&str; 2] = ["cookie", "memory"];
 /// Who the user is after a refresh, or why there was none.
 #[post("/refresh")]
 async fn refresh(user: LoggedIn) -> Json<Value> {
-    Json(told(&user.refresh().await))
+    Json(described(&user.refresh().await))
 }
 
-fn told(refreshed: &Result<User, RefreshError>) -> Value {
+fn described(refreshed: &Result<User, RefreshError>) -> Value {
     match refreshed {
         Ok(user) => json!({ "groups": user.groups(), "session": user.session_id() }),
         Err(error) => json!({ "error": error.reason(), "text": error.to_string() }),
@@ -72,7 +72,7 @@ async fn beside(user: LoggedIn, beside: &State<Beside>) -> &'static str {
     let user = user.into_user();
     tokio::spawn(async move {
         let _ = channels.go.await;
-        let _ = channels.outcome.send(told(&user.refresh().await));
+        let _ = channels.outcome.send(described(&user.refresh().await));
     });
     let _ = channels.answer.await;
     "answered"
@@ -85,9 +85,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 /// An app whose sessions are kept there, at a provider that never says when access tokens expire.
@@ -148,15 +146,15 @@ async fn the_cookie_from_before_is_answered_with_the_newest_record() {
     refreshed(&browser).await;
 
     let holder = browser.another();
-    hold(&holder, &old);
+    give_cookies(&holder, &old);
     let me: Value = holder.fetch("/me").await.is(Status::Ok).json();
     assert_eq!(me["groups"], json!(["users"]));
     // It was seen, and is kept for a minute more. Then the copy is nothing, and costs no request.
     browser.visit("/me").await.is(Status::Ok);
     app.advance(seconds(61));
-    hold(&holder, &old);
+    give_cookies(&holder, &old);
     holder.fetch("/me").await.is(Status::Unauthorized);
-    hold(&holder, &old);
+    give_cookies(&holder, &old);
     let page = holder.submit("/refresh", "").await;
     page.is(Status::Unauthorized);
     assert_eq!(provider.count(TOKEN), 2);
@@ -325,7 +323,7 @@ async fn an_older_copy_has_the_newest_one_refreshed() {
             let app = without_expires_in(&provider, store).with("oidc.session.idle_timeout", "2h");
             let browser = signed_in(&app, &provider).await;
             let other = browser.another();
-            hold(&other, &session_cookies(&browser));
+            give_cookies(&other, &session_cookies(&browser));
             let (go, answer, outcome) = channels(&browser);
             let newer = async {
                 groups(&provider, &["second"]);

@@ -75,7 +75,7 @@ async fn a_response_posted_by_another_browser_is_refused() {
 }
 
 #[rocket::async_test]
-async fn a_posted_response_that_is_replayed_leads_to_its_page() {
+async fn a_replayed_posted_response_redirects_to_its_page() {
     let provider = TestProvider::start().await;
     let (_, browser) = open(&provider).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
@@ -87,7 +87,7 @@ async fn a_posted_response_that_is_replayed_leads_to_its_page() {
 }
 
 #[rocket::async_test]
-async fn a_second_sign_in_takes_the_place_of_the_first_session() {
+async fn a_second_sign_in_replaces_the_first_session() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider)
         .with("oidc.response_mode", "form_post")
@@ -113,7 +113,7 @@ async fn an_error_that_is_posted_is_shown() {
 }
 
 #[rocket::async_test]
-async fn what_is_no_response_is_refused() {
+async fn a_form_that_is_not_a_response_is_refused() {
     let provider = TestProvider::start().await;
     let (app, browser) = open(&provider).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;

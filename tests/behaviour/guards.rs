@@ -18,7 +18,7 @@ use rocket_openidconnect::{Authorized, LoggedIn, NoSession, Oidc, OptionalUser, 
 use serde::Deserialize;
 
 use crate::{
-    common::{App, NOW, launch_failure},
+    common::{App, Log, NOW, launch_failure},
     records::session_cookie,
     support::{Browser, Page, TestProvider},
 };
@@ -52,10 +52,10 @@ impl Policy for Admitted {
     }
 }
 
-struct Nobody;
+struct Never;
 
 #[rocket::async_trait]
-impl<C: Send + Sync> Policy<C> for Nobody {
+impl<C: Send + Sync> Policy<C> for Never {
     async fn permits(_: &User<C>, _: &Request<'_>) -> bool {
         false
     }
@@ -114,18 +114,18 @@ fn admitted(user: Authorized<Admitted>) -> String {
     format!("{} is admitted", user.subject())
 }
 
-#[get("/nobody")]
-fn nobody(_user: Authorized<Nobody>) -> &'static str {
+#[get("/never")]
+fn never(_user: Authorized<Never>) -> &'static str {
     "somebody"
 }
 
-#[get("/nobody-with-badge")]
-fn nobody_with_badge(_user: Authorized<Nobody, WithBadge>) -> &'static str {
+#[get("/never-with-badge")]
+fn never_with_badge(_user: Authorized<Never, WithBadge>) -> &'static str {
     "somebody"
 }
 
 #[get("/decisions.md")]
-fn a_file(_user: Authorized<Nobody>) -> &'static str {
+fn a_file(_user: Authorized<Never>) -> &'static str {
     "somebody"
 }
 
@@ -202,7 +202,7 @@ fn rocket(app: &App) -> Rocket<Build> {
     app.rocket()
         .manage(Doorkeeper("admin"))
         .mount("/", routes![staff, badge, optional_badge, maybe, own_401, other_401])
-        .mount("/", routes![public_401, why, admitted, nobody, nobody_with_badge])
+        .mount("/", routes![public_401, why, admitted, never, never_with_badge])
         .mount("/", routes![a_file, thrice, cached, plain, posted, token, person])
         .mount("/", routes![addresses, refresh_token, debug, catch_all])
         .mount("/", FileServer::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")))
@@ -249,7 +249,7 @@ async fn a_page_load_is_sent_to_sign_in() {
 }
 
 #[rocket::async_test]
-async fn whatever_is_no_page_load_stays_a_401() {
+async fn a_401_of_a_request_that_is_not_a_page_load_stays_a_401() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     let html = ("Accept", "text/html");
@@ -286,7 +286,7 @@ async fn a_head_request_is_answered_as_its_get() {
 }
 
 #[rocket::async_test]
-async fn an_optional_guard_runs_the_route_and_its_own_401_leads_to_sign_in() {
+async fn an_optional_guard_runs_the_route_and_its_own_401_redirects_to_sign_in() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     assert_eq!(browser.visit("/maybe").await.is(Status::Ok).body, "nobody");
@@ -303,7 +303,7 @@ async fn an_optional_guard_runs_the_route_and_its_own_401_leads_to_sign_in() {
 }
 
 #[rocket::async_test]
-async fn a_401_that_no_guard_of_ours_caused_stays_one() {
+async fn a_401_that_no_guard_caused_stays_a_401() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     for path in ["/other-401", "/public-401"] {
@@ -317,7 +317,7 @@ async fn a_401_that_no_guard_of_ours_caused_stays_one() {
 }
 
 #[rocket::async_test]
-async fn the_reason_is_there_for_who_asks() {
+async fn a_guard_as_a_result_gives_the_reason() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     let page = browser.visit("/why").await;
@@ -342,10 +342,8 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
     page.redirects_to("/oidc/login?next=%2Fbadge");
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.visit("/badge").await;
-    drop(recording);
     page.is(Status::InternalServerError);
     assert_eq!(page.location, None);
     let claims = std::any::type_name::<WithBadge>();
@@ -359,10 +357,7 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
 
     let page = browser.visit("/optional-badge").await;
     assert_eq!(page.is(Status::Ok).body, "false");
-    browser
-        .visit("/nobody-with-badge")
-        .await
-        .is(Status::InternalServerError);
+    browser.visit("/never-with-badge").await.is(Status::InternalServerError);
 }
 
 /// A guard of the app's own, which asks one of ours.
@@ -387,10 +382,8 @@ fn members(_member: Member) -> &'static str {
 async fn a_guard_behind_a_guard_says_that_the_fairing_is_missing() {
     let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
     let browser = Browser::open(rocket::custom(figment).mount("/", routes![members])).await;
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.visit("/members").await;
-    drop(recording);
     page.is(Status::Unauthorized);
     assert_eq!(
         log.lines(),
@@ -430,7 +423,7 @@ async fn a_policy_refuses_with_403_and_reads_managed_state() {
 
     let page = browser.sign_in(&provider, "/admitted").await;
     assert_eq!(page.is(Status::Ok).body, "alice is admitted");
-    let page = browser.visit("/nobody").await;
+    let page = browser.visit("/never").await;
     page.is(Status::Forbidden);
     assert_eq!(page.location, None);
 
@@ -454,7 +447,7 @@ async fn a_guard_that_refuses_does_not_forward() {
         .await
         .is(Status::InternalServerError)
         .sees_no(CATCH_ALL);
-    for path in ["/nobody", "/decisions.md"] {
+    for path in ["/never", "/decisions.md"] {
         let page = browser.fetch(path).await;
         page.is(Status::Forbidden).sees_no(CATCH_ALL).sees_no("openidconnect");
     }
@@ -481,7 +474,7 @@ async fn an_answer_to_a_signed_in_person_is_not_stored() {
     assert_eq!(browser.visit("/cached").await.header("Cache-Control"), own);
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
-    for path in ["/me", "/maybe", "/", "/nobody", "/badge"] {
+    for path in ["/me", "/maybe", "/", "/never", "/badge"] {
         let page = browser.visit(path).await;
         assert_eq!(page.header("Cache-Control"), Some("no-store"), "{path}");
     }
@@ -628,7 +621,7 @@ async fn a_person_as_the_provider_describes_them() {
 }
 
 #[rocket::async_test]
-async fn the_relying_party_tells_the_addresses() {
+async fn the_relying_party_returns_the_addresses() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     for (next, kept) in [

@@ -55,7 +55,7 @@ async fn the_same_by_a_form() {
 }
 
 #[rocket::async_test]
-async fn a_target_elsewhere_leads_home() {
+async fn a_target_at_another_site_redirects_to_the_home_page() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     for target in [
@@ -114,7 +114,7 @@ async fn only_page_loads_begin_a_sign_in() {
 }
 
 #[rocket::async_test]
-async fn a_login_hint_takes_the_place_of_the_settings_and_is_bounded() {
+async fn a_login_hint_replaces_the_settings_and_is_bounded() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.extra_authorization_parameters.login_hint", "bob");
     let browser = app.open().await;

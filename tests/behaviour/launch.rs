@@ -17,7 +17,7 @@ use rocket_openidconnect::{Oidc, Settings};
 
 use crate::{
     common::{App, KEY, Log, launch_failure},
-    records::{hold, session_cookies},
+    records::{give_cookies, session_cookies},
     support::{Browser, Page, Reply, TestProvider},
 };
 
@@ -55,7 +55,7 @@ async fn all_wrong_settings_are_logged() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_is_down_and_comes_up() {
+async fn a_provider_that_is_down_at_launch_is_used_once_it_is_up() {
     let provider = TestProvider::start().await;
     provider.stop();
     let app = App::new(&provider);
@@ -103,7 +103,7 @@ async fn a_provider_that_answers_with_an_outage_is_down() {
 
 /// A machine that drops what it gets: nobody waits for it longer than the setting says.
 #[rocket::async_test]
-async fn a_provider_that_takes_no_connection_is_down() {
+async fn a_provider_that_accepts_no_connection_is_down() {
     // The system answers no more when the queue of connections that nobody accepts is full.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -119,10 +119,8 @@ async fn a_provider_that_takes_no_connection_is_down() {
         .with("oidc.issuer", format!("http://{address}"))
         .with("oidc.http.connect_timeout", "400ms")
         .with("oidc.http.timeout", "60s");
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let opened = timeout(Duration::from_secs(30), app.open()).await;
-    drop(recording);
     let browser = opened.expect("the launch does not wait");
     assert_eq!(
         log.lines()[0],
@@ -133,7 +131,7 @@ async fn a_provider_that_takes_no_connection_is_down() {
 
 /// The launch did not find out; the first sign-in does.
 #[rocket::async_test]
-async fn a_provider_that_comes_up_wrong_is_refused() {
+async fn a_provider_that_starts_with_wrong_metadata_is_refused() {
     let provider = TestProvider::start().await;
     provider.stop();
     let app = App::new(&provider);
@@ -161,7 +159,7 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
 /// An ingress before the provider is there, or a web server's page: the app starts and asks again, and says what it got
 /// until that is over.
 #[rocket::async_test]
-async fn what_is_not_the_provider_does_not_abort_the_launch() {
+async fn a_server_that_is_not_the_provider_does_not_abort_the_launch() {
     for (reply, cause) in [
         (Reply::status(404), "the provider's metadata responded with status 404"),
         (
@@ -199,10 +197,8 @@ async fn what_is_not_the_provider_does_not_abort_the_launch() {
         let provider = TestProvider::start().await;
         provider.on_path(DISCOVERY, reply);
         let app = App::new(&provider);
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let browser = app.open().await;
-        drop(recording);
         assert_eq!(
             log.lines()[..2],
             [
@@ -246,7 +242,7 @@ async fn metadata_is_asked_for_when_the_provider_says() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_goes_down_keeps_people_signed_in() {
+async fn users_stay_signed_in_while_the_provider_is_down() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = app.open().await;
@@ -258,7 +254,7 @@ async fn a_provider_that_goes_down_keeps_people_signed_in() {
 }
 
 #[rocket::async_test]
-async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
+async fn metadata_is_read_again_after_a_day_in_the_background() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -468,7 +464,7 @@ async fn the_metadata_is_where_the_setting_says() {
 
 /// Keycloak's preset, at a provider that stands below `/realms/staff`.
 #[rocket::async_test]
-async fn a_preset_leads_to_the_realm_that_it_names() {
+async fn a_preset_uses_the_realm_that_it_names() {
     let provider = TestProvider::start().await;
     let realm = format!("{}/realms/staff", provider.issuer());
     let mut document = Value::Null;
@@ -481,11 +477,12 @@ async fn a_preset_leads_to_the_realm_that_it_names() {
         move |token| token.set("iss", realm.clone())
     });
     let preset = json!({ "name": "keycloak", "url": provider.issuer(), "realm": "staff" });
-    let app = crate::app::launch(&provider, json!({ "issuer": null, "provider": preset })).await;
-    let callback = app.browser.begin_sign_in(&provider, "/me").await;
+    let app = App::new(&provider).with_all(json!({ "issuer": null, "provider": preset }));
+    let browser = app.open().await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
     let address = callback.set("iss", &realm).path_and_query();
-    app.browser.visit(&address).await.redirects_to("/me");
-    let page = app.browser.visit("/me").await;
+    browser.visit(&address).await.redirects_to("/me");
+    let page = browser.visit("/me").await;
     assert_eq!(page.is(Status::Ok).json::<Value>()["iss"], realm);
     assert_eq!((provider.count(place), provider.count(DISCOVERY)), (1, 0));
 }
@@ -595,7 +592,7 @@ async fn a_secret_key_is_the_same_in_each_form() {
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         for (j, read) in forms.iter().enumerate() {
             let reader = App::new(&provider).with("secret_key", read).open().await;
-            hold(&reader, &session_cookies(&browser));
+            give_cookies(&reader, &session_cookies(&browser));
             let is_signed_in = reader.fetch("/me").await.status == 200;
             // The first three are the same 32 bytes.
             assert_eq!(is_signed_in, i == j || i < 3 && j < 3, "{written}, {read}");
@@ -622,10 +619,8 @@ async fn the_debug_profile_signs_in_without_a_secret_key() {
 
 /// What is logged at liftoff.
 async fn report(app: &App) -> Vec<String> {
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     app.open().await;
-    drop(recording);
     log.lines_with_report()
 }
 

@@ -69,7 +69,7 @@ async fn the_apps_login_hint_is_the_one() {
 }
 
 #[rocket::async_test]
-async fn what_the_app_adds_is_in_a_pushed_request() {
+async fn parameters_of_the_app_are_in_a_pushed_request() {
     let provider = TestProvider::start().await;
     let endpoint = format!("{}/par", provider.issuer());
     provider.metadata(|metadata| {
@@ -90,7 +90,7 @@ async fn what_the_app_adds_is_in_a_pushed_request() {
 
 /// Names as providers in other languages read them too.
 #[rocket::async_test]
-async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
+async fn the_app_cannot_set_the_parameters_of_the_sign_in() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     for name in [
@@ -121,10 +121,8 @@ async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
         case(name);
         let sets = Sets::these(&[("prompt", "login"), (name, "evil"), ("display", "page")]);
         let browser = Browser::open(app.rocket_with(sets)).await;
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let page = browser.visit("/oidc/login?next=/me").await;
-        drop(recording);
         page.is(Status::InternalServerError)
             .sees("Something went wrong on this site. Please contact its operators.");
         assert_eq!(page.location, None);

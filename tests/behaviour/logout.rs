@@ -3,16 +3,10 @@
 use rocket::http::{Method, Status};
 
 use crate::{
-    common::{App, assert_signed_out, cookies_but_the_browsers},
+    common::{App, assert_signed_out, cookies_but_the_browsers, signed_in},
     records::{Numbers, session_cookie, session_cookies},
     support::{Browser, Page, TestProvider},
 };
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 async fn post(browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
     browser.request(Method::Post, path, headers, "").await
@@ -33,7 +27,7 @@ async fn a_post_ends_the_session() {
 }
 
 #[rocket::async_test]
-async fn a_post_of_a_signed_out_visitor_leads_on() {
+async fn a_post_of_a_signed_out_visitor_is_redirected() {
     let provider = TestProvider::start().await;
     let browser = App::local(&provider).open().await;
     let page = browser.submit("/oidc/logout?next=/me", "").await;
@@ -86,7 +80,7 @@ async fn a_session_that_is_due_for_renewal_ends_too() {
 }
 
 #[rocket::async_test]
-async fn another_site_signs_nobody_out() {
+async fn another_site_does_not_sign_out() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider).with("oidc.base_url", "https://app.example.com");
     let browser = signed_in(&app, &provider).await;
@@ -146,7 +140,7 @@ async fn this_site_signs_out() {
 }
 
 #[rocket::async_test]
-async fn sign_out_leads_to_a_page_of_this_app() {
+async fn sign_out_redirects_to_a_page_of_this_app() {
     let provider = TestProvider::start().await;
     let browser = App::local(&provider).open().await;
     for next in [
@@ -164,7 +158,7 @@ async fn sign_out_leads_to_a_page_of_this_app() {
 }
 
 #[rocket::async_test]
-async fn sign_out_leads_where_the_setting_says() {
+async fn sign_out_redirects_where_the_setting_says() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider).with("oidc.post_logout_redirect_uri", "/goodbye");
     let browser = signed_in(&app, &provider).await;
@@ -183,7 +177,7 @@ async fn sign_out_leads_where_the_setting_says() {
 }
 
 #[rocket::async_test]
-async fn sign_out_leads_to_the_query_of_the_setting_too() {
+async fn sign_out_redirects_to_the_query_of_the_setting_too() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider).with("oidc.post_logout_redirect_uri", "/bye?x=1");
     let page = app.open().await.submit("/oidc/logout", "").await;
@@ -191,7 +185,7 @@ async fn sign_out_leads_to_the_query_of_the_setting_too() {
 }
 
 #[rocket::async_test]
-async fn sign_out_leads_into_no_route_of_ours() {
+async fn sign_out_redirects_to_no_route_of_the_fairing() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.post_logout_redirect_uri", "/oidc/logout");
     let page = app.open().await.submit("/oidc/logout", "").await;
@@ -200,7 +194,7 @@ async fn sign_out_leads_into_no_route_of_ours() {
 
 /// Only the setting may name another site.
 #[rocket::async_test]
-async fn sign_out_leads_to_the_site_that_the_setting_names() {
+async fn sign_out_redirects_to_the_site_that_the_setting_names() {
     let provider = TestProvider::start().await;
     let goodbye = "https://www.example.com/goodbye?from=app";
     let app = App::local(&provider).with("oidc.post_logout_redirect_uri", goodbye);
@@ -271,7 +265,7 @@ async fn a_form_whose_origin_is_hidden_is_answered_with_the_button() {
 }
 
 #[rocket::async_test]
-async fn the_button_of_another_session_or_hour_signs_nobody_out() {
+async fn the_button_of_another_session_or_hour_does_not_sign_out() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::local(&provider)

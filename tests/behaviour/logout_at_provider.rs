@@ -7,16 +7,10 @@ use serde_json::json;
 use url::Url;
 
 use crate::{
-    common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session},
-    records::{header_bytes, hold, session_cookie, session_cookies},
+    common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session, signed_in},
+    records::{give_cookies, header_bytes, session_cookie, session_cookies},
     support::{Browser, Misbehaviour, Page, TestProvider, http},
 };
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 /// The parameters of a logout request, and where it goes.
 fn logout_request(page: &Page) -> (String, Vec<(String, String)>) {
@@ -37,7 +31,7 @@ fn id_token(browser: &Browser, provider: &TestProvider) -> String {
 }
 
 #[rocket::async_test]
-async fn signing_out_goes_to_the_provider_and_comes_back() {
+async fn signing_out_redirects_to_the_provider_and_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
@@ -181,7 +175,7 @@ async fn copied_cookies_end_with_the_session() {
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
         let thief = browser.another();
-        hold(&thief, &session_cookies(&browser));
+        give_cookies(&thief, &session_cookies(&browser));
         thief.visit("/me").await.is(Status::Ok);
         browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
         assert_signed_out(&thief).await;
@@ -189,7 +183,7 @@ async fn copied_cookies_end_with_the_session() {
 }
 
 #[rocket::async_test]
-async fn both_tokens_are_revoked_and_nobody_waits_for_it() {
+async fn both_tokens_are_revoked_in_the_background() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
     let tokens = opened_session(&browser, &provider);
@@ -263,7 +257,7 @@ async fn a_public_client_names_itself_when_it_revokes() {
 
 /// The provider is gone: the person is signed out here all the same, at once.
 #[rocket::async_test]
-async fn a_provider_that_is_down_keeps_nobody_signed_in() {
+async fn a_sign_out_succeeds_while_the_provider_is_down() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
@@ -316,7 +310,7 @@ async fn a_long_id_token_is_no_hint() {
 
 /// Whoever comes back to a page of yesterday and signs out there means the provider too.
 #[rocket::async_test]
-async fn signing_out_of_a_session_that_was_over_goes_to_the_provider() {
+async fn signing_out_of_an_expired_session_redirects_to_the_provider() {
     let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
     for store in ["cookie", "memory"] {
         for passed in [hour, day] {
@@ -361,13 +355,13 @@ async fn a_session_cookie_outlasts_its_session_by_a_day() {
 
 /// A copy of the cookies of before is worth nothing then.
 #[rocket::async_test]
-async fn signing_in_again_ends_the_session_of_before() {
+async fn signing_in_again_ends_the_previous_session() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
         let thief = browser.another();
-        hold(&thief, &session_cookies(&browser));
+        give_cookies(&thief, &session_cookies(&browser));
         let callback = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
         thief.visit("/me").await.is(Status::Ok);
         let page = browser.arrive_from_provider(&callback.path_and_query()).await;

@@ -6,28 +6,18 @@ use rocket::{
     http::{ContentType, Method, Status},
     serde::json::{Value, json},
 };
-use rocket_openidconnect::Oidc;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
-use url::form_urlencoded::byte_serialize;
 
 use crate::{
-    app::Log,
-    common::{App, NOW, assert_signed_out, pages},
-    records::{hold, session_cookies},
-    stores::Switchable,
-    support::{Browser, JwtParts, Page, SigningKey, TestProvider, case},
+    common::{App, Log, NOW, assert_signed_out, frontchannel_logout, signed_in, sqlite_url},
+    records::{give_cookies, session_cookies},
+    support::{Browser, Call, JwtParts, Page, SigningKey, TestProvider, TestStore, case},
 };
 
 const BACKCHANNEL: &str = "/oidc/backchannel-logout";
 /// A secret key of before.
 const OTHER_KEY: &str = "b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVybzE=";
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 /// What the provider's own HTTP client sends: no cookie, no header of a browser.
 async fn post(browser: &Browser, body: &str) -> Page {
@@ -36,7 +26,7 @@ async fn post(browser: &Browser, body: &str) -> Page {
 }
 
 async fn logout(browser: &Browser, logout_token: &str) -> Page {
-    post(browser, &format!("logout_token={logout_token}")).await
+    browser.post_logout_token(logout_token).await
 }
 
 #[track_caller]
@@ -59,7 +49,7 @@ fn refused(page: &Page, description: &str) {
 
 /// Whatever a stranger posts, the provider's own logout token by a new key is accepted.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_logout_token_from_a_new_key() {
+async fn a_stranger_does_not_keep_a_logout_token_from_a_new_key() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
     let post_from = async |logout_token: &str, address: &str| {
@@ -99,7 +89,7 @@ async fn a_sid_ends_one_session() {
 }
 
 #[rocket::async_test]
-async fn a_sub_ends_all_sessions_of_the_person_and_of_nobody_else() {
+async fn a_sub_ends_all_sessions_of_that_user_only() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
@@ -129,7 +119,7 @@ async fn a_sub_ends_all_sessions_of_the_person_and_of_nobody_else() {
 }
 
 #[rocket::async_test]
-async fn a_session_that_is_gone_or_was_never_there_is_a_success() {
+async fn the_logout_of_an_unknown_session_is_a_success() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
@@ -156,17 +146,14 @@ async fn logout_token_replayed() {
 
 /// The provider sends it again then. It is remembered under the name of each key.
 #[rocket::async_test]
-async fn a_logout_token_that_may_have_been_claimed_serves_again() {
+async fn a_logout_token_that_may_have_been_claimed_is_accepted_again() {
     for lost in [1, 2] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.previous_secret_keys", [OTHER_KEY]);
-        let store = Switchable::new();
-        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-        let rocket = app.bare().attach(fairing).mount("/", pages());
-        let browser = Browser::open(rocket).await;
-        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        let store = TestStore::new();
+        let browser = signed_in(&app.over(&store), &provider).await;
         let token = provider.logout_token(|_| ());
-        store.lose_claim(lost);
+        store.lose_answer(Call::Lock, lost);
         let page = logout(&browser, &token).await;
         refused(&page, "the session store is not reachable: the answer is lost");
         browser.visit("/me").await.is(Status::Ok);
@@ -174,7 +161,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
         assert_signed_out(&browser).await;
 
         // Whose claim it was is not known: another one's stays.
-        store.lose_claim(1);
+        store.lose_answer(Call::Lock, 1);
         logout(&browser, &token).await.is(Status::BadRequest);
         let page = logout(&browser, &token).await;
         refused(&page, "the logout token is rejected: the logout token was used before");
@@ -183,7 +170,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
 
 /// While the keys are changed, the first key of one node is another's second, or no key of it.
 #[rocket::async_test]
-async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
+async fn a_logout_token_is_accepted_once_at_nodes_with_other_first_keys() {
     let (new, old) = (crate::common::KEY, OTHER_KEY);
     let (old_alone, new_first, old_first) = ((old, None), (new, Some(old)), (old, Some(new)));
     for (here, there) in [
@@ -193,13 +180,12 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
         (old_first, new_first),
     ] {
         let provider = TestProvider::start().await;
-        let store = Switchable::new();
+        let store = TestStore::new();
         let node = async |(key, previous): (&str, Option<&str>)| {
             let app = App::new(&provider)
                 .with("secret_key", key)
                 .with("oidc.previous_secret_keys", Vec::from_iter(previous));
-            let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-            Browser::open(app.bare().attach(fairing).mount("/", pages())).await
+            app.over(&store).open().await
         };
         let (here, there) = (node(here).await, node(there).await);
         here.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -215,7 +201,7 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
 
 /// Also one without `exp`, which is accepted for two minutes.
 #[rocket::async_test]
-async fn a_logout_token_without_exp_serves_once_until_it_is_too_old() {
+async fn a_logout_token_without_exp_is_accepted_once_until_it_is_too_old() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
@@ -309,7 +295,7 @@ async fn the_algorithm_is_known_from_a_session_after_a_restart() {
     let app = App::new(&provider);
     let before = signed_in(&app, &provider).await;
     let after = app.open().await;
-    hold(&after, &session_cookies(&before));
+    give_cookies(&after, &session_cookies(&before));
     after.visit("/me").await.is(Status::Ok);
     let token = provider.logout_token(|token| token.sign_with(SigningKey::Ec));
     accepted(&logout(&after, &token).await);
@@ -420,31 +406,31 @@ fn about_the_times() -> Vec<(Change, &'static str)> {
     vec![
         (|t| t.remove("iat"), "the claim \"iat\" is missing"),
         (
-            |t| t.set("iat", "1800000000"),
+            |t| t.set("iat", "1700000000"),
             "the claim \"iat\" is a string, not a number",
         ),
         (
             |t| t.set("iat", NOW + 61),
-            "the token was issued at 1800000061, it is only 1800000000 now (seconds since 1970)",
+            "the token was issued at 1700000061, it is only 1700000000 now (seconds since 1970)",
         ),
         (
             |t| {
                 t.remove("exp");
                 t.set("iat", NOW - 121);
             },
-            "the logout token has no \"exp\" and was issued at 1799999879, longer than 120 s ago: it is now 1800000000 (seconds since 1970)",
+            "the logout token has no \"exp\" and was issued at 1699999879, longer than 120 s ago: it is now 1700000000 (seconds since 1970)",
         ),
         (
-            |t| t.set("exp", "1800000120"),
+            |t| t.set("exp", "1700000120"),
             "the claim \"exp\" is a string, not a number",
         ),
         (
             |t| t.set("exp", NOW - 60),
-            "the token expired at 1799999940, it is now 1800000000 (seconds since 1970)",
+            "the token expired at 1699999940, it is now 1700000000 (seconds since 1970)",
         ),
         (
             |t| t.set("nbf", NOW + 61),
-            "the token is valid from 1800000061, it is only 1800000000 now (seconds since 1970)",
+            "the token is valid from 1700000061, it is only 1700000000 now (seconds since 1970)",
         ),
     ]
 }
@@ -504,7 +490,7 @@ fn about_the_signature() -> Vec<(Change, &'static str)> {
 }
 
 #[rocket::async_test]
-async fn a_logout_token_that_does_not_hold_ends_nothing() {
+async fn an_invalid_logout_token_ends_no_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
@@ -514,14 +500,14 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
         let words = words.replace("{issuer}", &provider.issuer());
         let description = format!("the logout token is rejected: {words}");
         refused(&logout(&browser, &token).await, &description);
-        log.has(&format!("WARN a back-channel logout was rejected: {description}"));
-        assert!(log.lines().iter().all(|line| !line.contains(&token)));
+        log.has(&format!("WARN: a back-channel logout was rejected: {description}"));
+        assert!(log.all_lines().iter().all(|line| !line.contains(&token)));
     }
     browser.visit("/me").await.is(Status::Ok);
 }
 
 #[rocket::async_test]
-async fn an_odd_logout_token_that_holds_ends_the_session() {
+async fn an_odd_but_valid_logout_token_ends_the_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let changes: [Change; 11] = [
@@ -572,11 +558,6 @@ fn with_front_channel(provider: &TestProvider) -> App {
     App::new(provider).with("oidc.frontchannel_logout", true)
 }
 
-fn frontchannel(issuer: &str, sid: &str) -> String {
-    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    format!("/oidc/frontchannel-logout?iss={}&sid={}", encode(issuer), encode(sid))
-}
-
 /// A frame of the provider's page: the browser sends no cookie along.
 async fn in_a_frame(browser: &Browser, path: &str) -> Page {
     let headers = [
@@ -596,7 +577,7 @@ async fn a_frame_of_the_provider_ends_the_session_of_its_sid() {
         let second = first.another();
         second.sign_in(&provider, "/me").await.is(Status::Ok);
 
-        let page = in_a_frame(&first, &frontchannel(&provider.issuer(), "sid-2")).await;
+        let page = in_a_frame(&first, &frontchannel_logout(&provider.issuer(), "sid-2")).await;
         page.is(Status::Ok).sees("Signed out.");
         assert_eq!(page.header("Cache-Control"), Some("no-store"));
         assert_eq!(
@@ -620,7 +601,7 @@ async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
         metadata.insert("end_session_endpoint".to_owned(), there);
     });
     let browser = with_front_channel(&provider).open().await;
-    let page = in_a_frame(&browser, &frontchannel(&provider.issuer(), "sid-1")).await;
+    let page = in_a_frame(&browser, &frontchannel_logout(&provider.issuer(), "sid-1")).await;
     let expected = format!(
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {} https://logout.example.com",
         provider.issuer()
@@ -630,10 +611,10 @@ async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
 
 /// The provider sends it again, as it was.
 #[rocket::async_test]
-async fn a_logout_token_serves_once_more_when_the_store_failed() {
+async fn a_logout_token_is_accepted_again_after_the_store_failed() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("a.db").display());
+    let url = sqlite_url(&directory);
     let app = App::new(&provider)
         .with("oidc.session.store", "sql")
         .with("oidc.session.store_url", &url);
@@ -656,7 +637,7 @@ async fn a_logout_token_serves_once_more_when_the_store_failed() {
 
 /// Nobody signs these requests: a flood of them takes no place, and keeps nobody else's from being heard.
 #[rocket::async_test]
-async fn a_flood_of_frames_ends_nothing_and_delays_nobody() {
+async fn a_flood_of_frames_ends_no_session_and_delays_no_user() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         let app = with_front_channel(&provider).with("oidc.session.store", store);
@@ -666,13 +647,13 @@ async fn a_flood_of_frames_ends_nothing_and_delays_nobody() {
         ended.sign_in(&provider, "/me").await.is(Status::Ok);
         // Signed out for real, before the flood.
         let copy = ended.another();
-        hold(&copy, &session_cookies(&ended));
+        give_cookies(&copy, &session_cookies(&ended));
         ended.submit("/oidc/logout", "").await.is(Status::SeeOther);
         for i in 0..200 {
-            let frame = frontchannel(&provider.issuer(), &format!("made-up-{i}"));
+            let frame = frontchannel_logout(&provider.issuer(), &format!("made-up-{i}"));
             in_a_frame(&first, &frame).await.is(Status::Ok);
         }
-        let own = frontchannel(&provider.issuer(), "sid-1");
+        let own = frontchannel_logout(&provider.issuer(), "sid-1");
         in_a_frame(&first, &own).await.is(Status::Ok);
         for browser in [&first, &copy] {
             assert_signed_out(browser).await;
@@ -688,9 +669,9 @@ async fn a_frame_ends_a_session_that_began_before_a_restart() {
     let app = with_front_channel(&provider);
     let before = signed_in(&app, &provider).await;
     let after = app.open().await;
-    hold(&after, &session_cookies(&before));
+    give_cookies(&after, &session_cookies(&before));
     after.visit("/me").await.is(Status::Ok);
-    let own = frontchannel(&provider.issuer(), "sid-1");
+    let own = frontchannel_logout(&provider.issuer(), "sid-1");
     in_a_frame(&after, &own).await.is(Status::Ok);
     assert_signed_out(&after).await;
 }
@@ -701,7 +682,7 @@ async fn without_the_setting_there_is_no_front_channel() {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
-        let own = frontchannel(&provider.issuer(), "sid-1");
+        let own = frontchannel_logout(&provider.issuer(), "sid-1");
         in_a_frame(&browser, &own).await.is(Status::NotFound);
         browser.visit("/me").await.is(Status::Ok);
     }
@@ -713,17 +694,17 @@ async fn a_frame_that_names_another_provider_or_no_session_ends_nothing() {
     let browser = signed_in(&with_front_channel(&provider), &provider).await;
     let issuer = provider.issuer();
     for path in [
-        frontchannel("https://other.example", "sid-1"),
-        frontchannel(&format!("{issuer}/"), "sid-1"),
-        frontchannel(&issuer, ""),
-        frontchannel("", "sid-1"),
+        frontchannel_logout("https://other.example", "sid-1"),
+        frontchannel_logout(&format!("{issuer}/"), "sid-1"),
+        frontchannel_logout(&issuer, ""),
+        frontchannel_logout("", "sid-1"),
         "/oidc/frontchannel-logout".to_owned(),
         "/oidc/frontchannel-logout?sid=sid-1".to_owned(),
     ] {
         let page = in_a_frame(&browser, &path).await;
         page.is(Status::BadRequest).sees("The request was rejected.");
     }
-    in_a_frame(&browser, &frontchannel(&issuer, "sid-999"))
+    in_a_frame(&browser, &frontchannel_logout(&issuer, "sid-999"))
         .await
         .is(Status::Ok);
     browser.visit("/me").await.is(Status::Ok);

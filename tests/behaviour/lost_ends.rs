@@ -2,227 +2,71 @@
 //! a node with other settings.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use rocket::{
     Request,
     futures::future::{join, join3},
-    get,
     http::Status,
     routes,
-    serde::json::{Json, Value, json},
-    tokio::{sync::Semaphore, task::yield_now, time::timeout},
+    serde::json::json,
 };
-use rocket_openidconnect::{
-    Clock, Events, NewSignIn, Oidc, Refused, RelyingParty,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession},
-};
+use rocket_openidconnect::{Events, NewSignIn, Refused, RelyingParty};
 
 use crate::{
-    common::{App, assert_signed_out, locked, pages},
-    ended_sign_ins::{NAMED, Named, bring, log_out, restarts},
-    records::{carry_cookies, hold, session_cookies},
-    support::{Browser, TestProvider, case},
+    common::{App, assert_signed_out, bring, locked, restarts},
+    ended_sign_ins::{NAMED, Named, log_out, sessions},
+    records::{another_with_cookies, carry_cookies, give_cookies, session_cookies},
+    support::{Browser, Call, Gate, TestProvider, TestStore, case, until},
 };
 
-/// A store as one node reaches it: it may be held at a read, lose answers, or be down.
-#[derive(Clone)]
-struct Link {
-    store: Arc<MemoryStore>,
-    /// How many reads of notes are left before one is held.
-    reads: Arc<Mutex<Option<usize>>>,
-    is_held: Arc<Semaphore>,
-    gate: Arc<Semaphore>,
-    loses_create: Arc<AtomicBool>,
-    loses_lives: Arc<AtomicBool>,
-    answers_for_fewer: Arc<AtomicBool>,
-    is_down: Arc<AtomicBool>,
-}
-
-impl Link {
-    fn new(clock: &Clock) -> Link {
-        Link::to(Arc::new(MemoryStore::new(100).clock(clock.clone())))
-    }
-
-    fn to(store: Arc<MemoryStore>) -> Link {
-        Link {
-            store,
-            reads: Arc::default(),
-            is_held: Arc::new(Semaphore::new(0)),
-            gate: Arc::new(Semaphore::new(0)),
-            loses_create: Arc::default(),
-            loses_lives: Arc::default(),
-            answers_for_fewer: Arc::default(),
-            is_down: Arc::default(),
-        }
-    }
-
-    /// Has the answer of a read of notes held, so many from now.
-    fn hold_read(&self, number: usize) {
-        *locked(&self.reads) = Some(number);
-    }
-
-    /// Holds what runs here, if no read was held yet.
-    async fn hold_at_last(&self) {
-        if locked(&self.reads).take().is_some() {
-            self.hold().await;
-        }
-    }
-
-    async fn hold(&self) {
-        self.is_held.add_permits(1);
-        self.gate.acquire().await.unwrap().forget();
-    }
-
-    async fn until_held(&self) {
-        self.is_held.acquire().await.unwrap().forget();
-    }
-
-    fn release(&self) {
-        self.gate.add_permits(1);
-    }
-
-    fn up(&self) -> Result<&MemoryStore, StoreError> {
-        if self.is_down.load(Ordering::SeqCst) {
-            Err(StoreError::new("cut"))
-        } else {
-            Ok(&self.store)
-        }
-    }
-}
-
-#[rocket::async_trait]
-impl SessionStore for Link {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.up()?.create(session, life).await?;
-        if self.loses_create.load(Ordering::SeqCst) {
-            Err(StoreError::new("the answer is lost"))
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        self.up()?.load(id).await
-    }
-
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.replace(session, life).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.up()?.remove(id).await
-    }
-
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.up()?.ids_by_index_key(owner).await
-    }
-
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.put_entry(name, value, life).await
-    }
-
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.put_end(name, value, life).await
-    }
-
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.up()?.put_end_if_unchanged(name, known, value, life).await
-    }
-
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.lock(name, value, life).await
-    }
-
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.put_entry_if_larger(name, number, life).await
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let mut notes = self.up()?.entries(names).await?;
-        let is_held = {
-            let mut reads = locked(&self.reads);
-            *reads = reads.map(|left| left - 1);
-            reads.take_if(|left| *left == 0).is_some()
-        };
-        if is_held {
-            self.hold().await;
-        }
-        if self.answers_for_fewer.load(Ordering::SeqCst) {
-            notes.pop();
-        }
-        Ok(notes)
-    }
-
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        if self.loses_lives.swap(false, Ordering::SeqCst) {
-            Err(StoreError::new("the answer is lost"))
-        } else {
-            self.up()?.entries_with_ttl(names).await
-        }
-    }
-
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.up()?.unlock(name, value).await
-    }
-}
-
-/// Ends the user's sessions at each sign-in, and has a read of the store held meanwhile.
+/// Ends the user's sessions at each sign-in, and has an answer of the store held in the one that `held` is set for.
 #[derive(Clone)]
 struct OneSession {
-    link: Link,
-    held_read: Arc<Mutex<Option<usize>>>,
+    store: TestStore,
+    held: Arc<Mutex<Option<(usize, Gate)>>>,
 }
 
 #[rocket::async_trait]
 impl Events for OneSession {
     async fn after_authorize(&self, request: &Request<'_>, signed_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
-        if let Some(number) = locked(&self.held_read).take() {
-            self.link.hold_read(number);
+        let held = locked(&self.held).take();
+        if let Some((number, gate)) = &held {
+            self.store.hold_answer(Call::Entries, *number, gate);
         }
         let rp = request.rocket().state::<RelyingParty>().unwrap();
         rp.end_sessions(signed_in.subject()).await.unwrap();
-        self.link.hold_at_last().await;
+        if let Some((_, gate)) = held {
+            wait_unless_reached(&gate).await;
+        }
         Ok(())
     }
 }
 
-#[get("/sessions")]
-async fn sessions(rp: &RelyingParty) -> Json<Value> {
-    let sessions = rp.sessions_of("alice").await.unwrap();
-    Json(json!(sessions.map(|sessions| sessions.len())))
+/// Waits at the gate, if no answer of the store was held there.
+async fn wait_unless_reached(gate: &Gate) {
+    if !gate.was_reached() {
+        gate.wait().await;
+    }
 }
 
-/// A node that reaches the store in this way.
-async fn node_with(app: &App, link: &Link, events: Option<OneSession>) -> Browser {
-    let fairing = Oidc::fairing().clock(app.clock()).session_store(link.clone());
-    let fairing = match events {
-        Some(events) => fairing.events(events),
-        None => fairing,
-    };
-    let rocket = app.bare().attach(fairing).mount("/", routes![sessions]);
-    Browser::open(rocket.mount("/", pages())).await
-}
-
-async fn node(app: &App, link: &Link) -> Browser {
-    node_with(app, link, None).await
+async fn node(app: &App, store: &TestStore) -> Browser {
+    Browser::open(app.over(store).rocket().mount("/", routes![sessions])).await
 }
 
 /// With sessions in cookies, and their ends in the store that the app brings: it takes precedence over the address.
 fn in_cookies(app: App) -> App {
     app.with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", "sqlite://unused.db")
+}
+
+/// A session lives this long at most.
+fn with_lifetime(provider: &TestProvider, lifetime: &str) -> App {
+    in_cookies(App::local(provider))
+        .with("oidc.session.idle_timeout", lifetime)
+        .with("oidc.session.absolute_timeout", lifetime)
 }
 
 fn in_mode(app: App, is_in_cookies: bool) -> App {
@@ -242,13 +86,14 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
                     ));
                     let provider = TestProvider::start().await;
                     let app = in_mode(App::local(&provider), is_in_cookies);
-                    let link = Link::new(&app.clock());
+                    let store = TestStore::with_clock(&app.clock());
                     let events = OneSession {
-                        link: link.clone(),
-                        held_read: Arc::default(),
+                        store: store.clone(),
+                        held: Arc::default(),
                     };
-                    let browser = node_with(&app, &link, Some(events.clone())).await;
-                    let other = node(&app, &Link::to(link.store.clone())).await;
+                    let rocket = app.over(&store).rocket_with(events.clone());
+                    let browser = Browser::open(rocket).await;
+                    let other = node(&app, &store.another()).await;
                     other.sign_in(&provider, "/me").await.is(Status::Ok);
                     if was_ended_before {
                         log_out(&other, &provider, named).await;
@@ -256,11 +101,12 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
                     }
 
                     let callback = browser.begin_sign_in(&provider, "/me").await;
-                    *locked(&events.held_read) = Some(held_read);
+                    let gate = Gate::closed();
+                    *locked(&events.held) = Some((held_read, gate.clone()));
                     let (page, ()) = join(bring(&browser, &callback), async {
-                        link.until_held().await;
+                        gate.until_reached().await;
                         log_out(&other, &provider, named).await;
-                        link.release();
+                        gate.open();
                     })
                     .await;
                     restarts(&page, &provider);
@@ -278,37 +124,35 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
 
 /// An end is noted for as long as the session lives that ends last. It is not known yet while one begins.
 #[rocket::async_test]
-async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() {
+async fn an_end_is_stored_for_as_long_as_a_session_lives_that_begins_meanwhile() {
     for held_read in [1, 2] {
         let provider = TestProvider::start().await;
-        let app = |lifetime: &str| {
-            in_cookies(App::local(&provider))
-                .with("oidc.session.idle_timeout", lifetime)
-                .with("oidc.session.absolute_timeout", lifetime)
-        };
-        let (short, long) = (app("1h"), app("24h"));
-        let link = Link::new(&short.clock());
-        let one = node(&short, &link).await;
-        let other = node(&long, &Link::to(link.store.clone())).await;
+        let (short, long) = (with_lifetime(&provider, "1h"), with_lifetime(&provider, "24h"));
+        let store = TestStore::with_clock(&short.clock());
+        let one = node(&short, &store).await;
+        let other = node(&long, &store.another()).await;
         one.sign_in(&provider, "/me").await.is(Status::Ok);
         let callback = other.begin_sign_in(&provider, "/me").await;
-        link.hold_read(held_read);
+        let gate = Gate::closed();
+        store.hold_answer(Call::Entries, held_read, &gate);
         join(
             async {
                 log_out(&one, &provider, Named::Sub).await;
-                link.hold_at_last().await;
+                wait_unless_reached(&gate).await;
             },
             async {
-                link.until_held().await;
+                gate.until_reached().await;
                 let _ = bring(&other, &callback).await;
-                link.release();
+                gate.open();
             },
         )
         .await;
+        let cookies = session_cookies(&other);
         for passed in [Duration::ZERO, Duration::from_secs(2 * 60 * 60)] {
             short.advance(passed);
             long.advance(passed);
-            assert_signed_out(&other).await;
+            // A browser that was signed out has no cookies any more.
+            assert_signed_out(&another_with_cookies(&other, &cookies)).await;
         }
     }
 }
@@ -318,14 +162,14 @@ async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() 
 async fn a_session_that_was_stored_without_an_answer_is_removed() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
-    let link = Link::new(&app.clock());
-    let browser = node(&app, &link).await;
+    let store = TestStore::with_clock(&app.clock());
+    let browser = node(&app, &store).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
-    link.loses_create.store(true, Ordering::SeqCst);
+    store.lose_answers(Call::Create);
     let page = bring(&browser, &callback).await;
     page.is(Status::ServiceUnavailable);
     browser.visit("/sessions").await.sees("0");
-    link.loses_create.store(false, Ordering::SeqCst);
+    store.recover();
     bring(&browser, &callback).await.redirects_to("/me");
     browser.visit("/me").await.is(Status::Ok).sees("alice");
     browser.visit("/sessions").await.sees("1");
@@ -336,13 +180,13 @@ async fn a_session_that_was_stored_without_an_answer_is_removed() {
 async fn a_store_that_leaves_out_an_end_is_an_outage() {
     let provider = TestProvider::start().await;
     let app = in_cookies(App::local(&provider));
-    let link = Link::new(&app.clock());
-    let browser = node(&app, &link).await;
+    let store = TestStore::with_clock(&app.clock());
+    let browser = node(&app, &store).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
-    link.answers_for_fewer.store(true, Ordering::SeqCst);
+    store.omit_entries(Call::Entries, 1);
     let page = browser.visit("/me").await;
     page.is(Status::ServiceUnavailable);
-    link.answers_for_fewer.store(false, Ordering::SeqCst);
+    store.recover();
     browser.visit("/me").await.is(Status::Ok).sees("alice");
 }
 
@@ -354,8 +198,8 @@ async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too(
             case(&format!("{is_in_cookies}, {comes_later}"));
             let provider = TestProvider::start().await;
             let app = in_mode(App::local(&provider), is_in_cookies);
-            let link = Link::new(&app.clock());
-            let (one, other) = (node(&app, &link).await, node(&app, &link).await);
+            let store = TestStore::with_clock(&app.clock());
+            let (one, other) = (node(&app, &store).await, node(&app, &store).await);
             let callback = one.begin_sign_in(&provider, "/me").await;
             carry_cookies(&one, &other);
             let held = provider.hold("/userinfo");
@@ -393,14 +237,14 @@ async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too(
 
 /// The attempt itself says which ends are from before it.
 #[rocket::async_test]
-async fn a_store_that_fails_at_the_first_look_costs_no_page() {
+async fn a_sign_in_survives_a_store_that_fails_at_the_first_read() {
     for is_ended_again in [false, true] {
         for is_in_cookies in [true, false] {
             case(&format!("{is_ended_again}, {is_in_cookies}"));
             let provider = TestProvider::start().await;
             let app = in_mode(App::local(&provider), is_in_cookies);
-            let link = Link::new(&app.clock());
-            let browser = node(&app, &link).await;
+            let store = TestStore::with_clock(&app.clock());
+            let browser = node(&app, &store).await;
             let callback = browser.begin_sign_in(&provider, "/me").await;
             let held = provider.hold("/userinfo");
             let (page, ()) = join(bring(&browser, &callback), async {
@@ -414,7 +258,7 @@ async fn a_store_that_fails_at_the_first_look_costs_no_page() {
             if is_ended_again {
                 log_out(&browser, &provider, Named::Sub).await;
             }
-            link.loses_lives.store(true, Ordering::SeqCst);
+            store.lose_answer(Call::EntriesWithTtl, 1);
             let page = bring(&browser, &callback).await;
             if is_ended_again {
                 page.is(Status::BadRequest)
@@ -432,37 +276,29 @@ async fn a_store_that_fails_at_the_first_look_costs_no_page() {
 #[rocket::async_test]
 async fn an_end_is_kept_for_as_long_as_its_session_lives_at_another_node() {
     let provider = TestProvider::start().await;
-    let app = |lifetime: &str| {
-        in_cookies(App::local(&provider))
-            .with("oidc.session.idle_timeout", lifetime)
-            .with("oidc.session.absolute_timeout", lifetime)
-    };
-    let (short, long) = (app("1h"), app("24h"));
-    let link = Link::new(&short.clock());
-    let one = node(&short, &link).await;
-    let other = node(&long, &Link::to(link.store.clone())).await;
+    let (short, long) = (with_lifetime(&provider, "1h"), with_lifetime(&provider, "24h"));
+    let store = TestStore::with_clock(&short.clock());
+    let one = node(&short, &store).await;
+    let other = node(&long, &store.another()).await;
     other.sign_in(&provider, "/me").await.is(Status::Ok);
     let copy = other.another();
-    hold(&copy, &session_cookies(&other));
+    give_cookies(&copy, &session_cookies(&other));
     carry_cookies(&other, &one);
 
-    link.is_down.store(true, Ordering::SeqCst);
+    store.fail_all("cut");
     let page = one.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     for app in [&short, &long] {
         app.advance(Duration::from_secs(2 * 60 * 60));
     }
     copy.visit("/me").await.is(Status::Ok).sees("alice");
-    link.is_down.store(false, Ordering::SeqCst);
+    store.recover();
     let next = one.another();
     provider.user_claims(json!({ "sub": "bob" }));
     next.sign_in(&provider, "/me").await.is(Status::Ok);
-    let recorded = async {
-        while copy.fetch("/me").await.status == Status::Ok.code {
-            yield_now().await;
-        }
-    };
-    let recorded = timeout(Duration::from_secs(10), recorded).await;
-    recorded.expect("the end is recorded within ten seconds");
+    until("the end is recorded", async || {
+        copy.fetch("/me").await.status != Status::Ok.code
+    })
+    .await;
     assert_signed_out(&copy).await;
 }

@@ -1,6 +1,5 @@
 //! What an app with the fairing does, against a provider that can be told to misbehave.
 
-mod app;
 mod attempts;
 mod bearer;
 mod call_queues;

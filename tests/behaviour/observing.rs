@@ -8,16 +8,12 @@ use std::{
     time::Duration,
 };
 
-use rocket::{
-    http::{Method, Status},
-    serde::json::json,
-};
-use rocket_openidconnect::{LoggedIn, RelyingParty};
+use rocket::{http::Status, serde::json::json};
 use tracing::{field::Field, span};
 
 use crate::{
     bearer::app::Api,
-    common::{App, expect_listeners, locked},
+    common::{App, expect_listeners, locked, session_pages},
     support::{Browser, Reply, TestProvider},
 };
 
@@ -139,7 +135,7 @@ impl tracing::field::Visit for Fields {
 }
 
 #[rocket::async_test]
-async fn sign_in_refresh_and_logout_are_told() {
+async fn sign_in_refresh_and_logout_are_traced() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
@@ -181,7 +177,7 @@ async fn sign_in_refresh_and_logout_are_told() {
 }
 
 #[rocket::async_test]
-async fn failures_are_told_by_their_check() {
+async fn failures_are_traced_with_the_check_that_failed() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
@@ -227,7 +223,7 @@ async fn sessions_begin_and_end_by_name() {
     let app = App::local(&provider)
         .with("oidc.session.store", "memory")
         .with("oidc.session.idle_timeout", "20m");
-    let rocket = app.rocket().mount("/", rocket::routes![session_id, end]);
+    let rocket = app.rocket().mount("/", session_pages());
     let browser = Browser::open(rocket).await;
     let sign_in = async || {
         let page = browser.sign_in(&provider, "/oidc/login?next=/session-id");
@@ -291,33 +287,17 @@ async fn a_subject_forges_no_line() {
     }
 }
 
-#[rocket::get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
-
-#[rocket::get("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
 #[rocket::async_test]
-async fn logout_by_the_provider_is_told() {
+async fn logout_by_the_provider_is_traced() {
     let (seen, _guard) = Seen::listen();
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     seen.events();
-    let post = async |browser: &Browser, token: &str| {
-        let form = [("Content-Type", "application/x-www-form-urlencoded")];
-        let body = format!("logout_token={token}");
-        let path = "/oidc/backchannel-logout";
-        browser.request(Method::Post, path, &form, &body).await
-    };
     let token = provider.logout_token(|_| ());
-    post(&browser, &token).await.is(Status::Ok);
-    post(&browser, &token).await.is(Status::BadRequest);
+    browser.post_logout_token(&token).await.is(Status::Ok);
+    browser.post_logout_token(&token).await.is(Status::BadRequest);
     browser.visit("/me").await.is(Status::SeeOther);
     assert_eq!(
         seen.events(),
@@ -330,7 +310,7 @@ async fn logout_by_the_provider_is_told() {
 }
 
 #[rocket::async_test]
-async fn decisions_about_access_tokens_are_told() {
+async fn decisions_about_access_tokens_are_traced() {
     // Listens by itself first; from here on, this does.
     let api = Api::with(json!({ "token_validation": "auto" })).await;
     let (seen, _guard) = Seen::listen();

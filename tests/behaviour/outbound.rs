@@ -63,10 +63,8 @@ async fn plain_http_needs_a_setting() {
 async fn plain_http_of_a_host_that_the_settings_list() {
     let (provider, issuer, app) = in_a_closed_network().await;
     let app = app.with("oidc.insecure_http_hosts", HOST);
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let browser = app.open().await;
-    drop(recording);
     let told = format!(
         "WARN: `insecure_http_hosts`: anyone on the network path to {HOST} can read client secrets, codes and tokens"
     );
@@ -85,7 +83,7 @@ async fn plain_http_of_a_host_that_the_settings_list() {
 
 /// What the metadata of an https issuer may not lead to. It is read where the settings say, so that no test needs TLS.
 #[rocket::async_test]
-async fn metadata_of_an_https_issuer_leads_nowhere_else() {
+async fn metadata_of_an_https_issuer_names_no_address_that_is_not_https() {
     let provider = TestProvider::start().await;
     let metadata_at = format!("{}/metadata", provider.issuer());
     let app = || {
@@ -156,7 +154,7 @@ async fn metadata_of_an_https_issuer_leads_nowhere_else() {
 
 /// So are addresses that stand in the settings themselves.
 #[rocket::async_test]
-async fn private_addresses_in_the_settings_are_the_operators_word() {
+async fn private_addresses_in_the_settings_are_accepted() {
     let provider = TestProvider::start().await;
     let web = json!({
         "issuer": "https://kubernetes.default.svc",
@@ -186,7 +184,7 @@ async fn sign_in(path: &str, reply: Reply) -> Page {
 }
 
 #[rocket::async_test]
-async fn an_outage_reads_as_one_and_says_when_to_come_again() {
+async fn an_outage_is_shown_as_one_with_retry_after() {
     let again = "The sign-in service is not responding. Please try again in a few minutes.";
     for path in ["/token", "/userinfo"] {
         for (status, retry_after, told) in [

@@ -12,8 +12,8 @@ use base64::{
 use rocket::{http::Status, serde::json::Value};
 
 use crate::{
-    common::{App, NOW, launch_failure},
-    support::{Browser, RecordedRequest, TestProvider},
+    common::{App, NOW, launch_failure, signed_in},
+    support::{RecordedRequest, TestProvider},
 };
 
 /// A key of the client's own, in a file.
@@ -61,12 +61,6 @@ impl Client {
             .unwrap();
         serde_json::from_slice(&decode(claims)).unwrap()
     }
-}
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
 }
 
 #[rocket::async_test]

@@ -119,7 +119,7 @@ async fn a_signed_out_request_never_reaches_a_handler() {
 }
 
 #[rocket::async_test]
-async fn a_signed_out_page_load_goes_to_sign_in_and_comes_back() {
+async fn a_signed_out_page_load_redirects_to_sign_in_and_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = Browser::open(rocket(&app)).await;
@@ -174,7 +174,7 @@ async fn the_status_of_a_forward_is_kept() {
 }
 
 #[rocket::async_test]
-async fn a_policy_lets_some_in() {
+async fn a_policy_accepts_some_users() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = Browser::open(rocket(&app)).await;
@@ -191,7 +191,7 @@ async fn a_policy_lets_some_in() {
 }
 
 #[test]
-fn a_protected_route_keeps_what_it_is() {
+fn a_protected_route_keeps_its_name_method_uri_rank_and_format() {
     let shape = |route: &Route| {
         let uri = route.uri.to_string();
         let format = route.format.clone();
@@ -216,15 +216,13 @@ async fn a_protected_route_keeps_its_sentinels() {
 }
 
 #[rocket::async_test]
-async fn without_the_fairing_nobody_is_let_in() {
+async fn without_the_fairing_no_request_is_accepted() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let rocket = app.bare().mount("/", protect(files()));
     let browser = Browser::open(rocket.mount("/", routes![catch_all])).await;
     let page = browser.visit("/performance.md").await;
-    drop(recording);
     page.is(Status::InternalServerError);
     assert_eq!(
         log.lines(),

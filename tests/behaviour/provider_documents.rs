@@ -6,8 +6,7 @@ use rocket::http::Status;
 use serde_json::{Value, json};
 
 use crate::{
-    app::Log,
-    common::{App, launch_failure},
+    common::{App, Log, launch_failure},
     support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
@@ -105,7 +104,7 @@ async fn an_endpoint_that_cannot_be_used_is_absent_and_logged() {
         let log = Log::listen();
         let browser = app.open().await;
         log.has(&format!(
-            "WARN the member `userinfo_endpoint` of the provider's metadata is {actual}, expected an absolute address; it is ignored"
+            "WARN: the member `userinfo_endpoint` of the provider's metadata is {actual}, expected an absolute address; it is ignored"
         ));
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         assert_eq!(provider.count(USERINFO), 0);
@@ -258,7 +257,7 @@ async fn an_id_token_without_nonce() {
     let app = App::new(&provider).with("oidc.insecure_accept_missing_nonce", true);
     let log = Log::listen();
     let browser = app.open().await;
-    log.has("WARN `insecure_accept_missing_nonce`: an ID token without `nonce` may belong to another sign-in");
+    log.has("WARN: `insecure_accept_missing_nonce`: an ID token without `nonce` may belong to another sign-in");
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     // One that is there is the right one.
     provider.on_id_token(|token| token.set("nonce", "another"));
@@ -271,8 +270,8 @@ async fn an_id_token_without_nonce() {
 
 /// As Microsoft Entra ID does with more groups than it puts into a token.
 #[rocket::async_test]
-async fn groups_that_are_elsewhere_are_told() {
-    const TOLD: &str = "WARN the provider sends `groups` as a reference (`_claim_names`), which is not followed: the session has no such claim";
+async fn groups_that_are_sent_as_a_reference_are_logged() {
+    const TOLD: &str = "WARN: the provider sends `groups` as a reference (`_claim_names`), which is not followed: the session has no such claim";
     for (claims, is_told) in [
         (
             json!({"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph.example"}}}),
@@ -482,7 +481,7 @@ async fn a_set_without_keys_does_not_replace_the_last_good_one() {
 
 /// A code would be spent in vain.
 #[rocket::async_test]
-async fn nobody_is_sent_to_a_provider_without_keys() {
+async fn no_user_is_sent_to_a_provider_without_keys() {
     for reply in [Reply::status(503), Reply::status(500), Reply::status(429)] {
         let provider = TestProvider::start().await;
         provider.on_path(JWKS, reply);
@@ -563,7 +562,7 @@ async fn a_token_endpoint_that_has_moved() {
 
 /// An endpoint that is gone for good causes a look in a minute, whoever asks.
 #[rocket::async_test]
-async fn an_endpoint_that_is_gone() {
+async fn an_endpoint_that_was_removed() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -634,7 +633,7 @@ async fn user_info_is_optional_where_settings_say_so() {
         assert_eq!(me["nickname"], "of the ID token");
         let told = log.lines();
         let told = told.iter().any(|line| {
-            line.starts_with("WARN the provider's UserInfo endpoint responded with status")
+            line.starts_with("WARN: the provider's UserInfo endpoint responded with status")
                 && line.ends_with("the sign-in continues with the claims of the ID token (`user_info_optional`)")
         });
         assert!(told, "{:#?}", log.lines());

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use rocket::{
-    futures::future::join_all,
-    http::{Method, Status},
-};
+use rocket::{futures::future::join_all, http::Status};
 use serde_json::{Value, json};
 
 use crate::{
-    app::Log,
-    common::{App, NOW, opened_session},
+    common::{App, Log, NOW, opened_session, signed_in},
     support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
@@ -18,12 +14,6 @@ const TOKEN: &str = "/token";
 const JWKS: &str = "/jwks";
 /// A token of 300 s is refreshed by then.
 const DUE: Duration = Duration::from_secs(285);
-
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
 
 /// An empty token, or `null`, is none: it does not replace the one that there is.
 #[rocket::async_test]
@@ -156,7 +146,7 @@ async fn a_newer_auth_time_of_a_refresh_is_kept_and_logged() {
     let me: Value = browser.visit("/me").await.is(Status::Ok).json();
     assert_eq!(me["auth_time"], json!(NOW + 200));
     log.has(&format!(
-        "INFO the user authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
+        "INFO: the user authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
         NOW - 100,
         NOW + 200
     ));
@@ -171,12 +161,7 @@ async fn a_newer_auth_time_of_a_refresh_is_kept_and_logged() {
 /// What anybody can send: a logout token that names a key which nobody knows.
 async fn send_unknown_key(browser: &Browser, provider: &TestProvider) -> Page {
     let token = provider.logout_token(|token| token.set_header("kid", "made-up"));
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={token}");
-    let stranger = browser.another();
-    stranger
-        .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-        .await
+    browser.post_logout_token(&token).await
 }
 
 /// The provider has a new key of this name and no other, and signs ID tokens with it.

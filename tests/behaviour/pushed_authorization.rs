@@ -101,7 +101,7 @@ async fn without_the_setting_nothing_is_pushed() {
 }
 
 #[rocket::async_test]
-async fn what_the_endpoint_gets_wrong_is_an_error_page() {
+async fn a_wrong_reply_of_the_endpoint_is_an_error_page() {
     let name = "pushed authorization request endpoint";
     for (reply, status, failure) in [
         (
@@ -151,7 +151,7 @@ async fn a_provider_without_the_endpoint_is_named() {
 
 /// Status 500 may be about what a stranger put into this request: the next person signs in.
 #[rocket::async_test]
-async fn a_request_that_the_provider_fails_on_keeps_nobody_from_signing_in() {
+async fn a_pushed_request_that_fails_blocks_no_other_sign_in() {
     let provider = provider().await;
     let app = App::new(&provider).with("oidc.pushed_authorization_requests", true);
     let browser = app.open().await;

@@ -126,7 +126,7 @@ pub fn name_of(set_cookie: &str) -> &str {
 }
 
 /// Lets a browser have these cookies and no other.
-pub fn hold(browser: &Browser, cookies: &[(String, String)]) {
+pub fn give_cookies(browser: &Browser, cookies: &[(String, String)]) {
     browser.forget_cookies();
     for (name, value) in cookies {
         let cookie = Cookie::build((name.clone(), value.clone())).path("/");
@@ -135,9 +135,9 @@ pub fn hold(browser: &Browser, cookies: &[(String, String)]) {
 }
 
 /// Another browser before the same app, with these cookies.
-pub fn holder(browser: &Browser, cookies: &[(String, String)]) -> Browser {
+pub fn another_with_cookies(browser: &Browser, cookies: &[(String, String)]) -> Browser {
     let holder = browser.another();
-    hold(&holder, cookies);
+    give_cookies(&holder, cookies);
     holder
 }
 

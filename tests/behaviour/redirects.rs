@@ -4,27 +4,26 @@
 use std::time::Duration;
 
 use rocket::{
-    http::{Method, Status},
+    http::Status,
     tokio::time::{sleep, timeout},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    app::{Log, launch},
     bearer::app::{Answer, Api},
-    common::{App, assert_signed_out},
-    rejections::is_refused,
-    support::{Browser, ForeignHost, Page, TestProvider, case},
+    common::{App, Log, assert_signed_out, signed_in},
+    rejections::{is_refused, launch},
+    support::{ForeignHost, Page, TestProvider, case},
 };
 
 /// A provider, and the host that the answers of this path lead to.
-async fn astray(path: &str, status: u16) -> (TestProvider, ForeignHost) {
+async fn redirecting_provider(path: &str, status: u16) -> (TestProvider, ForeignHost) {
     let provider = TestProvider::start().await;
-    let foreign = lead_astray(&provider, path, status).await;
+    let foreign = redirect_elsewhere(&provider, path, status).await;
     (provider, foreign)
 }
 
-async fn lead_astray(provider: &TestProvider, path: &str, status: u16) -> ForeignHost {
+async fn redirect_elsewhere(provider: &TestProvider, path: &str, status: u16) -> ForeignHost {
     let foreign = ForeignHost::like(provider).await;
     provider.on_path(path, foreign.redirect(status, path));
     case(&format!("{status} from {path}"));
@@ -36,12 +35,12 @@ async fn lead_astray(provider: &TestProvider, path: &str, status: u16) -> Foreig
 #[rocket::async_test]
 async fn metadata_elsewhere_is_not_read_at_launch() {
     for status in ForeignHost::REDIRECTS {
-        let (provider, foreign) = astray(TestProvider::DISCOVERY, status).await;
+        let (provider, foreign) = redirecting_provider(TestProvider::DISCOVERY, status).await;
         let log = Log::listen();
         App::new(&provider).open().await;
         foreign.was_asked_nothing();
         log.has(&format!(
-            "WARN the provider's metadata responded with status {status}; the next attempt is due in 1 s"
+            "WARN: the provider's metadata responded with status {status}; the next attempt is due in 1 s"
         ));
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
     }
@@ -55,7 +54,7 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
         provider.stop();
         let app = App::new(&provider);
         let browser = app.open().await;
-        let foreign = lead_astray(&provider, TestProvider::DISCOVERY, status).await;
+        let foreign = redirect_elsewhere(&provider, TestProvider::DISCOVERY, status).await;
         provider.restart();
         app.advance(Duration::from_secs(1));
         let log = Log::listen();
@@ -64,7 +63,7 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
         let error = format!("the provider's metadata responded with status {status}; the next attempt is due in 2 s");
         page.is(Status::ServiceUnavailable);
         assert_eq!(app.failures(), [&*error]);
-        is_told(&log, &page, &error);
+        is_logged(&log, &page, &error);
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
     }
 }
@@ -72,7 +71,7 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
 // ---- Sign-in: the code, the verifier, the client's secret, the access token.
 
 #[rocket::async_test]
-async fn a_sign_in_ends_where_it_is_led_elsewhere() {
+async fn a_sign_in_fails_at_an_endpoint_that_redirects() {
     for (path, endpoint) in [
         ("/par", "pushed authorization request endpoint"),
         ("/token", "token endpoint"),
@@ -80,7 +79,7 @@ async fn a_sign_in_ends_where_it_is_led_elsewhere() {
         ("/userinfo", "UserInfo endpoint"),
     ] {
         for status in ForeignHost::REDIRECTS {
-            let (provider, foreign) = astray(path, status).await;
+            let (provider, foreign) = redirecting_provider(path, status).await;
             let endpoint_of_par = format!("{}/par", provider.issuer());
             provider.metadata(|metadata| {
                 let member = "pushed_authorization_request_endpoint";
@@ -93,7 +92,7 @@ async fn a_sign_in_ends_where_it_is_led_elsewhere() {
             foreign.was_asked_nothing();
             let error = format!("the provider's {endpoint} responded with status {status}");
             is_refused(&app, &page, 502, &error).await;
-            is_told(&log, &page, &error);
+            is_logged(&log, &page, &error);
             assert_eq!(provider.count(path), 1, "{path}");
         }
     }
@@ -101,32 +100,26 @@ async fn a_sign_in_ends_where_it_is_led_elsewhere() {
 
 /// The log has the page's error.
 #[track_caller]
-fn is_told(log: &Log, page: &Page, error: &str) {
+fn is_logged(log: &Log, page: &Page, error: &str) {
     let (_, rest) = page.body.split_once("<code id=\"error-id\">").unwrap();
     let (id, _) = rest.split_once('<').unwrap();
-    log.has(&format!("ERROR sign-in failed [{id}]: {error}"));
+    log.has(&format!("ERROR: sign-in failed [{id}]: {error}"));
 }
 
 // ---- A session: the refresh token, the access token, the client's secret.
 
-async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = app.open().await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
-}
-
 /// It stays as it was, and is tried again later.
 #[rocket::async_test]
-async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
+async fn a_redirected_refresh_changes_nothing() {
     for (path, warning) in [
         (
             "/token",
-            "WARN a session was not refreshed: the provider's token endpoint responded with status \
+            "WARN: a session was not refreshed: the provider's token endpoint responded with status \
              {status}; it remains valid, and the refresh is retried in 5 s",
         ),
         (
             "/userinfo",
-            "WARN the provider's UserInfo endpoint responded with status {status}; \
+            "WARN: the provider's UserInfo endpoint responded with status {status}; \
              the previous claims are kept",
         ),
     ] {
@@ -135,7 +128,7 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
             let app = App::new(&provider).with("oidc.session.refresh_user_info", true);
             let browser = signed_in(&app, &provider).await;
             app.advance(Duration::from_secs(285));
-            let foreign = lead_astray(&provider, path, status).await;
+            let foreign = redirect_elsewhere(&provider, path, status).await;
             let log = Log::listen();
             let page = browser.visit("/me").await;
             foreign.was_asked_nothing();
@@ -147,16 +140,16 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
 }
 
 #[rocket::async_test]
-async fn a_revocation_that_is_led_elsewhere_keeps_nobody_signed_in() {
+async fn a_redirected_revocation_still_signs_out() {
     for status in ForeignHost::REDIRECTS {
-        let (provider, foreign) = astray("/revoke", status).await;
+        let (provider, foreign) = redirecting_provider("/revoke", status).await;
         let app = App::new(&provider);
         let browser = signed_in(&app, &provider).await;
         let log = Log::listen();
         let page = browser.submit("/oidc/logout", "").await;
         // Nobody waits for the revocations: there are two.
         let warning = format!(
-            "WARN the provider's revocation endpoint responded with status {status}; \
+            "WARN: the provider's revocation endpoint responded with status {status}; \
              a token of an ended session was not revoked, and remains valid until it expires"
         );
         let both = async {
@@ -178,14 +171,10 @@ async fn a_revocation_that_is_led_elsewhere_keeps_nobody_signed_in() {
 #[rocket::async_test]
 async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
     for status in ForeignHost::REDIRECTS {
-        let (provider, foreign) = astray("/jwks", status).await;
+        let (provider, foreign) = redirecting_provider("/jwks", status).await;
         let browser = App::new(&provider).open().await;
-        let form = [("Content-Type", "application/x-www-form-urlencoded")];
-        let body = format!("logout_token={}", provider.logout_token(|_| ()));
         let log = Log::listen();
-        let page = browser
-            .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-            .await;
+        let page = browser.post_logout_token(&provider.logout_token(|_| ())).await;
         foreign.was_asked_nothing();
         let error = format!("the provider's key set responded with status {status}");
         page.is(Status::BadRequest);
@@ -193,7 +182,7 @@ async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
             page.json::<Value>(),
             json!({ "error": "invalid_request", "error_description": error })
         );
-        log.has(&format!("WARN a back-channel logout was rejected: {error}"));
+        log.has(&format!("WARN: a back-channel logout was rejected: {error}"));
         assert_eq!(provider.count("/jwks"), 1);
     }
 }
@@ -223,24 +212,24 @@ async fn answers_502(api: &Api, foreign: &ForeignHost, path: &str, error: &str) 
 }
 
 #[rocket::async_test]
-async fn an_api_takes_no_keys_from_elsewhere() {
+async fn an_api_follows_no_redirect_of_the_keys() {
     for status in ForeignHost::REDIRECTS {
         let api = Api::open().await;
-        let foreign = lead_astray(&api.provider, "/jwks", status).await;
+        let foreign = redirect_elsewhere(&api.provider, "/jwks", status).await;
         let error = format!("the provider's key set responded with status {status}");
         answers_502(&api, &foreign, "/jwks", &error).await;
     }
 }
 
 #[rocket::async_test]
-async fn an_api_asks_nobody_else_about_a_token() {
+async fn an_api_follows_no_redirect_of_introspection() {
     for method in ["client_secret_post", "client_secret_basic", "bearer"] {
         for status in ForeignHost::REDIRECTS {
             let settings = json!({
                 "token_validation": "introspection", "introspection_auth_method": method,
             });
             let api = Api::with(settings).await;
-            let foreign = lead_astray(&api.provider, "/introspect", status).await;
+            let foreign = redirect_elsewhere(&api.provider, "/introspect", status).await;
             let error = format!("the provider's introspection endpoint responded with status {status}");
             answers_502(&api, &foreign, "/introspect", &error).await;
         }
@@ -248,10 +237,10 @@ async fn an_api_asks_nobody_else_about_a_token() {
 }
 
 #[rocket::async_test]
-async fn an_api_shows_a_token_to_no_other_userinfo() {
+async fn an_api_follows_no_redirect_of_userinfo() {
     for status in ForeignHost::REDIRECTS {
         let api = Api::open().await;
-        let foreign = lead_astray(&api.provider, "/userinfo", status).await;
+        let foreign = redirect_elsewhere(&api.provider, "/userinfo", status).await;
         let token = api.provider.access_token("", |_| ());
         let answer = api.call("/person", &token).await;
         foreign.was_asked_nothing();

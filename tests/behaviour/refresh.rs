@@ -9,9 +9,8 @@ use rocket_openidconnect::LoggedIn;
 use serde_json::json;
 
 use crate::{
-    app::Log,
-    common::{App, NOW, assert_signed_out, opened_session},
-    records::{hold, session_cookies, session_cookies_set},
+    common::{App, Log, NOW, assert_signed_out, opened_session},
+    records::{give_cookies, session_cookies, session_cookies_set},
     support::{Browser, Misbehaviour, Page, Reply, TestProvider},
 };
 
@@ -50,9 +49,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -133,7 +130,7 @@ async fn the_old_cookie_is_good_until_a_minute_after_the_newer_one_was_seen() {
     let browser = due(&app, &provider).await;
     let late = browser.another();
     let old = session_cookies(&browser);
-    hold(&late, &old);
+    give_cookies(&late, &old);
     let fresh = browser.visit("/token").await.body;
     assert_eq!(browser.visit("/token").await.body, fresh);
 
@@ -145,7 +142,7 @@ async fn the_old_cookie_is_good_until_a_minute_after_the_newer_one_was_seen() {
     assert_eq!(late.visit("/token").await.body, fresh);
     assert_eq!(provider.count(TOKEN), 2);
 
-    hold(&late, &old);
+    give_cookies(&late, &old);
     app.advance(seconds(1));
     let page = late.fetch("/me").await;
     assert_eq!(page.is(Status::Unauthorized).set_cookies(), [""; 0]);
@@ -163,7 +160,7 @@ async fn an_older_cookie_gets_the_newer_session_while_the_newer_one_was_not_seen
     let browser = due(&app, &provider).await;
     let older = session_cookies(&browser);
     let fresh = browser.visit("/token").await.body;
-    hold(&browser, &older);
+    give_cookies(&browser, &older);
     app.advance(seconds(120));
     let page = browser.visit("/token").await;
     assert_eq!(page.body, fresh);
@@ -344,7 +341,7 @@ async fn refresh_about_another_sign_in_ends_the_session() {
         let log = Log::listen();
         browser.fetch("/me").await.is(Status::Unauthorized);
         log.has(&format!(
-            "ERROR the ID token of a refresh is rejected: the claim {claim:?} is not the one of the sign-in"
+            "ERROR: the ID token of a refresh is rejected: the claim {claim:?} is not the one of the sign-in"
         ));
         assert_eq!(session_cookies(&browser), [], "{claim}");
     }
@@ -413,7 +410,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
         let old = browser.visit("/token").await.body;
         assert!(old.starts_with("at-"), "still good: {old}");
         log.has(&format!(
-            "WARN a session was not refreshed: {cause}; it remains valid, and the refresh is retried in 5 s"
+            "WARN: a session was not refreshed: {cause}; it remains valid, and the refresh is retried in 5 s"
         ));
         assert!(
             log.lines()
@@ -454,7 +451,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
 }
 
 #[rocket::async_test]
-async fn a_provider_that_is_gone_keeps_the_session_to_its_end() {
+async fn a_session_lasts_to_its_end_while_the_provider_is_down() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.absolute_timeout", "1h");
     let browser = due(&app, &provider).await;
@@ -480,7 +477,7 @@ async fn a_token_endpoint_that_drips_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Drip);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session was not refreshed: the provider's token endpoint did not respond within 1000 ms; it remains valid, and the refresh is retried in 5 s");
+    log.has("WARN: a session was not refreshed: the provider's token endpoint did not respond within 1000 ms; it remains valid, and the refresh is retried in 5 s");
 }
 
 #[rocket::async_test]
@@ -493,7 +490,7 @@ async fn a_token_endpoint_without_end_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Endless);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session was not refreshed: the provider's token endpoint responded with more than 4096 bytes; it remains valid, and the refresh is retried in 5 s");
+    log.has("WARN: a session was not refreshed: the provider's token endpoint responded with more than 4096 bytes; it remains valid, and the refresh is retried in 5 s");
 }
 
 #[rocket::async_test]

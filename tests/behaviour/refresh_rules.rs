@@ -5,17 +5,12 @@ use std::{
     time::Duration,
 };
 
-use rocket::{
-    futures::future::join,
-    http::{Method, Status},
-    serde::json::Value,
-};
+use rocket::{futures::future::join, http::Status, serde::json::Value};
 use serde_json::json;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, NOW, locked},
-    records::{DUE, Numbers, hold, is_of_session, node, record, session_cookies, signed_in},
+    common::{App, KEY, Log, NOW, locked},
+    records::{DUE, Numbers, give_cookies, is_of_session, node, record, session_cookies, signed_in},
     support::{Browser, Misbehaviour, Reply, SigningKey, TestProvider},
 };
 
@@ -67,7 +62,7 @@ async fn due(app: &App, provider: &TestProvider) -> Browser {
 // ---- Claims.
 
 #[rocket::async_test]
-async fn a_claim_that_the_refreshed_id_token_does_not_have_is_gone() {
+async fn a_claim_that_the_refreshed_id_token_does_not_have_is_removed() {
     for store in STORES {
         let provider = TestProvider::start().await;
         provider.user_claims(json!({ "sub": "alice", "name": "Alice Liddell" }));
@@ -91,7 +86,7 @@ async fn a_claim_that_the_refreshed_id_token_does_not_have_is_gone() {
 }
 
 #[rocket::async_test]
-async fn a_claim_that_user_info_does_not_have_any_more_is_gone() {
+async fn a_claim_that_user_info_no_longer_has_is_removed() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let app = App::new(&provider)
@@ -284,7 +279,7 @@ async fn a_copy_from_before_a_reply_that_waits_for_keys_sends_no_spent_token() {
     rotate_out_of_sight(&provider);
     record(&browser).await.expect("signed in");
     let copy = browser.another();
-    hold(&copy, &old);
+    give_cookies(&copy, &old);
     for _ in 0..3 {
         app.advance(minutes(1));
         if let Some(seen) = record(&copy).await {
@@ -309,13 +304,6 @@ fn replies(provider: &TestProvider) -> Arc<Mutex<Vec<Value>>> {
     replies
 }
 
-/// The tokens that were revoked.
-fn revoked(provider: &TestProvider) -> Vec<String> {
-    let requests = provider.requests_to("/revoke");
-    let tokens = requests.iter().filter_map(|r| r.form_value("token"));
-    tokens.map(str::to_owned).collect()
-}
-
 #[rocket::async_test]
 async fn another_persons_tokens_reach_no_handler_while_the_keys_cannot_be_read() {
     for store in STORES {
@@ -338,14 +326,14 @@ async fn another_persons_tokens_reach_no_handler_while_the_keys_cannot_be_read()
         let last = locked(&replies).last().cloned().expect("a reply");
         let token = last["refresh_token"].as_str().expect("a refresh token");
         provider.until_requested("/revoke", 1).await;
-        assert!(revoked(&provider).iter().any(|t| t == token), "{store}");
+        assert!(provider.revoked_tokens().iter().any(|t| t == token), "{store}");
         app.advance(LATER);
         assert_eq!(record(&browser).await, None, "{store}");
     }
 }
 
 #[rocket::async_test]
-async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought() {
+async fn a_rejected_refresh_ends_the_session_and_revokes_its_tokens() {
     for store in STORES {
         for is_of_bob in [true, false] {
             let provider = TestProvider::start().await;
@@ -361,14 +349,14 @@ async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought
             let reply = locked(&replies).last().cloned().expect("a reply");
             let token = reply["refresh_token"].as_str().expect("a refresh token");
             provider.until_requested("/revoke", 1).await;
-            assert!(revoked(&provider).iter().any(|t| t == token), "{store}");
+            assert!(provider.revoked_tokens().iter().any(|t| t == token), "{store}");
         }
     }
 }
 
 /// The provider signs the person out while it is asked for tokens, or for claims after that.
 #[rocket::async_test]
-async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
+async fn tokens_of_a_refresh_are_revoked_if_the_session_ended_meanwhile() {
     for (store, path) in [
         ("cookie", TOKEN),
         ("memory", TOKEN),
@@ -384,10 +372,7 @@ async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
         let held = provider.hold(path);
         let end = async {
             provider.until_requested(path, 2).await;
-            let body = format!("logout_token={}", provider.logout_token(|_| ()));
-            let form = [("Content-Type", "application/x-www-form-urlencoded")];
-            let logout = "/oidc/backchannel-logout";
-            let page = browser.another().request(Method::Post, logout, &form, &body).await;
+            let page = browser.post_logout_token(&provider.logout_token(|_| ())).await;
             page.is(Status::Ok);
             held.release();
         };
@@ -395,7 +380,7 @@ async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
         page.is(Status::Unauthorized);
         let reply = locked(&replies).last().cloned().expect("a reply");
         provider.until_requested("/revoke", 2).await;
-        let revoked = revoked(&provider);
+        let revoked = provider.revoked_tokens();
         for token in ["refresh_token", "access_token"] {
             let token = reply[token].as_str().expect("a token");
             assert!(revoked.contains(&token.to_owned()), "{store} {path}");
@@ -494,7 +479,7 @@ fn without_expires_in(provider: &TestProvider) {
 }
 
 #[rocket::async_test]
-async fn a_session_whose_provider_tells_no_end_is_due_after_an_hour() {
+async fn a_session_without_expires_in_is_refreshed_after_an_hour() {
     for store in STORES {
         for interval in [None, Some(("10m", 600))] {
             let provider = TestProvider::start().await;
@@ -537,7 +522,7 @@ async fn a_refusal_that_names_no_error_asks_for_a_new_sign_in() {
         let browser = due(&app, &provider).await;
         provider.on_path(TOKEN, Reply::json(json!({ "ok": false })).with_status(400));
         let copy = browser.another();
-        hold(&copy, &browser.cookies());
+        give_cookies(&copy, &browser.cookies());
         browser.fetch("/record").await.is(Status::Unauthorized);
         copy.visit("/me").await.redirects_to("/oidc/login");
         assert_eq!(provider.count(TOKEN), 2, "{store}");
@@ -558,7 +543,7 @@ fn outages() -> Vec<Misbehaviour> {
 }
 
 #[rocket::async_test]
-async fn an_outage_of_two_hours_signs_nobody_out() {
+async fn an_outage_of_two_hours_does_not_sign_out() {
     for store in STORES {
         for outage in outages() {
             let provider = TestProvider::start().await;
@@ -592,7 +577,7 @@ async fn assert_waits(browser: &Browser) {
 }
 
 #[rocket::async_test]
-async fn beyond_the_grace_a_session_waits_and_goes_on_after_the_outage() {
+async fn beyond_the_grace_a_session_pauses_and_resumes_after_the_outage() {
     for store in STORES {
         for grace in [None, Some(("30m", 30))] {
             let provider = TestProvider::start().await;
@@ -649,7 +634,7 @@ async fn a_person_signs_out_while_the_provider_is_out_of_order() {
         app.advance(minutes(11));
         assert_waits(&browser).await;
         let copy = browser.another();
-        hold(&copy, &session_cookies(&browser));
+        give_cookies(&copy, &session_cookies(&browser));
 
         browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
         let left = browser.cookies().into_iter().map(|(name, _)| name);
@@ -676,6 +661,6 @@ async fn a_restart_does_not_begin_the_grace_anew() {
     assert!(record(&browser).await.is_some());
     app.advance(minutes(20));
     let restarted = node(&app).await;
-    hold(&restarted, &session_cookies(&browser));
+    give_cookies(&restarted, &session_cookies(&browser));
     assert_waits(&restarted).await;
 }

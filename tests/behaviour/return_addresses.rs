@@ -21,7 +21,7 @@ async fn disabled() -> Browser {
     app.open().await
 }
 
-async fn leads(browser: &Browser, method: Method, route: &str, next: &str) -> String {
+async fn redirect_target(browser: &Browser, method: Method, route: &str, next: &str) -> String {
     let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
     let path = format!("/oidc/{route}?next={next}");
     let page = browser
@@ -40,16 +40,16 @@ async fn no_address_leaves_the_origin() {
     let browser = disabled().await;
     for (method, route) in [(Method::Get, "login"), (Method::Post, "logout")] {
         for next in FOREIGN {
-            assert_eq!(leads(&browser, method, route, next).await, "/", "{next:?}");
+            assert_eq!(redirect_target(&browser, method, route, next).await, "/", "{next:?}");
         }
         for next in LOCAL {
-            assert_eq!(leads(&browser, method, route, next).await, next);
+            assert_eq!(redirect_target(&browser, method, route, next).await, next);
         }
     }
 }
 
 #[rocket::async_test]
-async fn a_sign_in_leads_where_login_would() {
+async fn a_completed_sign_in_redirects_to_a_safe_address() {
     let provider = TestProvider::start().await;
     let browser = App::local(&provider).open().await;
     for (next, leads) in [

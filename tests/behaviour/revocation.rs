@@ -10,18 +10,16 @@ use rocket::{
     Build, Rocket,
     futures::future::join,
     get,
-    http::{Method, Status},
+    http::Status,
     routes,
     serde::json::{Json, Value, json},
-    tokio::{task::yield_now, time::timeout},
 };
-use rocket_openidconnect::{LoggedIn, Oidc, RelyingParty, store::SessionStore};
+use rocket_openidconnect::LoggedIn;
 
 use crate::{
-    common::{App, locked, pages},
+    common::{App, locked, session_pages, sign_out_unrecorded},
     records::{DUE, carry_cookies},
-    stores::Switchable,
-    support::{Browser, TestProvider},
+    support::{Browser, TestProvider, TestStore},
 };
 
 /// How long a node waits at least before it tries the store again.
@@ -38,24 +36,13 @@ async fn tokens(user: LoggedIn) -> Json<Value> {
     ]))
 }
 
-#[get("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
-#[get("/end-all/<subject>")]
-async fn end_all(subject: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_sessions(subject).await)
-}
-
 fn with_routes(rocket: Rocket<Build>) -> Rocket<Build> {
-    rocket.mount("/", routes![tokens, end, end_all])
+    rocket.mount("/", session_pages()).mount("/", routes![tokens])
 }
 
 /// A node of the app that keeps its sessions in this store.
-async fn node(app: &App, store: &Switchable) -> Browser {
-    let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-    Browser::open(with_routes(app.bare().attach(fairing).mount("/", pages()))).await
+async fn node(app: &App, store: &TestStore) -> Browser {
+    Browser::open(with_routes(app.over(store).rocket())).await
 }
 
 /// Name, refresh token and access token of the session that begins.
@@ -66,31 +53,14 @@ async fn sign_in(browser: &Browser, provider: &TestProvider) -> [String; 3] {
 
 /// The provider ends the session.
 async fn backchannel_logout(browser: &Browser, provider: &TestProvider) {
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={}", provider.logout_token(|_| ()));
-    let logout = "/oidc/backchannel-logout";
-    let posting = browser.another();
-    let page = posting.request(Method::Post, logout, &form, &body).await;
+    let page = browser.post_logout_token(&provider.logout_token(|_| ())).await;
     page.is(Status::Ok);
 }
 
 /// The tokens that were revoked, in order, once there are so many.
 async fn revoked(provider: &TestProvider, count: usize) -> Vec<String> {
     provider.until_requested("/revoke", count).await;
-    let requests = provider.requests_to("/revoke");
-    let tokens = requests.iter().filter_map(|r| r.form_value("token"));
-    tokens.map(str::to_owned).collect()
-}
-
-/// Waits until the store no longer has this session.
-async fn until_ended(store: &Switchable, id: &str) {
-    let ended = async {
-        while store.load(id).await.unwrap().is_some() {
-            yield_now().await;
-        }
-    };
-    let ended = timeout(Duration::from_secs(10), ended).await;
-    ended.expect("the end is recorded within ten seconds");
+    provider.revoked_tokens()
 }
 
 #[rocket::async_test]
@@ -147,16 +117,14 @@ async fn the_tokens_of_a_session_that_makes_room_are_revoked() {
 async fn a_sign_out_while_the_store_is_down_revokes_the_tokens_when_it_is_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let [id, refresh_token, access_token] = sign_in(&browser, &provider).await;
-    store.switch(true);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
-    store.switch(false);
+    sign_out_unrecorded(&browser, &store).await;
+    store.recover();
     app.advance(PAUSE);
     browser.visit("/me").await.is(Status::SeeOther);
-    until_ended(&store, &id).await;
+    store.until_removed(&id).await;
     let expected = [refresh_token, access_token];
     assert_eq!(revoked(&provider, 2).await, expected);
 }
@@ -166,13 +134,11 @@ async fn a_sign_out_while_the_store_is_down_revokes_the_tokens_when_it_is_back()
 async fn a_logout_by_the_provider_does_not_keep_the_tokens_of_a_sign_out() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let [_, refresh_token, access_token] = sign_in(&browser, &provider).await;
-    store.switch(true);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
-    store.switch(false);
+    sign_out_unrecorded(&browser, &store).await;
+    store.recover();
     backchannel_logout(&browser, &provider).await;
     let expected = [refresh_token, access_token];
     assert_eq!(revoked(&provider, 2).await, expected);
@@ -183,18 +149,16 @@ async fn a_logout_by_the_provider_does_not_keep_the_tokens_of_a_sign_out() {
 async fn another_node_revokes_the_tokens_of_an_unrecorded_sign_out() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let [id, refresh_token, access_token] = sign_in(&browser, &provider).await;
-    store.switch(true);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&browser, &store).await;
     let elsewhere = node(&app, &store).await;
     carry_cookies(&browser, &elsewhere);
     drop(browser);
-    store.switch(false);
+    store.recover();
     elsewhere.visit("/").await.is(Status::Ok);
-    until_ended(&store, &id).await;
+    store.until_removed(&id).await;
     let expected = [refresh_token, access_token];
     assert_eq!(revoked(&provider, 2).await, expected);
 }
@@ -205,7 +169,7 @@ async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_sessio
     for way in ["end", "sign out", "sign out unrecorded", "sign in as another"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider);
-        let store = Switchable::new();
+        let store = TestStore::new();
         let browser = node(&app, &store).await;
         let [id, _, access_token] = sign_in(&browser, &provider).await;
         let newer: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -219,14 +183,16 @@ async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_sessio
         let held = provider.hold("/token");
         let outage = async {
             provider.until_requested("/token", 2).await;
-            store.switch(true);
+            store.fail_all("switched off");
             held.release();
         };
         let (page, ()) = join(browser.fetch("/me"), outage).await;
         page.is(Status::Ok).sees("alice");
 
         let is_down = way == "sign out unrecorded";
-        store.switch(is_down);
+        if !is_down {
+            store.recover();
+        }
         match way {
             "end" => {
                 let page = browser.visit(&format!("/end/{id}")).await;

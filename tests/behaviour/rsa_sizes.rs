@@ -7,16 +7,15 @@
 
 use aws_lc_rs::signature::{RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use rocket::http::{Method, Status};
-use rocket_openidconnect::Clock;
+use rocket::http::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    app::{self, App, Log, NOW, Recorder},
     bearer::app::{Api, refused},
-    rejections::{is_accepted, is_refused},
-    support::{Browser, Callback, Page, Reply, SigningKey, TestProvider, case, keys::base64url},
+    common::Log,
+    rejections::{self, Launched, is_accepted, is_refused},
+    support::{Callback, Page, Reply, SigningKey, TestProvider, case, keys::base64url},
 };
 
 /// The issuer of all tokens here, whose metadata is where a setting says.
@@ -83,8 +82,8 @@ impl RsaKey {
     /// The log says why the key is not used, if it is not.
     #[track_caller]
     fn is_judged_by_its_size(&self, log: &Log) {
-        let said = "DEBUG a key of the provider is not used: ";
-        let lines = log.lines();
+        let said = "DEBUG: a key of the provider is not used: ";
+        let lines = log.debug_lines();
         let mut said: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(said)).collect();
         // A key that is not there is looked for once more.
         said.dedup();
@@ -103,31 +102,25 @@ fn settings(provider: &TestProvider) -> Value {
     json!({ "issuer": ISSUER, "server_metadata_url": url })
 }
 
-async fn launch(provider: &TestProvider) -> App {
-    let (recorder, clock) = (Recorder::default(), Clock::standing_at(NOW));
-    let rocket = app::rocket(provider, settings(provider), &recorder, &clock);
-    App {
-        browser: Browser::open(rocket).await,
-        recorder,
-        clock,
-    }
+async fn launch(provider: &TestProvider) -> Launched {
+    rejections::launch(provider, settings(provider)).await
 }
 
 /// Begins to sign in.
-async fn begin(app: &App, provider: &TestProvider) -> Callback {
+async fn begin(app: &Launched, provider: &TestProvider) -> Callback {
     let callback = app.browser.begin_sign_in(provider, "/me").await;
     callback.set("iss", ISSUER)
 }
 
 /// Signs in, as far as it goes.
-async fn finish(app: &App, provider: &TestProvider, callback: Callback) -> Page {
+async fn finish(app: &Launched, provider: &TestProvider, callback: Callback) -> Page {
     let arriving = callback.path_and_query();
     let page = app.browser.arrive_from_provider(&arriving).await;
     app.browser.follow(provider, page).await
 }
 
 /// What a sign-in comes to.
-async fn ends_by_the_size(key: &RsaKey, app: &App, page: &Page, refused: &str) {
+async fn ends_by_the_size(key: &RsaKey, app: &Launched, page: &Page, refused: &str) {
     if key.is_long_enough() {
         is_accepted(app, page).await;
     } else {
@@ -162,17 +155,12 @@ async fn logout_token_by_a_key_of_each_size() {
         let page = finish(&app, &provider, callback).await;
         is_accepted(&app, &page).await;
 
-        let form = [("Content-Type", "application/x-www-form-urlencoded")];
         let token = key.signed(LOGOUT_HEADER, LOGOUT_TOKEN, &key.logout_token);
-        let body = format!("logout_token={token}");
-        let provider_side = app.browser.another();
-        let answer = provider_side
-            .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-            .await;
-        let visitor = app.browser.visit("/").await.body;
+        let answer = app.browser.post_logout_token(&token).await;
+        let visitor: Value = app.browser.visit("/").await.json();
         if key.is_long_enough() {
             assert_eq!((answer.status, &*answer.body), (200, ""));
-            assert_eq!(visitor, "Hello stranger");
+            assert_eq!(visitor, json!({ "logged_in": false, "user": null }));
         } else {
             answer.is(Status::BadRequest);
             assert_eq!(
@@ -183,7 +171,7 @@ async fn logout_token_by_a_key_of_each_size() {
                         the provider's key set has no usable key \"rsa\"",
                 })
             );
-            assert_eq!(visitor, "Hello alice");
+            assert_eq!(visitor["user"]["sub"], "alice");
         }
         key.is_judged_by_its_size(&log);
     }
@@ -203,7 +191,7 @@ async fn access_token_by_a_key_of_each_size() {
         } else {
             assert_eq!(answer, refused("the token is signed with an unknown key"));
             log.has(
-                "DEBUG the access token is rejected: \
+                "DEBUG: the access token is rejected: \
                  the provider's key set has no usable key \"rsa\"",
             );
         }

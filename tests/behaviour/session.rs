@@ -13,7 +13,7 @@ use rocket_openidconnect::{__private::SessionCookies, LoggedIn};
 
 use crate::{
     common::{App, KEY, NOW, assert_signed_out, cookie_name, opened_session},
-    records::{Numbers, hold, is_of_session, session_cookie, session_cookies},
+    records::{Numbers, give_cookies, is_of_session, session_cookie, session_cookies},
     support::{Browser, TestProvider},
 };
 
@@ -43,9 +43,7 @@ fn rocket(app: &App) -> Rocket<Build> {
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 /// Gives the next person to sign in a claim of this length that does not compress, and returns it.
@@ -194,7 +192,7 @@ async fn a_damaged_cookie_is_signed_out_and_a_new_sign_in_works() {
 
 /// A session is found by the end of its cookie: it counts only when all of it is the same.
 #[rocket::async_test]
-async fn no_mutation_of_a_remembered_cookie_is_a_session() {
+async fn no_mutation_of_a_cached_cookie_is_a_session() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
@@ -275,7 +273,7 @@ async fn a_session_of_another_version_signs_in_again() {
         for name in ["oidc_session", &own_name] {
             for text in [&private(1), &private(2), &private(3), "id:nobody", ""] {
                 app.advance(Duration::from_secs(61));
-                hold(&browser, &[]);
+                give_cookies(&browser, &[]);
                 let path = format!("/private/{name}");
                 browser.submit(&path, text).await.is(Status::Ok);
                 assert!(browser.cookie(name).is_some());
@@ -299,14 +297,14 @@ async fn a_session_of_another_version_signs_in_again() {
 
 /// The settings changed in between.
 #[rocket::async_test]
-async fn a_session_that_is_kept_elsewhere_signs_in_again() {
+async fn a_session_of_another_kind_of_store_signs_in_again() {
     let provider = TestProvider::start().await;
     let app = |store| App::local(&provider).with("oidc.session.store", store);
     for (before, after) in [("cookie", "memory"), ("memory", "cookie"), ("memory", "memory")] {
         let browser = signed_in(&app(before), &provider).await;
         let app = app(after);
         let there = Browser::open(rocket(&app)).await;
-        hold(&there, &session_cookies(&browser));
+        give_cookies(&there, &session_cookies(&browser));
         assert_signed_out(&there).await;
         there.sign_in(&provider, "/me").await.is(Status::Ok);
         assert_eq!(app.failures(), [""; 0]);
@@ -335,7 +333,7 @@ async fn a_cookie_of_another_name_is_no_session() {
     let [_, second] = &chunk_names(&provider, 2)[..] else {
         unreachable!("two names");
     };
-    hold(&browser, &[(second.clone(), session)]);
+    give_cookies(&browser, &[(second.clone(), session)]);
     assert_signed_out(&browser).await;
 }
 
@@ -393,10 +391,10 @@ async fn a_chunk_that_is_missing_or_of_another_session_is_signed_out() {
         vec![own[0].clone()],
         vec![own[1].clone()],
     ] {
-        hold(&browser, &held);
+        give_cookies(&browser, &held);
         assert_signed_out(&browser).await;
     }
-    hold(&browser, &own);
+    give_cookies(&browser, &own);
     browser.visit("/me").await.is(Status::Ok);
 }
 
@@ -466,7 +464,7 @@ async fn a_session_of_another_issuer_is_signed_out() {
 
 /// The settings changed in between: what the old provider answers is nothing to the new one.
 #[rocket::async_test]
-async fn a_sign_in_that_began_at_another_issuer_is_over() {
+async fn a_sign_in_that_began_at_another_issuer_is_refused() {
     let (provider, other) = (TestProvider::start().await, TestProvider::start().await);
     let browser = App::new(&provider).with("secret_key", KEY).open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;

@@ -18,7 +18,7 @@ use rocket_openidconnect::{LoggedIn, OptionalUser, User};
 
 use crate::{
     common::{App, KEY, locked},
-    records::{self, DUE, hold, record, session_cookies, session_cookies_set, signed_in},
+    records::{self, DUE, give_cookies, record, session_cookies, session_cookies_set, signed_in},
     support::{Browser, Reply, TestProvider},
 };
 
@@ -79,7 +79,7 @@ async fn a_guard_after_the_answer_refreshes_nothing() {
 
 /// Others may have refreshed the session since, longer ago than two forced refreshes are apart.
 #[rocket::async_test]
-async fn a_user_that_was_kept_gets_the_claims_of_now() {
+async fn a_stored_user_gets_the_current_claims() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let kept = Kept::default();
@@ -164,7 +164,7 @@ async fn a_forced_refresh_that_waits_for_keys_survives_a_restart() {
     provider.clear_path(JWKS);
     app.advance(seconds(15 * 60));
     let after = Browser::open(rocket()).await;
-    hold(&after, &session_cookies(&before));
+    give_cookies(&after, &session_cookies(&before));
     let record = record(&after).await.expect("signed in");
     assert!(record["access_token"].is_string(), "{record}");
 }

@@ -9,13 +9,10 @@ use std::{
 };
 
 use rocket::{
-    Build, Request, Rocket, get,
+    Build, Request, Rocket,
     http::{Method, Status},
-    routes,
 };
-use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, NewSignIn, Oidc, RelyingParty, SessionChange, User, store::SessionStore,
-};
+use rocket_openidconnect::{Events, LoggedOut, NewSignIn, SessionChange, User};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 use tokio::{
@@ -24,14 +21,13 @@ use tokio::{
 };
 
 use crate::{
-    common::{App, Log, assert_signed_out, cookie_name, pages},
-    records::carry_cookies,
-    stores::Switchable,
-    support::{Browser, Reply, TestProvider},
+    common::{
+        App, Log, assert_signed_out, cookie_name, frontchannel_logout, session_pages, sign_out_unrecorded, sqlite_url,
+    },
+    records::{DUE, carry_cookies},
+    support::{Browser, Reply, TestProvider, TestStore, until},
 };
 
-/// A token of 300 s is refreshed by then at the latest.
-const DUE: Duration = Duration::from_secs(285);
 const STORES: [&str; 2] = ["cookie", "memory"];
 
 /// Hears of all changes, and of the ends of sign-outs.
@@ -121,34 +117,13 @@ fn line(provider: &TestProvider, what: &str, who: [&str; 4]) -> String {
     format!("{what} {} {subject} {sid} {id} {path}", provider.issuer())
 }
 
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
-
-#[get("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
-#[get("/end-all/<subject>")]
-async fn end_all(subject: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_sessions(subject).await)
-}
-
 fn rocket(app: &App, listener: &Listener) -> Rocket<Build> {
-    let routes = routes![session_id, end, end_all];
-    app.rocket_with(listener.clone()).mount("/", routes)
+    app.rocket_with(listener.clone()).mount("/", session_pages())
 }
 
 /// A node of an app with several.
-async fn node(app: &App, listener: &Listener, store: &Switchable) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .events(listener.clone())
-        .session_store(store.clone());
-    let rocket = app.bare().attach(fairing).mount("/", pages());
-    Browser::open(rocket.mount("/", routes![session_id, end, end_all])).await
+async fn node(app: &App, listener: &Listener, store: &TestStore) -> Browser {
+    Browser::open(rocket(&app.over(store), listener)).await
 }
 
 /// Signs in; answers the session's id.
@@ -157,19 +132,22 @@ async fn sign_in(browser: &Browser, provider: &TestProvider) -> String {
     page.await.is(Status::Ok).body.clone()
 }
 
+/// Launches the app and signs a browser in; answers the browser and the session's id. What was heard is dropped.
+async fn signed_in(app: &App, provider: &TestProvider, listener: &Listener, heard: &Heard) -> (Browser, String) {
+    let browser = Browser::open(rocket(app, listener)).await;
+    let id = sign_in(&browser, provider).await;
+    heard.lines().await;
+    (browser, id)
+}
+
 async fn backchannel(browser: &Browser, logout_token: &str) -> u16 {
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={logout_token}");
-    let path = "/oidc/backchannel-logout";
-    let posting = browser.another();
-    let posted = posting.request(Method::Post, path, &form, &body).await;
-    posted.status
+    browser.post_logout_token(logout_token).await.status
 }
 
 // ---- Sign-in and sign-out.
 
 #[rocket::async_test]
-async fn a_sign_in_and_a_sign_out_are_told_once() {
+async fn a_sign_in_and_a_sign_out_are_reported_once() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
@@ -202,9 +180,7 @@ async fn two_sign_outs_at_once_are_one_end() {
         let (mut listener, heard) = Listener::new();
         listener.together = Some(Arc::new(Barrier::new(2)));
         let app = App::local(&provider).with("oidc.session.store", store);
-        let browser = Browser::open(rocket(&app, &listener)).await;
-        let id = sign_in(&browser, &provider).await;
-        heard.lines().await;
+        let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
         let copy = browser.another();
         carry_cookies(&browser, &copy);
         let (one, other) = (browser.submit("/oidc/logout", ""), copy.submit("/oidc/logout", ""));
@@ -249,9 +225,7 @@ async fn a_new_sign_in_ends_the_session_before() {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
         let app = App::local(&provider).with("oidc.session.store", store);
-        let browser = Browser::open(rocket(&app, &listener)).await;
-        let old = sign_in(&browser, &provider).await;
-        heard.lines().await;
+        let (browser, old) = signed_in(&app, &provider, &listener, &heard).await;
         let new = sign_in(&browser, &provider).await;
         let path = "/oidc/authorize";
         let expected = [
@@ -296,21 +270,19 @@ async fn a_further_session_ends_the_oldest() {
 
 /// Beside one that another node could not record, which told of it.
 #[rocket::async_test]
-async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
+async fn of_two_unrecorded_ends_the_browsers_own_is_reported() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let (store, other_store) = (Switchable::new(), Switchable::new());
+    let (store, other_store) = (TestStore::new(), TestStore::new());
     let elsewhere = node(&app, &listener, &other_store).await;
     sign_in(&elsewhere, &provider).await;
-    other_store.switch(true);
-    let page = elsewhere.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&elsewhere, &other_store).await;
     let note = cookie_name("oidc_ended", &provider);
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     browser.set_cookie(elsewhere.cookie(&note).unwrap());
-    store.switch(true);
+    store.fail_all("switched off");
     heard.lines().await;
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
@@ -325,20 +297,20 @@ async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
 
 /// The end is kept until the store takes it, and told when it is asked for.
 #[rocket::async_test]
-async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
+async fn an_unrecorded_sign_out_is_reported_once() {
     let provider = TestProvider::start().await;
     let (mut listener, heard) = Listener::new();
     let together = Arc::new(Barrier::new(2));
     listener.together = Some(together.clone());
     let app = App::local(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     heard.lines().await;
     let outage = async {
         // The session was found, and the app is in `before_logout`.
         together.wait().await;
-        store.switch(true);
+        store.fail_all("switched off");
         together.wait().await;
     };
     let submit = browser.submit("/oidc/logout", "");
@@ -352,31 +324,29 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
         ]
     );
 
-    store.switch(false);
+    store.recover();
     app.advance(Duration::from_secs(40));
-    let recorded = async {
-        while store.load(&id).await.unwrap().is_some() {
-            browser.visit("/").await.is(Status::Ok);
-        }
-    };
-    let recorded = timeout(Duration::from_secs(10), recorded).await;
-    recorded.expect("the end is recorded within ten seconds");
+    until("the end is recorded", async || {
+        browser.visit("/").await.is(Status::Ok);
+        store.inner().load(&id).await.unwrap().is_none()
+    })
+    .await;
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
 /// Two browsers with one session, both in the outage.
 #[rocket::async_test]
-async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
+async fn two_unrecorded_sign_outs_of_one_session_are_one_end() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let browser = node(&app, &listener, &store).await;
     let id = sign_in(&browser, &provider).await;
     let copy = browser.another();
     carry_cookies(&browser, &copy);
     heard.lines().await;
-    store.switch(true);
+    store.fail_all("switched off");
     let ended = ["-", "-", &id, "/oidc/logout"];
     let mut expected = vec![line(&provider, "Ended signed_out", ended)];
     for browser in [browser, copy] {
@@ -390,26 +360,24 @@ async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
 
 /// Whatever ends it once more when the store is there again, before its end is recorded.
 #[rocket::async_test]
-async fn an_end_that_is_kept_is_told_once() {
+async fn an_end_that_is_recorded_later_is_reported_once() {
     for again in ["signed_out", "ended_by_app", "backchannel_logout"] {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
         let app = App::local(&provider);
-        let store = Switchable::new();
+        let store = TestStore::new();
         let browser = node(&app, &listener, &store).await;
         let id = sign_in(&browser, &provider).await;
         let copy = browser.another();
         carry_cookies(&browser, &copy);
         heard.lines().await;
-        store.switch(true);
-        let page = browser.submit("/oidc/logout", "").await;
-        page.is(Status::ServiceUnavailable);
+        sign_out_unrecorded(&browser, &store).await;
         let ended = ["-", "-", &id, "/oidc/logout"];
         let ended = line(&provider, "Ended signed_out", ended);
         let after = "after_logout store_unavailable".to_owned();
         assert_eq!(heard.lines().await, [ended, after]);
 
-        store.switch(false);
+        store.recover();
         let expected = match again {
             "signed_out" => {
                 copy.submit("/oidc/logout", "").await.is(Status::SeeOther);
@@ -433,7 +401,7 @@ async fn an_end_that_is_kept_is_told_once() {
 // ---- The app.
 
 #[rocket::async_test]
-async fn the_app_ends_sessions_and_is_told_before_its_call_returns() {
+async fn sessions_that_the_app_ends_are_reported_before_its_call_returns() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider).with("oidc.session.store", "memory");
@@ -462,17 +430,15 @@ async fn the_app_ends_sessions_and_is_told_before_its_call_returns() {
 }
 
 #[rocket::async_test]
-async fn ends_that_the_store_does_not_take_are_not_told() {
+async fn unrecorded_ends_by_the_app_are_not_reported() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
-    let browser = Browser::open(rocket(&app, &listener)).await;
-    sign_in(&browser, &provider).await;
-    heard.lines().await;
+    let (browser, _) = signed_in(&app, &provider, &listener, &heard).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let gone = "ALTER TABLE oidc_entries RENAME TO gone";
     database.execute(gone).await.unwrap();
@@ -487,9 +453,7 @@ async fn the_app_ends_sessions_in_cookies_of_which_it_knows_the_name() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let browser = Browser::open(rocket(&app, &listener)).await;
-    let id = sign_in(&browser, &provider).await;
-    heard.lines().await;
+    let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
     let path = format!("/end/{id}");
     assert_eq!(browser.visit(&path).await.body, "Ok(true)");
     let ended = |who| line(&provider, "Ended ended_by_app", who);
@@ -507,9 +471,7 @@ async fn a_back_channel_logout_names_the_sessions_that_a_store_has() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider).with("oidc.session.store", "memory");
-    let browser = Browser::open(rocket(&app, &listener)).await;
-    let id = sign_in(&browser, &provider).await;
-    heard.lines().await;
+    let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
     let token = provider.logout_token(|_| ());
     let path = "/oidc/backchannel-logout";
     let ended = ["alice", "sid-1", &id, path];
@@ -530,9 +492,7 @@ async fn a_back_channel_logout_of_sessions_in_cookies_is_about_all_that_it_names
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::local(&provider);
-    let browser = Browser::open(rocket(&app, &listener)).await;
-    sign_in(&browser, &provider).await;
-    heard.lines().await;
+    let (browser, _) = signed_in(&app, &provider, &listener, &heard).await;
     let path = "/oidc/backchannel-logout";
     let tokens = [
         (
@@ -555,18 +515,16 @@ async fn a_back_channel_logout_of_sessions_in_cookies_is_about_all_that_it_names
 }
 
 #[rocket::async_test]
-async fn a_frame_is_told_of_once_and_a_strangers_never() {
+async fn a_front_channel_logout_is_reported_once_and_a_strangers_never() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
         let app = App::local(&provider)
             .with("oidc.session.store", store)
             .with("oidc.frontchannel_logout", true);
-        let browser = Browser::open(rocket(&app, &listener)).await;
-        let id = sign_in(&browser, &provider).await;
-        heard.lines().await;
+        let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
         let frame = async |issuer: &str, sid: &str| {
-            let path = format!("/oidc/frontchannel-logout?iss={issuer}&sid={sid}");
+            let path = frontchannel_logout(issuer, sid);
             browser.another().visit(&path).await.status
         };
         let issuer = provider.issuer();
@@ -593,7 +551,7 @@ async fn a_frame_is_told_of_once_and_a_strangers_never() {
 // ---- Times.
 
 #[rocket::async_test]
-async fn an_end_by_the_times_is_told_when_it_is_noticed() {
+async fn the_end_of_an_expired_session_is_reported_at_its_next_request() {
     for (lifetime, reason) in [("12h", "session_idle"), ("20m", "session_expired")] {
         for store in STORES {
             let provider = TestProvider::start().await;
@@ -602,9 +560,7 @@ async fn an_end_by_the_times_is_told_when_it_is_noticed() {
                 .with("oidc.session.store", store)
                 .with("oidc.session.idle_timeout", "20m")
                 .with("oidc.session.absolute_timeout", lifetime);
-            let browser = Browser::open(rocket(&app, &listener)).await;
-            let id = sign_in(&browser, &provider).await;
-            heard.lines().await;
+            let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
             app.advance(Duration::from_secs(20 * 60));
             assert_eq!(heard.lines().await, [""; 0]);
             browser.visit("/me").await.is(Status::SeeOther);
@@ -646,7 +602,7 @@ async fn a_cookie_from_before_its_session_was_used_is_no_end() {
 
 /// The older cookie alone looks idle: the session that it ends was in use.
 #[rocket::async_test]
-async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
+async fn the_end_of_a_session_in_use_by_an_older_cookie_is_reported() {
     for (way, path) in [("signed_out", "/oidc/logout"), ("session_replaced", "/oidc/authorize")] {
         let provider = TestProvider::start().await;
         provider.on_token_response(|reply| reply.remove("refresh_token"));
@@ -684,7 +640,7 @@ async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
 async fn an_older_cookie_is_no_end_at_another_node() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
@@ -751,14 +707,12 @@ async fn a_cookie_from_before_a_refresh_is_no_end() {
 // ---- Refresh.
 
 #[rocket::async_test]
-async fn what_becomes_of_refreshes_is_told_beside_the_requests() {
+async fn results_of_refreshes_are_reported() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let (listener, heard) = Listener::new();
         let app = App::new(&provider).with("oidc.session.store", store);
-        let browser = Browser::open(rocket(&app, &listener)).await;
-        let id = sign_in(&browser, &provider).await;
-        heard.lines().await;
+        let (browser, id) = signed_in(&app, &provider, &listener, &heard).await;
         let told = |what| line(&provider, what, ["alice", "sid-1", &id, "-"]);
 
         app.advance(DUE);
@@ -791,10 +745,10 @@ async fn what_becomes_of_refreshes_is_told_beside_the_requests() {
 
 /// Who did it tells it.
 #[rocket::async_test]
-async fn one_of_two_nodes_tells() {
+async fn one_of_two_nodes_reports_a_change() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let ((one, heard_by_one), (other, heard_by_other)) = (Listener::new(), Listener::new());
     let a = node(&app, &one, &store).await;
     let b = node(&app, &other, &store).await;
@@ -826,14 +780,13 @@ async fn one_of_two_nodes_tells() {
 // ---- Handlers that misbehave.
 
 #[rocket::async_test]
-async fn handlers_that_panic_keep_nobody_signed_in_or_out() {
+async fn handlers_that_panic_change_no_sign_in_or_sign_out() {
     let provider = TestProvider::start().await;
     let (listener, heard) = Listener::new();
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
     let browser = Browser::open(rocket(&app, &listener)).await;
     listener.panics.store(true, Ordering::SeqCst);
-    let log = Log::default();
-    let _recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     sign_in(&browser, &provider).await;
     app.advance(DUE);
     browser.visit("/me").await.is(Status::Ok);
@@ -880,11 +833,11 @@ impl Events for Stuck {
 }
 
 #[rocket::async_test]
-async fn a_session_has_ended_when_its_end_is_told() {
+async fn a_session_has_ended_when_its_end_is_reported() {
     for store in STORES {
         let provider = TestProvider::start().await;
         let app = App::local(&provider).with("oidc.session.store", store);
-        let rocket = app.rocket_with(Stuck).mount("/", routes![end_all]);
+        let rocket = app.rocket_with(Stuck).mount("/", session_pages());
         let browser = Browser::open(rocket).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         // It hangs up while the app takes its time.

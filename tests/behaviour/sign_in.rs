@@ -16,7 +16,7 @@ use rocket_openidconnect::Events;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    common::{App, NOW, attempt_cookies, cookie_of_kind, locked, opened_session},
+    common::{App, Log, NOW, attempt_cookies, cookie_of_kind, locked, opened_session},
     records::session_cookie,
     support::{Browser, Page, RecordedRequest, TestProvider},
 };
@@ -42,7 +42,7 @@ async fn token_request(provider: &TestProvider, browser: &Browser) -> RecordedRe
 }
 
 #[rocket::async_test]
-async fn a_guarded_page_leads_to_the_provider_and_back_to_itself() {
+async fn a_guarded_page_redirects_to_the_provider_and_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -254,7 +254,7 @@ async fn sign_ins_in_two_tabs_both_succeed() {
 }
 
 #[rocket::async_test]
-async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_its_page() {
+async fn a_replayed_callback_redirects_a_signed_in_user_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -292,7 +292,7 @@ async fn the_cookies_of_an_app_on_plain_http() {
     assert_eq!(
         attributes,
         [
-            "expires=sat, 16 jan 2027 08:00:00 gmt",
+            "expires=wed, 15 nov 2023 22:13:20 gmt",
             "httponly",
             "max-age=86400",
             "path=/",
@@ -330,7 +330,7 @@ async fn the_cookies_of_an_app_on_https() {
     assert_eq!(
         attributes,
         [
-            "expires=sat, 16 jan 2027 08:00:00 gmt",
+            "expires=wed, 15 nov 2023 22:13:20 gmt",
             "httponly",
             "max-age=86400",
             "path=/",
@@ -418,10 +418,8 @@ async fn the_log_has_the_error_pages_id_and_neither_code_nor_state() {
     let callback = browser.begin_sign_in(&provider, "/me").await;
     provider.on_id_token(|token| token.remove("exp"));
 
-    let log = crate::common::Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let page = browser.arrive_from_provider(&callback.path_and_query()).await;
-    drop(recording);
     page.is(Status::BadGateway);
     let (_, rest) = page.body.split_once("<code id=\"error-id\">").unwrap();
     let (id, _) = rest.split_once('<').unwrap();
@@ -452,7 +450,7 @@ async fn sign_in_begins_with_a_page_load_only() {
 }
 
 #[rocket::async_test]
-async fn pages_of_sign_in_are_not_stored_and_tell_no_other_site_where_they_were() {
+async fn pages_of_sign_in_are_not_stored_and_send_no_referrer() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let login = browser.visit("/oidc/login").await;
@@ -477,7 +475,7 @@ async fn pages_of_sign_in_are_not_stored_and_tell_no_other_site_where_they_were(
 
 /// In development, people open the app under a loopback name that the provider does not return to.
 #[rocket::async_test]
-async fn another_loopback_name_leads_to_the_one_of_the_redirect_uri() {
+async fn another_loopback_name_redirects_to_the_one_of_the_redirect_uri() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let next = form_urlencoded::byte_serialize(b"/me?a=b").collect::<String>();

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     common::{App, KEY},
     records::{
-        Numbers, carry_cookies, cookie_header_bytes, hold, node, record, session_cookies, session_cookies_set,
+        Numbers, carry_cookies, cookie_header_bytes, give_cookies, node, record, session_cookies, session_cookies_set,
         signed_in,
     },
     support::{Browser, Callback, Page, Reply, TestProvider},
@@ -76,7 +76,7 @@ fn is_page_with_a_button(page: &Page) {
 }
 
 #[track_caller]
-fn leads_to(page: &Page, address: &str) {
+fn assert_redirect(page: &Page, address: &str) {
     page.is(Status::SeeOther);
     assert_eq!(page.location.as_deref(), Some(address), "{page:#?}");
 }
@@ -107,8 +107,8 @@ async fn two_identical_callbacks_at_once_are_one_sign_in_for_both() {
         };
         let (one, two, ()) = join3(arrive(&browser, &callback), arrive(&other, &callback), release).await;
         assert_eq!(provider.count(TOKEN), 1, "{store}");
-        leads_to(&one, "/me");
-        leads_to(&two, "/me");
+        assert_redirect(&one, "/me");
+        assert_redirect(&two, "/me");
         let sessions = [record(&browser).await, record(&other).await];
         assert!(sessions[0].is_some(), "{store}");
         assert_eq!(sessions[0], sessions[1], "{store}");
@@ -126,16 +126,16 @@ async fn an_identical_callback_within_a_minute_gets_the_same_session() {
     let browser = node(&app).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let (second, late) = (twin(&browser), twin(&browser));
-    leads_to(&arrive(&browser, &callback).await, "/me");
+    assert_redirect(&arrive(&browser, &callback).await, "/me");
     app.advance(Duration::from_secs(59));
-    leads_to(&arrive(&second, &callback).await, "/me");
+    assert_redirect(&arrive(&second, &callback).await, "/me");
     assert_eq!(record(&second).await, record(&browser).await);
     assert!(record(&second).await.is_some());
 
     // Later ones are led to their page, and are not signed in by that.
     app.advance(Duration::from_secs(2));
     let page = arrive(&late, &callback).await;
-    leads_to(&page, "/me");
+    assert_redirect(&page, "/me");
     assert_eq!(session_cookies_set(&page), [""; 0]);
     assert_eq!(record(&late).await, None);
     assert_eq!(provider.count(TOKEN), 1);
@@ -148,7 +148,7 @@ async fn an_identical_callback_after_signing_out_gets_no_session() {
     let browser = node(&app).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let kept = twin(&browser);
-    leads_to(&arrive(&browser, &callback).await, "/me");
+    assert_redirect(&arrive(&browser, &callback).await, "/me");
     browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     for browser in [&browser, &kept] {
         arrive(browser, &callback).await;
@@ -176,7 +176,7 @@ async fn fifty_callbacks_of_one_attempt_are_one_token_request() {
 }
 
 #[rocket::async_test]
-async fn a_request_that_is_no_page_load_uses_nothing_up() {
+async fn a_request_that_is_not_a_page_load_does_not_use_up_the_attempt() {
     let provider = TestProvider::start().await;
     let browser = node(&App::new(&provider)).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
@@ -192,7 +192,7 @@ async fn a_request_that_is_no_page_load_uses_nothing_up() {
     preview.request(Method::Head, &path, &[], "").await;
     assert_eq!(provider.count(TOKEN), 0);
 
-    leads_to(&arrive(&browser, &callback).await, "/me");
+    assert_redirect(&arrive(&browser, &callback).await, "/me");
     assert_eq!(subject(&browser).await.as_deref(), Some("alice"));
     assert_eq!(provider.count(TOKEN), 1);
 }
@@ -220,7 +220,7 @@ async fn however_many_tabs_begin_to_sign_in_each_of_them_ends_on_its_page() {
             // The first one first.
             for (address, callback) in callbacks {
                 let page = arrive(&browser, &callback).await;
-                leads_to(&page, &address);
+                assert_redirect(&page, &address);
                 assert!(record(&browser).await.is_some(), "{address}");
             }
         }
@@ -246,7 +246,7 @@ async fn two_hundred_tabs_with_long_addresses_all_end_on_their_pages() {
         let size = cookie_header_bytes(&browser);
         assert!(size < 1024, "{size} bytes of cookies");
         for (address, callback) in callbacks {
-            leads_to(&arrive(&browser, &callback).await, &address);
+            assert_redirect(&arrive(&browser, &callback).await, &address);
         }
         assert!(record(&browser).await.is_some());
     }
@@ -292,9 +292,9 @@ async fn attempts_at_two_apps_on_one_host_name_both_succeed() {
     carry_cookies(&at_a, &at_b);
     let of_b = at_b.begin_sign_in(&provider, "/me").await;
     carry_cookies(&at_b, &at_a);
-    leads_to(&arrive(&at_a, &of_a).await, "/me");
+    assert_redirect(&arrive(&at_a, &of_a).await, "/me");
     carry_cookies(&at_a, &at_b);
-    leads_to(&arrive(&at_b, &of_b).await, "/me");
+    assert_redirect(&arrive(&at_b, &of_b).await, "/me");
     assert!(record(&at_b).await.is_some());
     carry_cookies(&at_b, &at_a);
     assert!(record(&at_a).await.is_some());
@@ -354,7 +354,7 @@ async fn victim(kind: Victim, app: &App, mount: &str, provider: &TestProvider) -
 }
 
 #[rocket::async_test]
-async fn nobody_is_signed_in_as_the_attacker_who_planted_cookies() {
+async fn planted_cookies_do_not_sign_in_as_the_attacker() {
     let kinds = [Victim::New, Victim::Signing, Victim::NewSignIn, Victim::NoSession];
     for kind in kinds {
         for mount in ["/oidc", "/"] {
@@ -438,10 +438,10 @@ async fn a_callback_of_another_browser_starts_the_persons_own_sign_in_once() {
     is_page_with_a_button(&arrive(&third, &own).await);
     assert_eq!(provider.count(TOKEN), 0);
 
-    leads_to(&arrive(&browser, &own).await, address);
+    assert_redirect(&arrive(&browser, &own).await, address);
     assert_eq!(subject(&browser).await.as_deref(), Some("alice"));
     // And the attacker's own attempt is as it was.
-    leads_to(&arrive(&attacker, &foreign).await, address);
+    assert_redirect(&arrive(&attacker, &foreign).await, address);
     assert_eq!(subject(&attacker).await.as_deref(), Some("mallory"));
 }
 
@@ -455,7 +455,7 @@ async fn a_callback_in_a_browser_without_cookies_is_a_page_with_a_button() {
     let page = arrive(&other, &callback).await;
     is_page_with_a_button(&page);
     assert_eq!(provider.count(TOKEN), 0);
-    leads_to(&arrive(&browser, &callback).await, "/me");
+    assert_redirect(&arrive(&browser, &callback).await, "/me");
 }
 
 // ---- Callbacks that come too late, twice, or with an error.
@@ -472,7 +472,7 @@ async fn an_attempt_lives_for_half_an_hour_and_is_started_once_more_by_itself() 
         let address = "/notes?page=1&sort=x";
         let callback = browser.begin_sign_in(&provider, address).await;
         app.advance(minutes(good));
-        leads_to(&arrive(&browser, &callback).await, address);
+        assert_redirect(&arrive(&browser, &callback).await, address);
 
         let browser = browser.another();
         let callback = browser.begin_sign_in(&provider, address).await;
@@ -522,14 +522,14 @@ async fn a_code_that_the_provider_calls_expired_starts_the_sign_in_once_more() {
 }
 
 #[rocket::async_test]
-async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
+async fn a_late_or_repeated_callback_redirects_a_signed_in_user_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.idle_timeout", "3h");
     let browser = node(&app).await;
     let address = "/notes?page=1&sort=x";
     let late = browser.begin_sign_in(&provider, "/notes?page=2&sort=y").await;
     let callback = browser.begin_sign_in(&provider, address).await;
-    leads_to(&arrive(&browser, &callback).await, address);
+    assert_redirect(&arrive(&browser, &callback).await, address);
     let session = record(&browser).await.expect("signed in")["session"].clone();
     for passed in [0, 10, 31] {
         app.advance(minutes(passed));
@@ -538,9 +538,9 @@ async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
             let codes = requests.iter().filter(|r| r.form_value("code").is_some());
             codes.count()
         };
-        leads_to(&arrive(&browser, &callback).await, address);
+        assert_redirect(&arrive(&browser, &callback).await, address);
         if passed == 31 {
-            leads_to(&arrive(&browser, &late).await, "/notes?page=2&sort=y");
+            assert_redirect(&arrive(&browser, &late).await, "/notes?page=2&sort=y");
         }
         let now = provider.requests_to(TOKEN);
         assert_eq!(codes(&now), codes(&asked), "a code was sent after {passed} min");
@@ -576,7 +576,7 @@ async fn a_state_that_is_no_attempt_is_a_page() {
     let other = node(&app.with("secret_key", "07".repeat(32))).await;
     let foreign = other.begin_sign_in(&provider, "/me").await;
     is_page(&arrive(&browser, &foreign).await);
-    leads_to(&arrive(&browser, &callback).await, "/me");
+    assert_redirect(&arrive(&browser, &callback).await, "/me");
 }
 
 #[rocket::async_test]
@@ -609,7 +609,7 @@ async fn an_error_response_without_state_does_nothing_by_itself() {
         assert_eq!(provider.requests().len(), asked);
         assert_eq!(session_cookies(&browser), sessions);
         assert_eq!(record(&browser).await, seen);
-        leads_to(&arrive(&browser, &callback).await, "/me");
+        assert_redirect(&arrive(&browser, &callback).await, "/me");
     }
 }
 
@@ -644,7 +644,7 @@ async fn tabs_that_a_new_browser_opens_at_once_all_end_on_their_pages() {
 
 /// Signing out makes a new binding: what was begun before belongs to nobody's next session.
 #[rocket::async_test]
-async fn an_attempt_from_before_a_sign_out_signs_nobody_in_unasked() {
+async fn an_attempt_from_before_a_sign_out_does_not_sign_in_by_itself() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
     let browser = node(&app).await;
@@ -657,6 +657,6 @@ async fn an_attempt_from_before_a_sign_out_signs_nobody_in_unasked() {
     arrive(&browser, &before).await;
     assert_ne!(subject(&browser).await.as_deref(), Some("bob"));
     assert_eq!(provider.count(TOKEN), 1);
-    hold(&browser, &kept);
+    give_cookies(&browser, &kept);
     assert_eq!(record(&browser).await, None, "the session has ended");
 }

@@ -6,16 +6,15 @@ use rocket::http::Status;
 use tempfile::TempDir;
 
 use crate::{
-    common::{App, assert_signed_out, launch_failure},
-    records::{carry_cookies, hold, node, record, session_cookies, signed_in},
+    common::{App, assert_signed_out, launch_failure, sqlite_url},
+    records::{carry_cookies, give_cookies, node, record, session_cookies, signed_in},
     support::{Browser, TestProvider},
 };
 
 fn app(provider: &TestProvider, store: &str, directory: &TempDir) -> App {
-    let file = directory.path().join("sessions.db");
     App::new(provider)
         .with("oidc.session.store", store)
-        .with("oidc.session.store_url", format!("sqlite://{}", file.display()))
+        .with("oidc.session.store_url", sqlite_url(directory))
 }
 
 /// The browser, before the same app after a restart.
@@ -55,7 +54,7 @@ async fn a_session_that_has_ended_stays_ended_after_a_restart() {
         browser.submit("/oidc/logout", "").await;
 
         let thief = node(&app).await;
-        hold(&thief, &copy);
+        give_cookies(&thief, &copy);
         assert_signed_out(&thief).await;
     }
 }
@@ -73,7 +72,7 @@ async fn an_older_copy_is_known_as_such_after_a_restart() {
     assert_eq!(provider.count("/token"), 2);
 
     let late = node(&app).await;
-    hold(&late, &older);
+    give_cookies(&late, &older);
     assert_eq!(record(&late).await, record(&browser).await);
     assert_eq!(provider.count("/token"), 2);
 }
@@ -90,7 +89,7 @@ async fn two_nodes_share_one_file() {
         b.fetch("/me").await.is(Status::Ok).sees("alice");
         let copy = session_cookies(&a);
         b.submit("/oidc/logout", "").await;
-        hold(&a, &copy);
+        give_cookies(&a, &copy);
         assert_signed_out(&a).await;
     }
 }

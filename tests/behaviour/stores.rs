@@ -1,12 +1,6 @@
 //! Where sessions live: in cookies, in memory, and in a store of the app's own that may be down.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use rocket::{
     Build, Rocket, get,
@@ -16,22 +10,16 @@ use rocket::{
 };
 use rocket_openidconnect::{
     __private::SessionCookies,
-    LoggedIn, Oidc, RelyingParty,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
+    LoggedIn, RelyingParty,
+    store::{MemoryStore, SessionStore, contract},
 };
 use url::Url;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, NOW, assert_signed_out, opened_session},
-    records::{Numbers, carry_cookies, hold, session_cookies},
-    support::{Browser, TestProvider},
+    common::{App, KEY, Log, NOW, assert_signed_out, opened_session, session_pages},
+    records::{Numbers, carry_cookies, give_cookies, session_cookies},
+    support::{Browser, Call, TestProvider, TestStore},
 };
-
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
 
 #[get("/sessions/<subject>")]
 async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
@@ -56,24 +44,12 @@ async fn refresh(user: LoggedIn) -> String {
     }
 }
 
-#[get("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
-#[get("/end-all/<subject>")]
-async fn end_all(subject: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_sessions(subject).await)
-}
-
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket().mount("/", routes![session_id, sessions, end, end_all])
+    app.rocket().mount("/", session_pages()).mount("/", routes![sessions])
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
-    let browser = Browser::open(rocket(app)).await;
-    browser.sign_in(provider, "/me").await.is(Status::Ok);
-    browser
+    Browser::signed_in(rocket(app), provider).await
 }
 
 #[rocket::async_test]
@@ -125,7 +101,7 @@ async fn tokens_of_another_session_are_not_used() {
     let (of_alice, of_bob) = (session_cookies(&alice), session_cookies(&bob));
     assert_eq!((of_alice.len(), of_bob.len()), (2, 2));
 
-    hold(&alice, &[of_alice[0].clone(), of_bob[1].clone()]);
+    give_cookies(&alice, &[of_alice[0].clone(), of_bob[1].clone()]);
     app.advance(Duration::from_secs(290));
     alice.fetch("/me").await.is(Status::Unauthorized);
     assert_eq!(provider.count("/token"), 2);
@@ -186,7 +162,7 @@ async fn a_session_of_large_answers_is_warned_of_once() {
         let of_size = |line: &&String| line.contains("bytes of response headers; nginx");
         let warned: Vec<_> = lines.iter().filter(of_size).collect();
         assert_eq!(warned.len(), expected, "{lines:#?}");
-        assert!(warned.iter().all(|line| line.starts_with("WARN a session")));
+        assert!(warned.iter().all(|line| line.starts_with("WARN: a session")));
     }
 }
 
@@ -225,12 +201,12 @@ async fn a_session_in_memory_ends_by_its_times() {
 
 /// A new id at every sign-in, and the old session ends.
 #[rocket::async_test]
-async fn signing_in_again_ends_the_session_before() {
+async fn a_second_sign_in_has_a_new_id_and_ends_the_first_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
     let old = browser.another();
-    hold(&old, &session_cookies(&browser));
+    give_cookies(&old, &session_cookies(&browser));
     old.visit("/me").await.is(Status::Ok);
     browser.sign_in(&provider, "/oidc/login?next=/me").await.is(Status::Ok);
     assert_signed_out(&old).await;
@@ -308,9 +284,9 @@ async fn a_further_session_ends_the_oldest_one() {
 }
 
 #[rocket::async_test]
-async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
+async fn a_session_limit_that_cookies_cannot_enforce_is_logged() {
     let provider = TestProvider::start().await;
-    let told = "WARN `session.max_per_user` has no effect on sessions in cookies";
+    let told = "WARN: `session.max_per_user` has no effect on sessions in cookies";
     for (store, limit, is_told) in [
         ("cookie", Some(2), true),
         ("cookie", None, false),
@@ -331,11 +307,9 @@ async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
 async fn a_session_in_memory_removes_the_cookies_of_the_one_before() {
     let provider = TestProvider::start().await;
     provider.user_claims(json!({ "sub": "alice", "big": Numbers::seeded(1).text(3000) }));
-    let app = App::local(&provider).with("secret_key", crate::common::KEY);
+    let app = App::local(&provider);
     let before = signed_in(&app, &provider).await;
-    let app = App::local(&provider)
-        .with("secret_key", crate::common::KEY)
-        .with("oidc.session.store", "memory");
+    let app = App::local(&provider).with("oidc.session.store", "memory");
     let after = Browser::open(rocket(&app)).await;
     carry_cookies(&before, &after);
     after.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -350,12 +324,8 @@ async fn a_thousand_sessions_end_by_one_sub() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider).with("oidc.user_info_enabled", false);
     // An own store: in that of the setting, one person has fewer.
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .session_store(MemoryStore::new(2_000));
-    let rocket = app.bare().attach(fairing);
-    let first = Browser::open(rocket.mount("/", crate::common::pages())).await;
-    first.sign_in(&provider, "/me").await.is(Status::Ok);
+    let store = TestStore::over(MemoryStore::new(2_000));
+    let first = signed_in(&app.over(&store), &provider).await;
     let mut browsers = vec![];
     for _ in 1..1_000 {
         let browser = first.another();
@@ -363,159 +333,16 @@ async fn a_thousand_sessions_end_by_one_sub() {
         browsers.push(browser);
     }
     let token = provider.logout_token(|token| token.remove("sid"));
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={token}");
-    let page = first
-        .request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body)
-        .await;
-    page.is(Status::Ok);
+    first.post_logout_token(&token).await.is(Status::Ok);
     browsers.push(first);
     for browser in &browsers {
         browser.fetch("/me").await.is(Status::Unauthorized);
     }
 }
 
-/// The app's own store, which can be switched off, and mix sessions up.
-#[derive(Clone)]
-pub struct Switchable {
-    store: Arc<MemoryStore>,
-    is_down: Arc<AtomicBool>,
-    /// What it finds instead of any session.
-    mixed_up: Arc<OnceLock<Arc<StoredSession>>>,
-    /// The claim, counted from now, that it takes and whose answer is lost.
-    lost_claim: Arc<AtomicUsize>,
-    /// It takes no new session.
-    is_full: Arc<AtomicBool>,
-    /// How often a lock was found taken.
-    found_locked: Arc<AtomicUsize>,
-}
-
-impl Switchable {
-    pub fn new() -> Switchable {
-        Switchable {
-            store: Arc::new(MemoryStore::new(100)),
-            is_down: Arc::default(),
-            mixed_up: Arc::default(),
-            lost_claim: Arc::default(),
-            is_full: Arc::default(),
-            found_locked: Arc::default(),
-        }
-    }
-
-    /// Waits until one more request finds a lock taken.
-    async fn until_found_locked(&self) {
-        let before = self.found_locked.load(Ordering::SeqCst);
-        let found = async {
-            while self.found_locked.load(Ordering::SeqCst) == before {
-                rocket::tokio::task::yield_now().await;
-            }
-        };
-        let found = rocket::tokio::time::timeout(Duration::from_secs(8), found).await;
-        found.expect("the other node waits for the lock");
-    }
-
-    /// Loses the answer of one claim, so many from now.
-    pub fn lose_claim(&self, number: usize) {
-        self.lost_claim.store(number, Ordering::SeqCst);
-    }
-
-    pub fn switch(&self, is_down: bool) {
-        self.is_down.store(is_down, Ordering::SeqCst);
-    }
-
-    fn up(&self) -> Result<&MemoryStore, StoreError> {
-        if self.is_down.load(Ordering::SeqCst) {
-            Err(StoreError::new("switched off"))
-        } else {
-            Ok(&self.store)
-        }
-    }
-}
-
-#[rocket::async_trait]
-impl SessionStore for Switchable {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        if self.is_full.load(Ordering::SeqCst) {
-            return Err(StoreError::new("full"));
-        }
-        self.up()?.create(session, life).await
-    }
-
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let found = self.up()?.load(id).await?;
-        Ok(self.mixed_up.get().cloned().or(found))
-    }
-
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.replace(session, life).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.up()?.remove(id).await
-    }
-
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.up()?.ids_by_index_key(owner).await
-    }
-
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.put_entry(name, value, life).await
-    }
-
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.up()?.put_end_if_unchanged(name, known, value, life).await
-    }
-
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let claimed = self.up()?.lock(name, value, life).await;
-        if claimed == Ok(false) {
-            self.found_locked.fetch_add(1, Ordering::SeqCst);
-        }
-        let left = self
-            .lost_claim
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        match left {
-            Ok(1) => Err(StoreError::new("the answer is lost")),
-            _ => claimed,
-        }
-    }
-
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.put_entry_if_larger(name, number, life).await
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.up()?.entries(names).await
-    }
-
-    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.put_end(name, value, life).await
-    }
-
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.up()?.entries_with_ttl(names).await
-    }
-
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.up()?.unlock(name, value).await
-    }
-}
-
 /// Two nodes of one app with one store.
-async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
-    let node = || {
-        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
-        app.bare()
-            .attach(fairing)
-            .mount("/", routes![session_id, sessions, end, end_all, refresh])
-            .mount("/", crate::common::pages())
-    };
+async fn two_nodes(app: &App, store: &TestStore) -> (Browser, Browser) {
+    let node = || rocket(&app.over(store)).mount("/", routes![refresh]);
     (Browser::open(node()).await, Browser::open(node()).await)
 }
 
@@ -524,49 +351,46 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
 async fn the_tokens_of_a_replaced_session_are_revoked_though_the_new_one_is_not_stored() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
-    let store = Switchable::new();
+    let store = TestStore::new();
     let (browser, _) = two_nodes(&app, &store).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.user_claims(json!({ "sub": "bob" }));
     let login = "/oidc/login?next=/me";
     let callback = browser.begin_sign_in(&provider, login).await;
     let path = callback.path_and_query();
-    store.is_full.store(true, Ordering::SeqCst);
+    store.fail(Call::Create, "full");
     let page = browser.arrive_from_provider(&path).await;
     page.is(Status::ServiceUnavailable);
     provider.until_requested("/revoke", 2).await;
-    store.is_full.store(false, Ordering::SeqCst);
+    store.recover();
     let page = browser.arrive_from_provider(&path).await;
     page.redirects_to("/me");
     browser.visit("/me").await.is(Status::Ok).sees("bob");
     // Those of the new session live.
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     provider.until_requested("/revoke", 4).await;
-    let requests = provider.requests_to("/revoke");
-    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
+    let tokens: HashSet<_> = provider.revoked_tokens().into_iter().collect();
     assert_eq!(tokens.len(), 4, "each once");
 }
 
 /// The provider does not send its new tokens a second time, and takes a second use of the old ones for theft.
 #[rocket::async_test]
-async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
+async fn the_tokens_of_a_refresh_survive_an_outage_of_the_store() {
     for signs_out in [false, true] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
-        let store = Switchable::new();
+        let store = TestStore::new();
         let (browser, _) = two_nodes(&app, &store).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         app.advance(Duration::from_secs(285));
         let held = provider.hold("/token");
         let outage = async {
             provider.until_requested("/token", 2).await;
-            store.switch(true);
+            store.fail_all("switched off");
             held.release();
         };
         rocket::futures::future::join(browser.fetch("/me"), outage).await;
-        store.switch(false);
+        store.recover();
         app.advance(Duration::from_secs(120));
         if signs_out {
             browser.submit("/oidc/logout", "").await.redirects_to("/");
@@ -592,9 +416,9 @@ async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
 
 /// Whether it has ended cannot be known then.
 #[rocket::async_test]
-async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_down() {
+async fn a_session_in_cookies_is_not_accepted_while_the_store_of_ends_is_down() {
     let provider = TestProvider::start().await;
-    let app = || App::new(&provider).with("secret_key", KEY);
+    let app = || App::new(&provider);
     let before = signed_in(&app(), &provider).await;
     let app = app()
         .with("oidc.session.store", "cookie")
@@ -607,22 +431,22 @@ async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_dow
 }
 
 #[rocket::async_test]
-async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
+async fn a_store_that_is_down_is_503_and_does_not_sign_out() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("secret_key", crate::common::KEY);
-    let store = Switchable::new();
+    let app = App::new(&provider);
+    let store = TestStore::new();
     let (browser, _) = two_nodes(&app, &store).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     let cookies = browser.cookies();
 
-    store.switch(true);
+    store.fail_all("switched off");
     let log = Log::listen();
     for page in [browser.visit("/me").await, browser.fetch("/me").await] {
         page.is(Status::ServiceUnavailable);
         assert_eq!(page.header("Retry-After"), Some("5"));
         assert_eq!(page.set_cookies(), [""; 0]);
     }
-    log.has("ERROR the session store is not reachable: switched off");
+    log.has("ERROR: the session store is not reachable: switched off");
     browser.visit("/").await.is(Status::Ok).sees("\"logged_in\":false");
     assert_eq!(browser.cookies(), cookies);
     // Nobody can sign in, and is told so.
@@ -635,22 +459,19 @@ async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
     assert_eq!(page.header("Retry-After"), Some("5"));
     // The provider is told that its logout failed, and may try again with the same token.
     let token = provider.logout_token(|token| token.set("sid", "sid-1"));
-    let body = format!("logout_token={token}");
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let backchannel = || browser.request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body);
-    backchannel().await.is(Status::BadRequest);
+    browser.post_logout_token(&token).await.is(Status::BadRequest);
 
-    store.switch(false);
+    store.recover();
     browser.visit("/me").await.is(Status::Ok).sees("alice");
-    backchannel().await.is(Status::Ok);
+    browser.post_logout_token(&token).await.is(Status::Ok);
     assert_signed_out(&browser).await;
 }
 
 #[rocket::async_test]
 async fn a_session_of_one_node_is_one_of_the_other() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("secret_key", crate::common::KEY);
-    let store = Switchable::new();
+    let app = App::new(&provider);
+    let store = TestStore::new();
     let (a, b) = two_nodes(&app, &store).await;
     a.sign_in(&provider, "/me").await.is(Status::Ok);
     carry_cookies(&a, &b);
@@ -672,12 +493,7 @@ async fn a_session_of_one_node_is_one_of_the_other() {
     assert_eq!(provider.count("/token"), 2);
 
     let token = provider.logout_token(|_| ());
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("logout_token={token}");
-    let page = a
-        .request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body)
-        .await;
-    page.is(Status::Ok);
+    a.post_logout_token(&token).await.is(Status::Ok);
     assert_signed_out(&b).await;
 }
 
@@ -685,8 +501,8 @@ async fn a_session_of_one_node_is_one_of_the_other() {
 #[rocket::async_test]
 async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("secret_key", KEY);
-    let store = Switchable::new();
+    let app = App::new(&provider);
+    let store = TestStore::new();
     let (a, b) = two_nodes(&app, &store).await;
     a.sign_in(&provider, "/me").await.is(Status::Ok);
     carry_cookies(&a, &b);
@@ -712,10 +528,10 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
     let (tokens, keys) = (provider.hold("/token"), provider.hold("/jwks"));
     let release = async {
         provider.until_requested("/token", 4).await;
-        store.until_found_locked().await;
+        store.until_lock_is_refused().await;
         tokens.release();
         provider.until_requested("/jwks", looks + 1).await;
-        store.until_found_locked().await;
+        store.until_lock_is_refused().await;
         keys.release();
     };
     let (at_a, at_b, ()) = rocket::futures::future::join3(refreshed(&a), refreshed(&b), release).await;
@@ -725,10 +541,10 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
 
 /// A record is sealed under the name of its session.
 #[rocket::async_test]
-async fn a_store_that_mixes_sessions_up_makes_nobody_another() {
+async fn a_store_that_mixes_sessions_up_does_not_switch_users() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("secret_key", crate::common::KEY);
-    let store = Switchable::new();
+    let app = App::new(&provider);
+    let store = TestStore::new();
     let (alice, bob) = two_nodes(&app, &store).await;
     alice.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.user_claims(json!({ "sub": "bob" }));
@@ -736,7 +552,7 @@ async fn a_store_that_mixes_sessions_up_makes_nobody_another() {
 
     let of_alice = alice.visit("/session-id").await.body;
     let of_alice = store.load(&of_alice).await.unwrap().unwrap();
-    store.mixed_up.set(of_alice).unwrap();
+    store.find_session(of_alice);
     alice.visit("/me").await.is(Status::Ok).sees("alice");
     bob.fetch("/me").await.is(Status::Unauthorized);
 }

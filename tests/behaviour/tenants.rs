@@ -4,16 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use rocket::{
     Build, Rocket, State, get,
-    http::{Method, Status},
+    http::Status,
     routes,
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{LoggedIn, RelyingParty};
 
 use crate::{
-    app::NOW,
     bearer::app::{Answer, Api, refused},
-    common::{App, assert_signed_out, launch_failure, locked},
+    common::{App, Log, NOW, assert_signed_out, frontchannel_logout, launch_failure, locked},
     records::DUE,
     support::{Browser, JwtParts, TestProvider, case},
 };
@@ -140,7 +139,7 @@ async fn a_person_of_an_accepted_tenant_signs_in_and_is_of_its_issuer() {
 }
 
 #[rocket::async_test]
-async fn a_person_of_another_tenant_is_told_so() {
+async fn a_user_of_another_tenant_sees_why_they_are_refused() {
     let entra = Entra::start().await;
     let app = entra.app(json!([ONE]));
     let browser = open(&entra, &app).await;
@@ -336,7 +335,7 @@ async fn one_sub_at_two_tenants_is_two_people() {
 
 /// A grant is one person's. Without a `sid`, the new session may be of the grant of before only if the person is.
 #[rocket::async_test]
-async fn signing_in_at_another_tenant_revokes_the_tokens_of_before() {
+async fn signing_in_at_another_tenant_revokes_the_previous_tokens() {
     let entra = Entra::start().await;
     entra.id_tokens(|token| token.remove("sid"));
     let browser = open(&entra, &entra.app(json!([ONE, TWO]))).await;
@@ -409,11 +408,7 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
                 token.remove("sid");
                 change(token);
             });
-            let form = [("Content-Type", "application/x-www-form-urlencoded")];
-            let body = format!("logout_token={token}");
-            let page = first.another();
-            page.request(Method::Post, "/oidc/backchannel-logout", &form, &body)
-                .await
+            first.post_logout_token(&token).await
         };
         let template = entra.template();
         let refusals: [(Change<'_>, String); 4] = [
@@ -466,7 +461,7 @@ async fn a_frame_of_the_provider_names_the_tenant() {
     let browser = open(&entra, &app).await;
     browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
     let frame = async |issuer: &str| {
-        let path = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+        let path = frontchannel_logout(issuer, "sid-1");
         browser.another().visit(&path).await.status
     };
     assert_eq!(frame(&entra.issuer_of(TWO)).await, 400);
@@ -511,7 +506,7 @@ async fn an_access_token_of_an_accepted_tenant() {
 }
 
 #[rocket::async_test]
-async fn an_access_token_whose_tenant_does_not_hold() {
+async fn an_access_token_of_a_wrong_tenant() {
     let api = api(json!([ONE, TWO])).await;
     let template = template(&api.provider);
     let stranger = refused("the token comes from a tenant that is not accepted");
@@ -638,12 +633,11 @@ async fn clients_are_sent_to_the_tenants() {
 // ---- Launch.
 
 #[rocket::async_test]
-async fn what_is_accepted_is_told_at_liftoff() {
+async fn accepted_tenants_are_reported_at_liftoff() {
     let entra = Entra::start().await;
-    let log = crate::common::Log::default();
-    let subscriber = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;
-    drop((browser, subscriber));
+    drop(browser);
     let lines = log.lines_with_report();
     for expected in [
         format!("INFO: tenants: every organisation, {PERSONAL}"),

@@ -1,33 +1,25 @@
 //! The end of a session that the store does not record: a sign-out while it is down.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use rocket::{
     get,
     http::{Cookie, Method, Status},
     post, routes,
     serde::json::{Json, Value, json},
-    tokio::{task::yield_now, time::timeout},
+    tokio::task::yield_now,
 };
-use rocket_openidconnect::{
-    __private::SessionCookies,
-    LoggedIn, Oidc, RelyingParty,
-    store::{MemoryStore, SessionStore, StoreError, StoredSession},
-};
+use rocket_openidconnect::{__private::SessionCookies, LoggedIn, RelyingParty};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::{
-    app::Log,
-    common::{App, KEY, assert_signed_out, cookie_name},
-    records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
-    support::{Browser, Page, Reply, TestProvider},
+    common::{
+        App, KEY, Log, assert_signed_out, cookie_name, frontchannel_logout, session_pages, sign_out_unrecorded,
+        sqlite_url,
+    },
+    records::{carry_cookies, give_cookies, node as node_of, session_cookies, signed_in},
+    support::{Browser, Page, Reply, TestProvider, TestStore, until},
 };
 
 /// The kind of the cookie with the note.
@@ -35,143 +27,9 @@ const NOTE: &str = "oidc_ended";
 /// How long a node waits at least before it tries the store again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A store as one node reaches it.
-#[derive(Clone)]
-struct Link {
-    store: Arc<MemoryStore>,
-    state: Arc<AtomicU8>,
-    calls: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    Up,
-    ReadOnly,
-    Down,
-    /// Whoever writes to it panics.
-    Broken,
-}
-
-impl Link {
-    fn new() -> Link {
-        Link {
-            store: Arc::new(MemoryStore::new(100)),
-            state: Arc::default(),
-            calls: Arc::default(),
-        }
-    }
-
-    /// The way of another node to the same store.
-    fn another(&self) -> Link {
-        Link {
-            store: self.store.clone(),
-            ..Link::new()
-        }
-    }
-
-    fn is(&self, state: State) {
-        self.state.store(state as u8, Ordering::SeqCst);
-    }
-
-    fn read(&self) -> Result<&MemoryStore, StoreError> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.state.load(Ordering::SeqCst) == State::Down as u8 {
-            Err(StoreError::new("cut"))
-        } else {
-            Ok(&self.store)
-        }
-    }
-
-    fn write(&self) -> Result<&MemoryStore, StoreError> {
-        let state = self.state.load(Ordering::SeqCst);
-        if state == State::Broken as u8 {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            panic!("told to panic");
-        }
-        if state == State::ReadOnly as u8 {
-            Err(StoreError::new("read only"))
-        } else {
-            self.read()
-        }
-    }
-
-    /// Waits until the store no longer has this session.
-    async fn until_ended(&self, id: &str) {
-        let ended = async {
-            while self.store.load(id).await.unwrap().is_some() {
-                yield_now().await;
-            }
-        };
-        let ended = timeout(Duration::from_secs(10), ended).await;
-        ended.expect("the end is recorded within ten seconds");
-    }
-}
-
-#[rocket::async_trait]
-impl SessionStore for Link {
-    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.write()?.create(session, life).await
-    }
-
-    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        self.read()?.load(id).await
-    }
-
-    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        self.write()?.replace(session, life).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        self.write()?.remove(id).await
-    }
-
-    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.read()?.ids_by_index_key(owner).await
-    }
-
-    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.write()?.put_entry(name, value, life).await
-    }
-
-    async fn put_end_if_unchanged(
-        &self,
-        name: &str,
-        known: Option<&str>,
-        value: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        self.write()?.put_end_if_unchanged(name, known, value, life).await
-    }
-
-    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.write()?.lock(name, value, life).await
-    }
-
-    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
-        self.write()?.put_entry_if_larger(name, number, life).await
-    }
-
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.read()?.entries(names).await
-    }
-
-    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.read()?.entries_with_ttl(names).await
-    }
-
-    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write()?.unlock(name, value).await
-    }
-}
-
 /// A page that no guard looks at.
 #[get("/plain")]
 fn plain() {}
-
-#[get("/session-id")]
-fn session_id(user: LoggedIn) -> String {
-    user.session_id().to_owned()
-}
 
 #[get("/sessions/<subject>")]
 async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
@@ -190,17 +48,11 @@ async fn refresh_by_id(id: &str, rp: &RelyingParty) -> String {
     format!("{:?}", rp.refresh_session(id).await)
 }
 
-#[post("/end/<id>")]
-async fn end(id: &str, rp: &RelyingParty) -> String {
-    format!("{:?}", rp.end_session(id).await)
-}
-
 /// A node of the app that reaches the store in this way.
-async fn node(app: &App, link: &Link) -> Browser {
-    let fairing = Oidc::fairing().clock(app.clock()).session_store(link.clone());
-    let routes = routes![plain, session_id, sessions, refresh, refresh_by_id, end];
-    let rocket = app.bare().attach(fairing).mount("/", routes);
-    Browser::open(rocket.mount("/", crate::common::pages())).await
+async fn node(app: &App, store: &TestStore) -> Browser {
+    let routes = routes![plain, sessions, refresh, refresh_by_id];
+    let rocket = app.over(store).rocket().mount("/", session_pages());
+    Browser::open(rocket.mount("/", routes)).await
 }
 
 /// Signs in; answers the name of the session.
@@ -212,7 +64,7 @@ async fn sign_in(browser: &Browser, provider: &TestProvider) -> String {
 /// A copy of a browser's cookies, at the same node.
 fn copy_of(browser: &Browser) -> Browser {
     let copy = browser.another();
-    hold(&copy, &session_cookies(browser));
+    give_cookies(&copy, &session_cookies(browser));
     copy
 }
 
@@ -223,17 +75,11 @@ fn has_note(browser: &Browser) -> bool {
 
 /// Visits a page until the browser's note is removed: the store has an end a moment before its node knows that.
 async fn until_note_is_removed(browser: &Browser, path: &str) {
-    let removed = async {
-        loop {
-            browser.visit(path).await.is(Status::Ok);
-            if !has_note(browser) {
-                return;
-            }
-            yield_now().await;
-        }
-    };
-    let removed = timeout(Duration::from_secs(10), removed).await;
-    removed.expect("the note is removed within ten seconds");
+    until("the note is removed", async || {
+        browser.visit(path).await.is(Status::Ok);
+        !has_note(browser)
+    })
+    .await;
 }
 
 /// The address of a link in a page.
@@ -245,15 +91,15 @@ fn link(page: &Page, id: &str) -> Option<String> {
 }
 
 #[rocket::async_test]
-async fn a_sign_out_while_the_store_is_down_says_so() {
+async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.clear_site_data", ["cookies", "cache"]);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
 
-    store.is(State::Down);
-    let before = store.calls.load(Ordering::SeqCst);
+    store.fail_all("cut");
+    let before = store.calls();
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.is(Status::ServiceUnavailable)
         .sees("<h1>Signed out in this browser</h1>")
@@ -263,7 +109,7 @@ async fn a_sign_out_while_the_store_is_down_says_so() {
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));
     // It was waited for once.
-    assert_eq!(store.calls.load(Ordering::SeqCst) - before, 1);
+    assert_eq!(store.calls() - before, 1);
 
     // The provider can be asked without what the store has.
     let there = link(&page, "sign-out-there").expect("a link to the provider");
@@ -289,13 +135,17 @@ async fn a_sign_out_while_the_store_is_down_says_so() {
 
 #[rocket::async_test]
 async fn an_unrecorded_sign_out_is_logged_once() {
-    for (state, cause) in [(State::Down, "cut"), (State::ReadOnly, "read only")] {
+    for (is_down, cause) in [(true, "cut"), (false, "read only")] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider);
-        let store = Link::new();
+        let store = TestStore::new();
         let browser = node(&app, &store).await;
         let id = sign_in(&browser, &provider).await;
-        store.is(state);
+        if is_down {
+            store.fail_all(cause);
+        } else {
+            store.fail_writes(cause);
+        }
         let log = Log::listen();
         let page = browser.submit("/oidc/logout", "").await;
         page.is(Status::ServiceUnavailable);
@@ -307,29 +157,21 @@ async fn an_unrecorded_sign_out_is_logged_once() {
                 yield_now().await;
             }
         }
-        let mut lines = log.lines();
-        lines.retain(|line| !line.starts_with("DEBUG"));
         assert_eq!(
-            lines,
+            log.lines(),
             [
-                format!("ERROR the session store is not reachable: {cause}"),
-                "INFO check that the session store at `oidc.session.store_url` is running and that this machine can reach it".to_owned(),
-                "WARN a sign-out is not recorded; it is retried until the store records it".to_owned(),
-                "INFO a user signed out".to_owned(),
+                format!("ERROR: the session store is not reachable: {cause}"),
+                "INFO: check that the session store at `oidc.session.store_url` is running and that this machine can reach it".to_owned(),
+                "WARN: a sign-out is not recorded; it is retried until the store records it".to_owned(),
+                "INFO: a user signed out".to_owned(),
             ]
         );
-        store.is(State::Up);
+        store.recover();
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
-        store.until_ended(&id).await;
-        let expected = "INFO the store has recorded 1 queued ends of sessions";
-        let told = async {
-            while !log.lines().iter().any(|line| line == expected) {
-                yield_now().await;
-            }
-        };
-        let told = timeout(Duration::from_secs(10), told).await;
-        told.unwrap_or_else(|_| panic!("{:#?}", log.lines()));
+        store.until_removed(&id).await;
+        let expected = "INFO: the store has recorded 1 queued ends of sessions";
+        until(expected, async || log.lines().iter().any(|line| line == expected)).await;
     }
 }
 
@@ -337,64 +179,50 @@ async fn an_unrecorded_sign_out_is_logged_once() {
 async fn a_node_survives_one_outage_after_another() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let other_way = store.another();
     let (browser, elsewhere) = (node(&app, &store).await, node(&app, &other_way).await);
     let log = Log::listen();
     let recorded = || {
         let lines = log.lines().into_iter();
         lines
-            .filter(|line| line.starts_with("INFO the store has recorded"))
+            .filter(|line| line.starts_with("INFO: the store has recorded"))
             .collect::<Vec<_>>()
     };
     for outage in 1..=2 {
         let id = sign_in(&browser, &provider).await;
-        store.is(State::Down);
-        let page = browser.submit("/oidc/logout", "").await;
-        page.is(Status::ServiceUnavailable);
-        store.is(State::Up);
+        sign_out_unrecorded(&browser, &store).await;
+        store.recover();
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
-        store.until_ended(&id).await;
-        let logged = async {
-            while recorded().len() < outage {
-                yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(10), logged).await.unwrap();
+        store.until_removed(&id).await;
+        until("the recorded end is logged", async || recorded().len() >= outage).await;
     }
-    let line = "INFO the store has recorded 1 queued ends of sessions";
+    let line = "INFO: the store has recorded 1 queued ends of sessions";
     assert_eq!(recorded(), [line; 2]);
 
     // What a browser brings from another node was no outage of this one.
     let id = sign_in(&elsewhere, &provider).await;
-    other_way.is(State::Down);
-    let page = elsewhere.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&elsewhere, &other_way).await;
     let visitor = browser.another();
     carry_cookies(&elsewhere, &visitor);
     visitor.visit("/plain").await.is(Status::Ok);
-    store.until_ended(&id).await;
-    let known = async {
-        while has_note(&visitor) {
-            visitor.visit("/plain").await.is(Status::Ok);
-        }
-    };
-    timeout(Duration::from_secs(10), known).await.unwrap();
+    store.until_removed(&id).await;
+    until_note_is_removed(&visitor, "/plain").await;
     assert_eq!(recorded(), [line; 2]);
 }
 
 #[rocket::async_test]
-async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
+async fn an_unrecorded_sign_out_links_to_the_site_of_the_setting() {
     let provider = TestProvider::start().await;
     let elsewhere = "https://www.example.com/bye";
     let app = App::new(&provider)
         .with("oidc.post_logout_redirect_uri", elsewhere)
         .with("oidc.clear_site_data", ["cookies", "cache"]);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
-    store.is(State::Down);
+    store.fail_all("cut");
     // The provider leads there, whatever `next` says.
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.is(Status::ServiceUnavailable);
@@ -404,18 +232,17 @@ async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
 }
 
 #[rocket::async_test]
-async fn a_frame_while_the_store_is_down_says_so() {
+async fn a_front_channel_logout_while_the_store_is_down_shows_that_it_failed() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.frontchannel_logout", true);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
-    store.is(State::Down);
-    let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
-    let frame = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+    store.fail_all("cut");
+    let frame = frontchannel_logout(&provider.issuer(), "sid-1");
     let page = browser.another().visit(&frame).await;
     page.is(Status::ServiceUnavailable).sees("Not signed out.");
-    store.is(State::Up);
+    store.recover();
     browser.visit("/me").await.is(Status::Ok).sees("alice");
 }
 
@@ -424,14 +251,14 @@ async fn a_frame_while_the_store_is_down_says_so() {
 async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let other_way = store.another();
     let (browser, elsewhere) = (node(&app, &store).await, node(&app, &other_way).await);
     let id = sign_in(&browser, &provider).await;
     let copy = copy_of(&browser);
-    hold(&elsewhere, &session_cookies(&browser));
+    give_cookies(&elsewhere, &session_cookies(&browser));
 
-    store.is(State::ReadOnly);
+    store.fail_writes("read only");
     let page = browser.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     // What the store has of it is known.
@@ -447,25 +274,25 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     assert_eq!(provider.count("/token"), refreshes);
     copy.visit("/sessions/alice").await.sees("[]");
     let again = copy.another();
-    hold(&again, &session_cookies(&copy));
+    give_cookies(&again, &session_cookies(&copy));
     let page = again.submit("/oidc/logout", "").await;
     page.is(Status::ServiceUnavailable);
     // Whoever can ask again gets the error.
-    let page = copy.submit(&format!("/end/{id}"), "").await;
+    let page = copy.visit(&format!("/end/{id}")).await;
     page.sees("read only");
     // Nobody else knows yet.
     elsewhere.fetch("/me").await.is(Status::Ok).sees("alice");
 
-    store.is(State::Down);
+    store.fail_all("cut");
     copy.fetch("/me").await.is(Status::Unauthorized);
 
     // Anybody who finds the store answering has the end recorded.
-    store.is(State::Up);
+    store.recover();
     app.advance(PAUSE);
     let bob = copy.another();
     provider.user_claims(json!({ "sub": "bob" }));
     sign_in(&bob, &provider).await;
-    store.until_ended(&id).await;
+    store.until_removed(&id).await;
     assert_signed_out(&elsewhere).await;
     assert_signed_out(&copy).await;
     bob.visit("/me").await.is(Status::Ok).sees("bob");
@@ -485,15 +312,13 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
 async fn the_browser_has_another_node_record_its_sign_out() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let other_way = store.another();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
     let copy = node(&app, &other_way).await;
-    hold(&copy, &session_cookies(&browser));
-    store.is(State::Down);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    give_cookies(&copy, &session_cookies(&browser));
+    sign_out_unrecorded(&browser, &store).await;
     let elsewhere = copy.another();
     carry_cookies(&browser, &elsewhere);
     drop(browser);
@@ -502,7 +327,7 @@ async fn the_browser_has_another_node_record_its_sign_out() {
     let page = elsewhere.visit("/plain").await;
     assert_eq!(page.is(Status::Ok).set_cookies(), [""; 0]);
     copy.fetch("/me").await.is(Status::Unauthorized);
-    other_way.until_ended(&id).await;
+    other_way.until_removed(&id).await;
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.visit("/").await.sees("\"logged_in\":false");
     assert!(!has_note(&elsewhere));
@@ -512,11 +337,11 @@ async fn the_browser_has_another_node_record_its_sign_out() {
 async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
     let log = Log::listen();
-    store.is(State::Down);
+    store.fail_all("cut");
     for _ in 0..2 {
         // Such as by loading the page again.
         let page = browser.submit("/oidc/logout?next=/plain", "").await;
@@ -524,13 +349,13 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
         assert_eq!(link(&page, "sign-out-there"), None);
         assert_eq!(link(&page, "go-on").as_deref(), Some("/plain"));
     }
-    store.is(State::Up);
+    store.recover();
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.redirects_to("/plain");
-    assert_eq!(store.store.load(&id).await, Ok(None));
+    assert_eq!(store.inner().load(&id).await, Ok(None));
     assert!(!has_note(&browser));
     let ends = log.lines().into_iter();
-    assert_eq!(ends.filter(|line| line == "INFO a user signed out").count(), 1);
+    assert_eq!(ends.filter(|line| line == "INFO: a user signed out").count(), 1);
 }
 
 /// A store of the app's own may have a mistake.
@@ -538,49 +363,35 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
 async fn an_end_outlasts_a_panic_of_the_store() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
-    store.is(State::Down);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
-    store.is(State::Broken);
-    let before = store.calls.load(Ordering::SeqCst);
+    sign_out_unrecorded(&browser, &store).await;
+    store.recover();
+    store.panic_at_writes();
+    let before = store.calls();
     app.advance(PAUSE);
     browser.visit("/plain").await.is(Status::Ok);
-    let panicked = async {
-        while store.calls.load(Ordering::SeqCst) == before {
-            yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(10), panicked).await.unwrap();
+    until("the store panics", async || store.calls() > before).await;
 
-    store.is(State::Up);
-    let recorded = async {
-        while has_note(&browser) {
-            browser.visit("/plain").await.is(Status::Ok);
-            yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(10), recorded).await.unwrap();
-    assert_eq!(store.store.load(&id).await, Ok(None));
+    store.recover();
+    until_note_is_removed(&browser, "/plain").await;
+    assert_eq!(store.inner().load(&id).await, Ok(None));
 }
 
 #[rocket::async_test]
-async fn a_later_sign_in_of_the_browser_stays() {
+async fn a_later_sign_in_of_the_browser_is_kept() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
-    store.is(State::Down);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
-    store.is(State::Up);
+    sign_out_unrecorded(&browser, &store).await;
+    store.recover();
     app.advance(PAUSE);
     let new = sign_in(&browser, &provider).await;
     assert_ne!(new, id);
-    store.until_ended(&id).await;
+    store.until_removed(&id).await;
     until_note_is_removed(&browser, "/me").await;
     browser.visit("/me").await.is(Status::Ok).sees("alice");
     browser.visit("/me").await.is(Status::Ok).sees("alice");
@@ -591,7 +402,7 @@ async fn a_later_sign_in_of_the_browser_stays() {
 async fn a_note_that_was_not_made_for_it_ends_nothing() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let other_way = store.another();
     let browser = node(&app, &store).await;
     let mallory = browser.another();
@@ -599,9 +410,7 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
     provider.user_claims(json!({ "sub": "mallory" }));
     let of_mallory = sign_in(&mallory, &provider).await;
     let copy = copy_of(&mallory);
-    store.is(State::Down);
-    let page = mallory.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&mallory, &store).await;
     let name = cookie_name(NOTE, &provider);
     let note = mallory.cookie(&name).unwrap();
 
@@ -622,12 +431,12 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
         assert!(!has_note(&victim), "{value}");
         copy.fetch("/session-id").await.is(Status::Unauthorized);
     }
-    assert!(store.store.load(&of_mallory).await.unwrap().is_some());
+    assert!(store.inner().load(&of_mallory).await.unwrap().is_some());
 
     // A sibling sub-domain plants its own.
     victim.set_cookie(note);
     victim.visit("/me").await.is(Status::Ok);
-    store.until_ended(&of_mallory).await;
+    store.until_removed(&of_mallory).await;
     until_note_is_removed(&victim, "/me").await;
     victim.visit("/me").await.is(Status::Ok).sees("alice");
     assert_eq!(victim.visit("/session-id").await.body, of_alice);
@@ -635,17 +444,15 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
 
 /// Its refresh token is refused, and nobody is there to try the end again.
 #[rocket::async_test]
-async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
+async fn an_unrecorded_end_at_a_refresh_is_kept() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     // A sign-out that another node could not record.
-    let other_store = Link::new();
+    let other_store = TestStore::new();
     let elsewhere = node(&app, &other_store).await;
     sign_in(&elsewhere, &provider).await;
-    other_store.is(State::Down);
-    let page = elsewhere.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
+    sign_out_unrecorded(&elsewhere, &other_store).await;
     let note = cookie_name(NOTE, &provider);
     let earlier = elsewhere.cookie(&note).unwrap();
     let browser = node(&app, &store).await;
@@ -656,7 +463,7 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let held = provider.hold("/token");
     let outage = async {
         provider.until_requested("/token", 3).await;
-        store.is(State::ReadOnly);
+        store.fail_writes("read only");
         held.release();
     };
     let log = Log::listen();
@@ -664,9 +471,9 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
     page.is(Status::Unauthorized);
     log.has(
-        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded; it is retried until the store records it",
+        "ERROR: the session store is not reachable: read only; the end of a session at its refresh is not recorded; it is retried until the store records it",
     );
-    let ended = |line: &&String| line.starts_with("INFO the provider ended a session");
+    let ended = |line: &&String| line.starts_with("INFO: the provider ended a session");
     assert_eq!(log.lines().iter().filter(ended).count(), 1);
     assert_eq!(session_cookies(&browser), []);
     // It names both.
@@ -677,20 +484,20 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     copy.fetch("/me").await.is(Status::Unauthorized);
     assert_eq!(provider.count("/token"), 3);
 
-    store.is(State::Up);
+    store.recover();
     app.advance(PAUSE);
     browser.visit("/plain").await.is(Status::Ok);
-    store.until_ended(&id).await;
+    store.until_removed(&id).await;
     until_note_is_removed(&browser, "/plain").await;
 }
 
 /// As a guard's own refresh: the cookies go, and the note names the session while the store does not have its end.
 #[rocket::async_test]
 async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_session() {
-    for state in [State::Up, State::ReadOnly] {
+    for is_recorded in [true, false] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider);
-        let store = Link::new();
+        let store = TestStore::new();
         let browser = node(&app, &store).await;
         let id = sign_in(&browser, &provider).await;
         let copy = copy_of(&browser);
@@ -701,30 +508,31 @@ async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_sessi
         let held = provider.hold("/token");
         let outage = async {
             provider.until_requested("/token", 2).await;
-            store.is(state);
+            if !is_recorded {
+                store.fail_writes("read only");
+            }
             held.release();
         };
         let (page, ()) = rocket::futures::future::join(browser.submit("/refresh", ""), outage).await;
         assert_eq!(page.body, "Err(NoSession(RefreshRefused))");
         assert_eq!(session_cookies(&browser), []);
-        let is_recorded = matches!(state, State::Up);
         assert_eq!(has_note(&browser), !is_recorded);
         copy.fetch("/me").await.is(Status::Unauthorized);
 
-        store.is(State::Up);
+        store.recover();
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
-        store.until_ended(&id).await;
+        store.until_removed(&id).await;
         until_note_is_removed(&browser, "/plain").await;
     }
 }
 
 /// The store has the end.
 #[rocket::async_test]
-async fn an_end_at_a_refresh_that_the_store_takes_needs_no_note() {
+async fn a_recorded_end_at_a_refresh_needs_no_cookie() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let browser = node(&app, &Link::new()).await;
+    let browser = node(&app, &TestStore::new()).await;
     sign_in(&browser, &provider).await;
     app.advance(Duration::from_secs(290));
     provider.revoke_refresh_tokens();
@@ -736,16 +544,16 @@ async fn an_end_at_a_refresh_that_the_store_takes_needs_no_note() {
 
 /// With sessions in cookies the browser itself has what the provider needs.
 #[rocket::async_test]
-async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
+async fn a_session_in_cookies_whose_end_is_unrecorded_is_refused_at_this_node() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::new(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let (copy, elsewhere) = (copy_of(&browser), node_of(&app).await);
-    hold(&elsewhere, &session_cookies(&browser));
+    give_cookies(&elsewhere, &session_cookies(&browser));
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let mut rename = async |sql: &'static str| {
         database.execute(sql).await.unwrap();
@@ -768,22 +576,17 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
 
     rename("ALTER TABLE gone RENAME TO oidc_entries").await;
     app.advance(PAUSE);
-    let recorded = async {
-        while has_note(&browser) {
-            browser.visit("/").await.is(Status::Ok);
-        }
-    };
-    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    until_note_is_removed(&browser, "/").await;
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.fetch("/me").await.is(Status::Unauthorized);
 }
 
 /// Whoever kept cookies of years would fill what a node keeps, while the store is down.
 #[rocket::async_test]
-async fn a_session_that_is_over_needs_no_end() {
+async fn an_expired_session_needs_no_end() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::new(&provider)
         .with("oidc.rp_initiated_logout", false)
         .with("oidc.session.store", "cookie")
@@ -809,10 +612,10 @@ async fn a_session_that_is_over_needs_no_end() {
 
 /// Its tokens are nobody's then.
 #[rocket::async_test]
-async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
+async fn a_sign_out_during_a_refresh_leaves_no_tokens() {
     let provider = TestProvider::start().await;
     let directory = TempDir::new().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let url = sqlite_url(&directory);
     let app = App::new(&provider)
         .with("oidc.session.store", "cookie")
         .with("oidc.session.store_url", &url);
@@ -835,10 +638,7 @@ async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), sign_out).await;
     page.is(Status::Unauthorized);
     provider.until_requested("/revoke", 4).await;
-    let requests = provider.requests_to("/revoke");
-    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
+    let tokens: HashSet<_> = provider.revoked_tokens().into_iter().collect();
     assert_eq!(tokens.len(), 4, "each once");
 }
 
@@ -867,14 +667,14 @@ async fn an_older_copy_ends_the_session_too() {
 async fn the_button_works_while_the_store_is_down() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let store = Link::new();
+    let store = TestStore::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
-    store.is(State::Down);
+    store.fail_all("cut");
     let page = browser.visit("/oidc/logout").await;
     let (_, rest) = page.body.split_once("name=\"button\" value=\"").unwrap();
     let form = format!("button={}", rest.split_once('"').unwrap().0);
-    store.is(State::Up);
+    store.recover();
     let headers = [
         ("Host", "internal.example:8000"),
         ("Origin", "null"),

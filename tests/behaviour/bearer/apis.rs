@@ -18,8 +18,7 @@ use rocket_openidconnect::{Bearer, Caller, Clock, scopes};
 
 use super::app::{Answer, METADATA, rocket};
 use crate::{
-    app::NOW,
-    common::{Log, launch_failure},
+    common::{Log, NOW, launch_failure},
     support::{JwtParts, Reply, SigningKey, TestProvider},
 };
 
@@ -65,7 +64,6 @@ struct Apis {
     provider: TestProvider,
     clock: Clock,
     log: Log,
-    _recording: tracing::subscriber::DefaultGuard,
 }
 
 fn app(provider: &TestProvider, settings: Value, clock: &Clock) -> Rocket<Build> {
@@ -87,15 +85,13 @@ impl Apis {
         let provider = TestProvider::start().await;
         provider.set_time(NOW);
         let clock = Clock::standing_at(NOW);
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let client = Client::untracked(app(&provider, settings, &clock)).await;
         Apis {
             client: client.expect("the app launches"),
             provider,
             clock,
             log,
-            _recording: recording,
         }
     }
 
@@ -236,7 +232,7 @@ async fn each_api_has_a_metadata_document_at_its_address() {
 
 /// A refusal is remembered too: it is none at the API that the token is for.
 #[rocket::async_test]
-async fn what_introspection_says_counts_at_one_api() {
+async fn an_introspection_is_valid_at_one_api() {
     let apis = Apis::with(json!({ "token_validation": "introspection" })).await;
     let token = apis.token(json!("stock-api"));
     for _ in 0..2 {
@@ -428,7 +424,7 @@ async fn the_testing_profile_calls_every_api() {
 
 /// An outage of the provider is no reason to take a token for another API's.
 #[rocket::async_test]
-async fn an_api_whose_provider_is_broken_says_so_at_each() {
+async fn an_api_whose_provider_is_broken_answers_502_at_each() {
     let apis = Apis::open().await;
     let reply = Reply::status(503);
     apis.provider.on_path("/jwks", reply);

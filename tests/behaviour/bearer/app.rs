@@ -1,9 +1,7 @@
 //! A small API behind `Bearer`, and a client that calls it.
 
 use rocket::{
-    Build, Rocket, catch, catchers,
-    figment::Figment,
-    get,
+    Build, Rocket, catch, catchers, get,
     http::{Header, Status},
     local::asynchronous::{Client, LocalRequest},
     post, routes,
@@ -11,11 +9,9 @@ use rocket::{
 };
 use rocket_openidconnect::{AnyScope, Bearer, Caller, Clock, Oidc, scopes};
 use serde::Deserialize;
-use serde_json::Map;
 
 use crate::{
-    app::NOW,
-    common::Log,
+    common::{App, Log, NOW},
     support::{JwtParts, TestProvider, case},
 };
 
@@ -30,7 +26,6 @@ pub struct Api {
     pub provider: TestProvider,
     pub clock: Clock,
     pub log: Log,
-    _recording: tracing::subscriber::DefaultGuard,
 }
 
 /// What a caller sees.
@@ -74,8 +69,7 @@ impl Api {
     pub async fn at(provider: TestProvider, settings: Value) -> Api {
         provider.set_time(NOW);
         let clock = Clock::standing_at(NOW);
-        let log = Log::default();
-        let recording = tracing::subscriber::set_default(log.clone());
+        let log = Log::listen();
         let rocket = rocket(&provider, settings, &clock);
         let client = Client::untracked(rocket).await.expect("the API launches");
         Api {
@@ -83,7 +77,6 @@ impl Api {
             provider,
             clock,
             log,
-            _recording: recording,
         }
     }
 
@@ -138,21 +131,8 @@ pub const METADATA: &str = "resource_metadata=\"http://localhost:8000/.well-know
 
 /// The API, to be launched.
 pub fn rocket(provider: &TestProvider, settings: Value, clock: &Clock) -> Rocket<Build> {
-    let mut oidc = Map::from_iter([
-        ("issuer".to_owned(), json!(provider.issuer())),
-        ("client_id".to_owned(), json!("client")),
-        ("client_secret".to_owned(), json!("correct horse")),
-        ("audience".to_owned(), json!(TestProvider::API)),
-    ]);
-    let Value::Object(settings) = settings else {
-        panic!("settings are an object, not {settings}")
-    };
-    oidc.extend(settings);
-    oidc.retain(|_, value| !value.is_null());
-    let figment = Figment::from(rocket::Config::debug_default())
-        .merge(("log_level", "off"))
-        .merge(("oidc", oidc));
-    rocket::custom(figment)
+    let app = App::client(provider).with("oidc.audience", TestProvider::API);
+    rocket::custom(app.with_all(settings).figment())
         .attach(Oidc::fairing().clock(clock.clone()))
         .mount(
             "/",

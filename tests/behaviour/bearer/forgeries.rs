@@ -299,7 +299,7 @@ async fn a_token_elsewhere_is_no_token() {
 
 /// What was refused once is refused again, and makes nothing else accepted.
 #[rocket::async_test]
-async fn a_refused_token_is_not_remembered_as_accepted() {
+async fn a_refused_token_is_not_cached_as_accepted() {
     let api = Api::open().await;
     let good = api.provider.access_token("notes:read", |_| ());
     let (input, _) = good.rsplit_once('.').unwrap();
@@ -312,7 +312,7 @@ async fn a_refused_token_is_not_remembered_as_accepted() {
 
 /// However much of it is the token that is remembered.
 #[rocket::async_test]
-async fn no_mutation_of_a_remembered_token_is_accepted() {
+async fn no_mutation_of_a_cached_token_is_accepted() {
     let api = Api::open().await;
     let good = api.provider.access_token("notes:read", |_| ());
     for _ in 0..2 {

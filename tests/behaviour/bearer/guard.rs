@@ -11,8 +11,7 @@ use rocket_openidconnect::{Bearer, BearerError, Caller, Clock, LoggedIn};
 
 use super::app::{Answer, Api, METADATA, refused, rocket};
 use crate::{
-    app::NOW,
-    common::{KEY, launch_failure},
+    common::{KEY, NOW, launch_failure},
     support::{Browser, TestProvider},
 };
 
@@ -114,7 +113,7 @@ async fn a_route_learns_all_from_the_token() {
 
 /// The challenge belongs to the refusal: an answer of its status carries it, another does not.
 #[rocket::async_test]
-async fn a_challenge_goes_with_its_status() {
+async fn a_challenge_is_sent_with_its_status_only() {
     let provider = provider().await;
     let client = client(&provider).await;
     let expired = provider.access_token("", |token| token.set("exp", NOW - 60));
@@ -178,7 +177,7 @@ async fn a_token_without_a_claim_of_the_type() {
 
 /// A page load that a token's guard refuses is no reason to sign in.
 #[rocket::async_test]
-async fn a_refused_token_does_not_lead_to_sign_in() {
+async fn a_refused_token_does_not_redirect_to_sign_in() {
     let api = Api::open().await;
     for path in ["/whoami", "/either"] {
         let request = api

@@ -23,7 +23,7 @@ fn say(provider: &TestProvider, change: impl Fn(&mut Reply) + Send + Sync + 'sta
     provider.on_introspection(move |reply| {
         *reply = Reply::json(json!({
             "active": true, "iss": issuer, "aud": TestProvider::API, "sub": "alice",
-            "client_id": "client", "scope": "notes:read", "exp": crate::app::NOW + 300,
+            "client_id": "client", "scope": "notes:read", "exp": crate::common::NOW + 300,
             "token_type": "Bearer",
         }));
         change(reply);
@@ -192,12 +192,12 @@ async fn introspection_by_the_token_itself() {
 }
 
 #[rocket::async_test]
-async fn what_introspection_says_is_judged() {
+async fn the_claims_of_an_introspection_are_checked() {
     for (member, value, description) in [
         ("active", json!(false), "the token is not active"),
         ("aud", json!("other"), "the token is meant for another API"),
-        ("exp", json!(crate::app::NOW - 60), "the token has expired"),
-        ("nbf", json!(crate::app::NOW + 61), "the token is not valid yet"),
+        ("exp", json!(crate::common::NOW - 60), "the token has expired"),
+        ("nbf", json!(crate::common::NOW + 61), "the token is not valid yet"),
         ("token_type", json!("refresh_token"), "the token is not an access token"),
         ("cnf", json!({}), "tokens that are bound to a key are not accepted"),
     ] {
@@ -213,7 +213,7 @@ async fn what_introspection_says_is_judged() {
 async fn times_may_be_floats_and_lesser_members_absent() {
     let api = open(json!({})).await;
     say(&api.provider, |reply| {
-        reply.set("exp", json!(crate::app::NOW as f64 + 300.5));
+        reply.set("exp", json!(crate::common::NOW as f64 + 300.5));
         reply.set("iss", "");
         reply.set("client_id", json!(null));
         reply.remove("token_type");
@@ -271,7 +271,7 @@ fn refusal_at_resource() -> Answer {
 
 /// A yes counts for a minute, or until `exp`.
 #[rocket::async_test]
-async fn the_answer_is_remembered_for_a_minute() {
+async fn the_answer_is_cached_for_a_minute() {
     let api = open(json!({})).await;
     for _ in 0..3 {
         assert_eq!(api.call("/notes", "opaque").await.status, 200);
@@ -287,9 +287,9 @@ async fn the_answer_is_remembered_for_a_minute() {
 }
 
 #[rocket::async_test]
-async fn the_answer_is_not_remembered_beyond_exp() {
+async fn the_answer_is_not_cached_beyond_exp() {
     let api = open(json!({ "clock_skew": 0 })).await;
-    say(&api.provider, |reply| reply.set("exp", crate::app::NOW + 10));
+    say(&api.provider, |reply| reply.set("exp", crate::common::NOW + 10));
     assert_eq!(api.call("/notes", "opaque").await.status, 200);
     api.clock.advance(Duration::from_secs(10));
     assert_eq!(api.call("/notes", "opaque").await, refused("the token has expired"));
@@ -299,7 +299,7 @@ async fn the_answer_is_not_remembered_beyond_exp() {
 #[rocket::async_test]
 async fn after_exp_the_provider_is_asked_again() {
     let api = open(json!({})).await;
-    say(&api.provider, |reply| reply.set("exp", crate::app::NOW + 10));
+    say(&api.provider, |reply| reply.set("exp", crate::common::NOW + 10));
     for _ in 0..2 {
         assert_eq!(api.call("/notes", "opaque").await.status, 200);
     }
@@ -315,7 +315,7 @@ async fn after_exp_the_provider_is_asked_again() {
 
 /// A no counts for five seconds.
 #[rocket::async_test]
-async fn a_refusal_is_remembered_shortly() {
+async fn a_refusal_is_cached_for_a_short_time() {
     let api = open(json!({})).await;
     say(&api.provider, |reply| reply.set("active", false));
     for _ in 0..3 {
@@ -345,7 +345,7 @@ async fn one_question_is_under_way_per_token() {
 
 /// Nor does an outage make each of those who wait ask for itself.
 #[rocket::async_test]
-async fn those_who_wait_share_an_outage() {
+async fn waiting_requests_share_an_outage() {
     let api = open(json!({})).await;
     api.provider.on_introspection(|reply| *reply = Reply::status(500));
     let held = api.provider.hold(INTROSPECT);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::app::{Api, refused};
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{JwtParts, SigningKey, TestProvider},
 };
 
@@ -81,7 +81,7 @@ async fn access_token_signed_by_the_key_of_another_issuer() {
 
 /// The issuer is chosen before any key is read: a stranger's token asks nobody.
 #[rocket::async_test]
-async fn access_token_of_an_unknown_issuer_asks_nobody() {
+async fn access_token_of_an_unknown_issuer_causes_no_request() {
     let two = Two::open().await;
     let (first, partner) = (two.api.provider.issuer(), two.partner.issuer());
     let before = (two.api.provider.requests().len(), two.partner.requests().len());
@@ -217,7 +217,7 @@ async fn the_metadata_names_no_issuer_of_identity_tokens_by_itself() {
 
 /// What the log says of one issuer says nothing of another.
 #[rocket::async_test]
-async fn what_operators_must_know_is_said_of_each_issuer() {
+async fn warnings_for_operators_are_logged_for_each_issuer() {
     let two = Two::open().await;
     let from_launch = two.api.log.lines().len();
     let ill = |token: &mut JwtParts| token.set("desk", "four");

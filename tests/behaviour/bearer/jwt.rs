@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::app::{Api, refused};
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{SigningKey, TestProvider, case},
 };
 
@@ -407,7 +407,7 @@ async fn access_token_that_is_lightweight() {
 }
 
 #[rocket::async_test]
-async fn access_token_of_nobody() {
+async fn access_token_without_sub_and_client_id() {
     let api = Api::open().await;
     api.refuses(
         |token| {

@@ -11,7 +11,7 @@ use crate::support::{JwtParts, Reply, SigningKey, TestProvider};
 const JWKS: &str = "/jwks";
 
 #[rocket::async_test]
-async fn a_new_key_is_fetched_once_for_all_who_wait() {
+async fn a_new_key_is_fetched_once_for_all_waiting_requests() {
     let api = Api::open().await;
     assert_eq!(api.whoami(|_| ()).await.status, 200);
     assert_eq!(api.provider.count(JWKS), 1);
@@ -29,7 +29,7 @@ async fn a_new_key_is_fetched_once_for_all_who_wait() {
 
 /// A token that was accepted with a key is not accepted when that key is gone.
 #[rocket::async_test]
-async fn a_token_is_forgotten_with_its_key() {
+async fn a_cached_token_is_evicted_with_its_key() {
     let api = Api::open().await;
     let token = api.provider.access_token("notes:read", |_| ());
     assert_eq!(api.call("/notes", &token).await.status, 200);
@@ -49,7 +49,7 @@ async fn a_token_is_forgotten_with_its_key() {
 async fn keys_that_did_not_change_keep_their_tokens() {
     let api = Api::open().await;
     let token = api.provider.access_token("notes:read", |token| {
-        token.set("exp", crate::app::NOW + 100_000);
+        token.set("exp", crate::common::NOW + 100_000);
     });
     assert_eq!(api.call("/notes", &token).await.status, 200);
     // Due after an hour: fetched beside the request.
@@ -139,7 +139,7 @@ fn new_key(api: &Api, has_a_new_name: bool) -> String {
 
 /// Whatever one address sends, another one's token with a new key is accepted at once.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_client_from_a_new_key() {
+async fn a_stranger_does_not_keep_a_client_from_a_new_key() {
     for has_a_new_name in [true, false] {
         let api = Api::open().await;
         assert_eq!(api.whoami(|_| ()).await.status, 200);
@@ -191,11 +191,11 @@ async fn strangers_at_many_addresses_delay_a_new_key_by_ten_seconds() {
 }
 
 #[rocket::async_test]
-async fn the_last_known_good_keys_serve_for_a_day() {
+async fn the_last_known_good_keys_are_used_for_a_day() {
     let api = Api::open().await;
     let token = || {
         api.provider.access_token("notes:read", |token| {
-            token.set("exp", crate::app::NOW + 1_000_000);
+            token.set("exp", crate::common::NOW + 1_000_000);
         })
     };
     assert_eq!(api.call("/notes", &token()).await.status, 200);
@@ -339,7 +339,7 @@ async fn a_new_key_of_the_same_name() {
 async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
     let api = Api::open().await;
     let changes: [fn(&mut JwtParts); 4] = [
-        |token| token.set("exp", crate::app::NOW - 60),
+        |token| token.set("exp", crate::common::NOW - 60),
         |token| token.set("aud", "other"),
         |token| token.set("iss", "https://other.example"),
         // One that is not listed may be what the key names.
@@ -353,13 +353,13 @@ async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
 
 /// The provider says how long its keys serve; when they are due, they are fetched beside the request.
 #[rocket::async_test]
-async fn keys_serve_as_long_as_their_provider_says() {
+async fn keys_are_cached_as_long_as_their_provider_says() {
     let provider = TestProvider::start().await;
     provider.on_jwks(|reply| reply.set_header("Cache-Control", "public, max-age=600"));
     let api = Api::at(provider, json!({})).await;
     let token = |api: &Api| {
         api.provider.access_token("notes:read", |token| {
-            token.set("exp", crate::app::NOW + 100_000);
+            token.set("exp", crate::common::NOW + 100_000);
         })
     };
     assert_eq!(api.call("/notes", &token(&api)).await.status, 200);
@@ -376,7 +376,7 @@ async fn keys_serve_as_long_as_their_provider_says() {
     held.release();
     // Whoever fetches next does so after all who wanted to before: that was one.
     let unknown = api.whoami(|token| {
-        token.set("exp", crate::app::NOW + 100_000);
+        token.set("exp", crate::common::NOW + 100_000);
         token.set_header("kid", "unknown");
     });
     assert_eq!(unknown.await, refused("the token is signed with an unknown key"));

@@ -112,7 +112,7 @@ async fn made_up_tokens_of_one_address_behind_a_named_proxy() {
 
 /// A header that no named proxy has set makes nobody another client.
 #[rocket::async_test]
-async fn who_claims_many_addresses_is_one_client() {
+async fn a_client_that_claims_many_addresses_is_one_client() {
     let api = Api::with(json!({})).await;
     let claim = async |n: usize| {
         let reported = format!("198.51.{}.{}", n / 200, n % 200);
@@ -209,7 +209,7 @@ async fn an_outage_is_not_asked_about_again_and_again() {
 
 /// What goes wrong with a made-up token may be about that token: others are asked about.
 #[rocket::async_test]
-async fn a_stranger_opens_no_breaker() {
+async fn a_stranger_does_not_open_a_breaker() {
     for (status, retry_after) in [
         (500, None),
         (502, None),
@@ -249,7 +249,7 @@ async fn a_stranger_opens_no_breaker() {
 
 /// Nor does a stranger keep the breaker open when the outage is over.
 #[rocket::async_test]
-async fn a_stranger_keeps_no_breaker_open() {
+async fn a_stranger_does_not_keep_a_breaker_open() {
     for is_known in [true, false] {
         let (api, tokens) = known_tokens(6).await;
         api.provider.on_path(INTROSPECT, Reply::status(503));
@@ -327,7 +327,7 @@ async fn userinfo_for_bearer_tokens_is_bounded_too() {
 
 /// Status 500 may be about this person: UserInfo is asked about others.
 #[rocket::async_test]
-async fn a_person_whom_userinfo_fails_on_takes_it_from_nobody() {
+async fn a_user_whom_userinfo_fails_for_blocks_no_other_user() {
     let api = Api::open().await;
     let tokens = real_tokens(&api, 21);
     api.provider.on_path("/userinfo", Reply::status(500));

@@ -64,7 +64,7 @@ async fn an_introspection_endpoint_that_misbehaves() {
     let settings = json!({ "token_validation": "introspection", "http": { "timeout": "1s" } });
     let api = Api::with(settings).await;
     let token = api.provider.access_token("notes:read", |token| {
-        token.set("exp", crate::app::NOW + 3600);
+        token.set("exp", crate::common::NOW + 3600);
     });
     for (misbehaviour, status) in misbehaviours() {
         let name = format!("{misbehaviour:?}");
@@ -88,7 +88,7 @@ async fn an_introspection_endpoint_that_misbehaves() {
 async fn a_key_set_that_misbehaves() {
     let api = Api::with(json!({ "http": { "timeout": "1s" } })).await;
     let token = api.provider.access_token("notes:read", |token| {
-        token.set("exp", crate::app::NOW + 3600);
+        token.set("exp", crate::common::NOW + 3600);
     });
     for (misbehaviour, status) in misbehaviours() {
         let name = format!("{misbehaviour:?}");

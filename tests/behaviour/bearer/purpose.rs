@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::app::{Answer, Api, refused};
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{JwtParts, Reply, SigningKey, TestProvider, case},
 };
 
@@ -145,7 +145,7 @@ async fn app_only_token_for_the_client_id() {
 
 /// An API needs `issuer` and keys, whether the issuer is its provider or one of several.
 #[rocket::async_test]
-async fn issuers_that_sign_nobody_in() {
+async fn issuers_without_a_sign_in() {
     for endpoint in [None, Some(""), Some("urn:kubernetes:programmatic_authorization")] {
         case(&format!("{endpoint:?}"));
         let issuer = issuer_of_identity_tokens(endpoint).await;

@@ -108,7 +108,7 @@ async fn an_apps_own_cors_headers_stay() {
             })
         });
         let provider = TestProvider::start().await;
-        let clock = Clock::standing_at(crate::app::NOW);
+        let clock = Clock::standing_at(crate::common::NOW);
         let oidc = rocket(&provider, json!({}), &clock);
         let figment = oidc.figment().clone();
         #[rocket::get("/notes")]
@@ -136,7 +136,7 @@ async fn refused_tokens_are_quiet() {
         format!("Bearer {token}")
     };
     for (what, authorization) in [
-        ("expired", token(|token| token.set("exp", crate::app::NOW - 61))),
+        ("expired", token(|token| token.set("exp", crate::common::NOW - 61))),
         ("for another", token(|token| token.set("aud", "other"))),
         ("by another", token(|token| token.set("iss", "https://evil.example"))),
         ("damaged", token(|token| token.break_signature = true)),
@@ -160,7 +160,7 @@ async fn refused_tokens_are_quiet() {
 
 /// What the operator has to look after is said once a minute, with how often it was.
 #[rocket::async_test]
-async fn what_operators_must_know_is_said_once_a_minute() {
+async fn warnings_for_operators_are_logged_once_a_minute() {
     let api = Api::open().await;
     let from_launch = api.log.lines().len();
     let lines = || api.log.lines().split_off(from_launch);
@@ -231,7 +231,7 @@ async fn a_malformed_header_is_a_bad_request() {
 }
 
 #[rocket::async_test]
-async fn a_token_without_the_scope_is_told_which() {
+async fn a_challenge_names_the_missing_scope() {
     let api = Api::open().await;
     let lacks = |scope: &str| {
         let challenge = format!(

@@ -10,8 +10,7 @@ use rocket_openidconnect::{__private::SessionCookies, Clock};
 
 use super::app::{Answer, Api, METADATA, refused, rocket};
 use crate::{
-    app::NOW,
-    common::{KEY, Log, launch_failure},
+    common::{App, KEY, Log, NOW, launch_failure},
     support::{Browser, SigningKey, TestProvider},
 };
 
@@ -87,10 +86,8 @@ async fn a_resource_server_only_needs_no_secret_and_no_name() {
             .attach(oidc)
             .mount("/", rocket::routes![whoami])
     };
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
+    let log = Log::listen();
     let client = Client::untracked(app(json!({}))).await.unwrap();
-    drop(recording);
     let told = "INFO: `secret_key` is not set, and this API does not need it; the app's own private cookies are lost \
                 at a restart";
     assert_eq!(log.lines()[0], told);
@@ -306,9 +303,7 @@ async fn the_metadata_can_be_switched_off() {
 #[rocket::async_test]
 async fn an_app_without_bearer_has_no_metadata() {
     let provider = TestProvider::start().await;
-    let (recorder, clock) = (crate::app::Recorder::default(), Clock::standing_at(NOW));
-    let rocket = crate::app::rocket(&provider, json!({}), &recorder, &clock);
-    let client = Client::untracked(rocket).await.unwrap();
+    let client = Client::untracked(App::client(&provider).rocket()).await.unwrap();
     let response = client.get(WELL_KNOWN).dispatch().await;
     assert_eq!(response.status().code, 404);
 }

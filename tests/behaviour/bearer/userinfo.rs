@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::app::Api;
 use crate::{
-    app::NOW,
+    common::NOW,
     support::{Reply, TestProvider},
 };
 
@@ -107,7 +107,7 @@ async fn userinfo_of_an_opaque_token() {
 
 /// Twenty requests with a token that was accepted ask for its person once.
 #[rocket::async_test]
-async fn userinfo_is_asked_once_for_all_who_wait() {
+async fn userinfo_is_asked_once_for_all_waiting_requests() {
     let api = Api::open().await;
     let token = api.provider.access_token("", |_| ());
     assert_eq!(api.call("/whoami", &token).await.status, 200);

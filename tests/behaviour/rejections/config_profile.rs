@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use rocket::local::asynchronous::Client;
-use rocket_openidconnect::Clock;
 use serde_json::json;
 
-use super::{accepted, is_accepted, refused, shows_refusal};
-use crate::app::{App, Log, NOW, Recorder, launch, rocket};
+use super::{Launched, accepted, assert_refusal_page, is_accepted, launch, refused};
+use crate::common::{App, Log};
 use crate::support::{Reply, SigningKey, TestProvider};
 
 /// The endpoints are where the metadata says.
@@ -51,11 +50,11 @@ async fn discovery_issuer_mismatch() {
         metadata.insert("issuer".to_owned(), json!(other));
     });
     let log = Log::listen();
-    let rocket = rocket(&provider, json!({}), &Recorder::default(), &Clock::standing_at(NOW));
+    let rocket = App::client(&provider).rocket();
     let error = Client::untracked(rocket).await.expect_err("no launch");
     assert!(matches!(error.kind(), rocket::error::ErrorKind::FailedFairings(_)));
     log.has(&format!(
-        "ERROR the metadata's issuer is `{other}`, expected `{issuer}`"
+        "ERROR: the metadata's issuer is `{other}`, expected `{issuer}`"
     ));
 }
 
@@ -90,13 +89,12 @@ async fn signing_key_rotation_just_before_signing() {
 }
 
 /// An app that has read the old key, which the provider then replaced.
-async fn after_rotation(passed: u64) -> (TestProvider, App) {
+async fn after_rotation(passed: u64) -> (TestProvider, Launched) {
     let provider = TestProvider::start().await;
     let app = launch(&provider, json!({})).await;
     app.browser.another().sign_in(&provider, "/me").await;
     provider.rotate_rsa_key();
-    app.clock.advance(Duration::from_secs(passed));
-    provider.set_time(NOW + passed.cast_signed());
+    app.advance(Duration::from_secs(passed));
     (provider, app)
 }
 
@@ -127,10 +125,9 @@ async fn an_unknown_key_is_looked_for_a_few_times_a_minute() {
     let burst = (2..=7).map(|looks| (0, looks, 502));
     let later = [(0, 7, 503), (9, 7, 503), (1, 8, 502), (0, 8, 503)];
     for (step, looks, status) in burst.chain(later) {
-        app.clock.advance(Duration::from_secs(step));
-        provider.set_time(app.clock.now().unix_timestamp());
+        app.advance(Duration::from_secs(step));
         let page = app.browser.sign_in(&provider, "/me").await;
-        shows_refusal(&page, status);
+        assert_refusal_page(&page, status);
         assert_eq!(provider.count("/jwks"), looks, "after {step} s more");
     }
 }

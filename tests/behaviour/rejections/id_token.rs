@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{accepted, accepted_with, refused, refused_with};
-use crate::app::NOW;
+use crate::common::NOW;
 use crate::support::keys::base64url;
 use crate::support::{JwtParts, SigningKey, TestProvider};
 
@@ -422,7 +422,7 @@ async fn aud_with_a_stranger() {
 }
 
 #[rocket::async_test]
-async fn aud_with_somebody_trusted() {
+async fn aud_with_a_trusted_client() {
     let settings = json!({"trusted_audiences": ["other"]});
     token_accepted_with(settings, |token| {
         token.set("aud", json!(["other", "client"]));
@@ -431,7 +431,7 @@ async fn aud_with_somebody_trusted() {
 }
 
 #[rocket::async_test]
-async fn aud_of_somebody_trusted_alone() {
+async fn aud_of_a_trusted_client_alone() {
     token_refused_with(
         json!({"trusted_audiences": ["other"]}),
         |token| token.set("aud", "other"),

@@ -5,9 +5,8 @@ use std::time::Duration;
 use rocket::tokio::join;
 use serde_json::{Value, json};
 
-use super::{is_accepted, is_refused, nobody_is_signed_in};
-use crate::app::{App, Log, NOW, launch};
-use crate::common::cookie_of_kind;
+use super::{Launched, assert_no_session, is_accepted, is_refused, launch};
+use crate::common::{Log, cookie_of_kind};
 use crate::support::{Callback, Page, TestProvider, case};
 
 const NOT_PENDING: &str = "the response belongs to no sign-in of this browser";
@@ -16,7 +15,7 @@ const STATE: &str = "`state` is missing, or was not issued by this app";
 /// A sign-in of which the browser has the response and did not bring it yet.
 struct Begun {
     provider: TestProvider,
-    app: App,
+    app: Launched,
     callback: Callback,
 }
 
@@ -56,7 +55,7 @@ impl Begun {
     /// The honest response still leads home: the refused one did not use up the attempt.
     async fn is_still_pending(&self) {
         let page = self.bring(&self.callback).await;
-        assert_eq!(self.app.recorder.failures().len(), 1);
+        assert_eq!(self.app.failures_with_status().len(), 1);
         assert_eq!(page.json::<Value>()["sub"], "alice");
     }
 }
@@ -113,7 +112,7 @@ async fn state_of_another_browser() {
     let page = begun.app.browser.arrive_from_provider(&path).await;
     page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
     assert_eq!(begun.provider.count("/token"), 0);
-    assert_eq!(begun.app.recorder.failures(), []);
+    assert_eq!(begun.app.failures_with_status(), []);
     let page = begun.bring(&begun.callback).await;
     assert_eq!(page.json::<Value>()["sub"], "alice");
 }
@@ -129,17 +128,16 @@ async fn state_of_another_attempt_of_this_browser() {
     let page = browser.arrive_from_provider(&path).await;
     page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
     assert_eq!(begun.provider.count("/token"), 1);
-    nobody_is_signed_in(&begun.app).await;
+    assert_no_session(&begun.app).await;
 }
 
 /// Login CSRF: somebody else's response, brought by a browser that began nothing.
 #[rocket::async_test]
 async fn response_in_another_browser() {
     let begun = Begun::new().await;
-    let victim = App {
+    let victim = Launched {
+        app: begun.app.app.clone(),
         browser: begun.app.browser.another(),
-        recorder: begun.app.recorder.clone(),
-        clock: begun.app.clock.clone(),
     };
     let path = begun.callback.path_and_query();
     let page = victim.browser.arrive_from_provider(&path).await;
@@ -170,7 +168,7 @@ async fn response_twice() {
     let path = begun.callback.path_and_query();
     let page = begun.app.browser.arrive_from_provider(&path).await;
     assert_eq!((page.status, page.location.as_deref()), (303, Some("/me")));
-    assert_eq!(begun.app.recorder.failures(), []);
+    assert_eq!(begun.app.failures_with_status(), []);
 
     // Sign-out gives the browser a new id: what was begun before is another browser's.
     begun.app.browser.submit("/oidc/logout", "").await;
@@ -197,8 +195,9 @@ async fn response_twice_at_once() {
         assert_eq!((page.status, page.location.as_deref()), (303, Some("/me")));
     }
     assert_eq!(begun.provider.count("/token"), 1);
-    assert_eq!(begun.app.recorder.failures(), []);
-    assert_eq!(browser.visit("/").await.body, "Hello alice");
+    assert_eq!(begun.app.failures_with_status(), []);
+    let visitor: Value = browser.visit("/").await.json();
+    assert_eq!(visitor["user"]["sub"], "alice");
 }
 
 /// It begins once more by itself, and only once.
@@ -207,9 +206,7 @@ async fn response_after_the_timeout() {
     let begun = Begun::new().await;
     let mut callback = begun.callback.clone();
     for is_restarted in [false, true] {
-        begun.app.clock.advance(Duration::from_secs(1_800));
-        let now = begun.app.clock.now().unix_timestamp();
-        begun.provider.set_time(now);
+        begun.app.advance(Duration::from_secs(1_800));
         let path = callback.path_and_query();
         let page = begun.app.browser.arrive_from_provider(&path).await;
         assert_eq!(begun.provider.count("/token"), 0);
@@ -225,8 +222,7 @@ async fn response_after_the_timeout() {
 #[rocket::async_test]
 async fn response_a_second_before_the_timeout() {
     let begun = Begun::new().await;
-    begun.app.clock.advance(Duration::from_secs(1_799));
-    begun.provider.set_time(NOW + 1_799);
+    begun.app.advance(Duration::from_secs(1_799));
     let page = begun.bring(&begun.callback).await;
     is_accepted(&begun.app, &page).await;
 }
@@ -339,12 +335,12 @@ async fn the_page_shows_the_id_that_the_log_has() {
     let (id, _) = id.split_once("</code>").unwrap();
     assert_eq!(id.len(), 8);
     log.has(&format!(
-        "WARN sign-in failed [{id}]: the provider returned `access_denied`: "
+        "WARN: sign-in failed [{id}]: the provider returned `access_denied`: "
     ));
     for secret in ["state", "code"] {
         let secret = begun.callback.param(secret).unwrap();
         page.sees_no(secret);
-        assert!(!log.lines().concat().contains(secret));
+        assert!(!log.all_lines().concat().contains(secret));
     }
 }
 

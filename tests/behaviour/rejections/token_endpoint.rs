@@ -5,8 +5,7 @@ use std::time::Duration;
 use rocket::tokio::{join, time::timeout};
 use serde_json::{Value, json};
 
-use super::{accepted, refused, refused_with, shows_refusal};
-use crate::app::launch;
+use super::{accepted, assert_refusal_page, launch, refused, refused_with};
 use crate::support::keys::base64url;
 use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
 
@@ -154,7 +153,7 @@ async fn connection_dropped_and_tried_again() {
         provider.on_path(path, Misbehaviour::Drop);
         let app = launch(&provider, json!({})).await;
         let page = app.browser.sign_in(&provider, "/me").await;
-        shows_refusal(&page, 503);
+        assert_refusal_page(&page, 503);
         assert_eq!(provider.count(path), times, "{path}");
     }
 }

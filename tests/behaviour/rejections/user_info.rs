@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{accepted, accepted_with, refused};
-use crate::app::NOW;
+use crate::common::NOW;
 use crate::support::{JwtParts, Misbehaviour, Reply, SigningKey};
 
 async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
@@ -134,7 +134,7 @@ async fn no_endpoint() {
 
 /// It adds to the ID token, and changes nothing the ID token says about the sign-in.
 #[rocket::async_test]
-async fn claims_about_the_sign_in_are_not_taken_over() {
+async fn claims_about_the_sign_in_are_not_replaced() {
     let (provider, _, page) = accepted(|provider| {
         provider.on_user_info(|reply| {
             for claim in ["iss", "aud", "azp", "nonce", "acr", "sid", "amr"] {

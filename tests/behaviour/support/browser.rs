@@ -51,6 +51,13 @@ impl Browser {
         Self::before(Arc::new(Client::untracked(rocket).await.expect("the app launches")))
     }
 
+    /// Launches the app and signs a browser in.
+    pub async fn signed_in(rocket: Rocket<Build>, provider: &TestProvider) -> Self {
+        let browser = Self::open(rocket).await;
+        browser.sign_in(provider, "/me").await.is(Status::Ok);
+        browser
+    }
+
     /// Opens a browser before a launched app; the client must be untracked.
     pub fn before(client: Arc<Client>) -> Self {
         Self {
@@ -109,6 +116,14 @@ impl Browser {
         let mut headers = navigation(SentBy::Provider);
         headers.push(("Content-Type", "application/x-www-form-urlencoded"));
         self.request(Method::Post, path, &headers, form).await
+    }
+
+    /// What the provider's own HTTP client sends to the app: a logout token, no cookie, no header of a browser.
+    pub async fn post_logout_token(&self, logout_token: &str) -> Page {
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        let body = format!("logout_token={logout_token}");
+        let path = "/oidc/backchannel-logout";
+        self.another().request(Method::Post, path, &headers, &body).await
     }
 
     /// Loads a page with these headers besides those of a page load.

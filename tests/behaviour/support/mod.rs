@@ -20,6 +20,7 @@ pub mod http;
 pub mod keys;
 pub mod provider;
 pub mod return_addresses;
+mod test_store;
 mod token_endpoint;
 
 pub use browser::{Browser, Page};
@@ -28,6 +29,7 @@ pub use foreign_host::ForeignHost;
 pub use http::{Misbehaviour, RecordedRequest, Reply};
 pub use keys::{IdTokenParts, JwtParts, SigningKey};
 pub use provider::{Held, TestProvider};
+pub use test_store::{Call, Gate, TestStore, until};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

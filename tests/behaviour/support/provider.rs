@@ -233,6 +233,13 @@ impl TestProvider {
             .collect()
     }
 
+    /// The tokens that it was asked to revoke, in order.
+    pub fn revoked_tokens(&self) -> Vec<String> {
+        let requests = self.requests_to("/revoke");
+        let tokens = requests.iter().filter_map(|request| request.form_value("token"));
+        tokens.map(str::to_owned).collect()
+    }
+
     /// The latest request to this path. Panics if there was none.
     pub fn last_request(&self, path: &str) -> RecordedRequest {
         self.requests_to(path)
