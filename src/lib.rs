@@ -46,7 +46,8 @@ pub use guard::{
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError,
+    SignInUrl, User,
 };
 pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};

@@ -217,6 +217,8 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
+        | SignInError::UrlExpired
+        | SignInError::ParametersMissing
         | SignInError::Response(ResponseError::StateMismatch) => {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
         }
@@ -236,7 +238,12 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Store(_) => {
             "This site cannot keep your sign-in at the moment. Please try again in a little while."
         }
-        SignInError::ParameterOfApp { .. } => "This site made a mistake. Please tell its operators.",
+        SignInError::ScopesNotGranted { .. } => {
+            "The sign-in service did not give this site the permissions that it asked for."
+        }
+        SignInError::ParameterOfApp { .. } | SignInError::ParametersTooLong { .. } => {
+            "This site made a mistake. Please tell its operators."
+        }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."
         }

@@ -76,6 +76,8 @@ pub(crate) struct SessionTokens {
     pub id_token: Option<Secret>,
     /// The `nonce` of the sign-in: a refreshed ID token may repeat it and may not have another.
     pub nonce: Option<Secret>,
+    /// The `authorization_details` that the provider granted.
+    pub authorization_details: Vec<Value>,
     pub sources: ClaimSources,
 }
 

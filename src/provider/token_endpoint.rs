@@ -13,6 +13,7 @@ use openidconnect::{
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
@@ -57,6 +58,10 @@ pub(crate) struct TokenReply {
     refresh_token: Option<RefreshToken>,
     #[serde(default, skip_serializing, deserialize_with = "tolerance::text")]
     id_token: Option<String>,
+    #[serde(default, skip_serializing, deserialize_with = "tolerance::words")]
+    scope: Option<Vec<String>>,
+    #[serde(default, skip_serializing)]
+    authorization_details: Value,
 }
 
 /// `openidconnect` requires `Serialize` and never uses it. No token is written.
@@ -134,6 +139,10 @@ pub(crate) struct Tokens {
     pub expires_in: Option<Duration>,
     pub refresh_token: Option<Secret>,
     pub id_token: Option<Secret>,
+    /// The granted scopes; `None` for those that were asked for.
+    pub scope: Option<Vec<String>>,
+    /// The granted `authorization_details` ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
+    pub authorization_details: Vec<Value>,
 }
 
 impl Provider {
@@ -291,6 +300,11 @@ impl TokenReply {
                 expires_in: self.expires_in,
                 refresh_token: self.refresh_token.map(|token| Secret::new(token.secret().as_str())),
                 id_token: self.id_token.map(Secret::new),
+                scope: self.scope,
+                authorization_details: match self.authorization_details {
+                    Value::Array(details) => details,
+                    _ => vec![],
+                },
             }),
         }
     }

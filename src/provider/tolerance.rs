@@ -125,6 +125,11 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D:
     Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
 }
 
+/// Deserializes a list of words, or a string of words; anything else is absent.
+pub(crate) fn words<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    Ok(strings(&Value::deserialize(d)?))
+}
+
 /// Deserializes `expires_in` from an integer, a float or a string of digits; it may be absent.
 pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     let seconds = match Option::<Value>::deserialize(d)? {

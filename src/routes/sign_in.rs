@@ -13,14 +13,14 @@ use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
 use crate::{
-    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
     printable::printable,
     provider::{Endpoint, ProviderError},
-    relying_party::{Client, Completed, LoginRedirect, NotBegun, SignInError},
+    relying_party::{Client, Completed, LoginRedirect, NotBegun, PARAMETERS, SignInError, decrypt_parameters},
     request::{RequestState, ReturnedQuery},
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
@@ -41,7 +41,7 @@ const MAX_SIGN_INS: u8 = 3;
 /// … each within this number of seconds of the one before, and each without a session afterwards, are a loop.
 const LOOP_TIME: i64 = 60;
 /// The parameters of a response that are read.
-const PARAMETERS: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
+const RESPONSE: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
 /// The query parameter with the encrypted response of a form.
 const SEALED: &str = "sealed";
 /// The maximum size of a form, in bytes.
@@ -63,8 +63,7 @@ impl Handler for Login {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        let next = visit.next();
-        visit.begin(next, None, false).instrument(span()).await
+        visit.login().instrument(span()).await
     }
 }
 
@@ -95,9 +94,8 @@ impl Handler for InitiateLogin {
         }
         let target = parameter("target_link_uri");
         let target = target.map_or_else(ReturnTo::home, |target| visit.target(&target));
-        let login_hint = parameter("login_hint").filter(|hint| hint.len() <= MAX_HINT_LEN);
-        let beginning = visit.begin(target, login_hint.as_deref(), false);
-        beginning.instrument(span()).await
+        let parameters = visit.login_hint();
+        visit.begin(target, parameters).instrument(span()).await
     }
 }
 
@@ -119,19 +117,42 @@ impl Handler for InitiateLoginForm {
 }
 
 impl<'r> Visit<'r, '_> {
-    /// Redirects the browser to the provider, and to `return_to` after the sign-in. `is_restarted` means that it was
-    /// at the provider before, for an attempt that could not be completed.
-    async fn begin(&self, return_to: ReturnTo, login_hint: Option<&str>, is_restarted: bool) -> Outcome<'r> {
+    /// Redirects the browser to the provider, and to `return_to` after the sign-in.
+    async fn begin(&self, return_to: ReturnTo, parameters: SignInParameters) -> Outcome<'r> {
         let ends = EarlierEnds::default();
-        self.begin_after(ends, return_to, login_hint, is_restarted).await
+        self.begin_after(ends, return_to, parameters, false).await
     }
 
-    /// Like [`begin`](Self::begin), for a sign-in that is known to be later than these ends.
+    /// Begins the sign-in that the query asks for: by `next`, `login_hint`, and the encrypted parameters of a
+    /// [`SignInUrl`](crate::SignInUrl). Other parameters of the query are ignored.
+    async fn login(&self) -> Outcome<'r> {
+        let next = self.next();
+        let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
+        let keys = &self.rp.cookies.keys;
+        match encrypted.map(|value| decrypt_parameters(keys, &value, self.now)) {
+            None => self.begin(next, self.login_hint()).await,
+            Some(Ok(parameters)) => self.begin(next, parameters).await,
+            Some(Err(error)) => self.failed(error, &next).await,
+        }
+    }
+
+    /// The `login_hint` of the query.
+    fn login_hint(&self) -> SignInParameters {
+        let mut parameters = SignInParameters::default();
+        let hint = self.request.query_value::<String>("login_hint").and_then(Result::ok);
+        if let Some(hint) = hint.filter(|hint| hint.len() <= MAX_HINT_LEN) {
+            parameters.set("login_hint", hint);
+        }
+        parameters
+    }
+
+    /// Like [`begin`](Self::begin), for a sign-in that is known to be later than these ends. `is_restarted` means that
+    /// the browser was at the provider before, for an attempt that could not be completed.
     async fn begin_after(
         &self,
         ends: EarlierEnds,
         return_to: ReturnTo,
-        login_hint: Option<&str>,
+        parameters: SignInParameters,
         is_restarted: bool,
     ) -> Outcome<'r> {
         let request = self.request;
@@ -153,8 +174,6 @@ impl<'r> Visit<'r, '_> {
             return self.failed(error, &return_to).await;
         }
 
-        let login_hint = login_hint.map(|hint| ("login_hint".to_owned(), hint.to_owned()));
-        let parameters = login_hint.into_iter().collect();
         let redirect_uri = self.rp.site.redirect_uri.as_str();
         let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
         self.events.before_login_redirect(request, &mut login).await;
@@ -163,8 +182,8 @@ impl<'r> Visit<'r, '_> {
             Err(error) => return self.failed(error, &return_to).await,
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let attempt = attempt.after_ends(ends);
-        let beginning = client.begin_sign_in(&browser.id, attempt, &parameters, self.client_address(), self.now);
+        let attempt = attempt.after_ends(ends).with_parameters(parameters);
+        let beginning = client.begin_sign_in(&browser.id, attempt, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -219,7 +238,7 @@ impl Handler for AuthorizeForm {
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         };
-        let response = query(pairs.iter().filter(|(name, _)| PARAMETERS.contains(&&**name)));
+        let response = query(pairs.iter().filter(|(name, _)| RESPONSE.contains(&&**name)));
         let at = visit.now.unix_timestamp().to_be_bytes();
         let posted = [&at, response.as_bytes()].concat();
         let keys = &visit.rp.cookies.keys;
@@ -295,6 +314,10 @@ impl<'r> Visit<'r, '_> {
         let Some(browser) = self.browser() else {
             return self.failed(SignInError::NotPending, &attempt.return_to).await;
         };
+        // Before anything that restarts the sign-in, which would ask for less.
+        if attempt.parameters.is_none() {
+            return self.failed(SignInError::ParametersMissing, &attempt.return_to).await;
+        }
         // A denial by the user is final, in whichever tab.
         let may_restart = !response.is_denial();
         if !attempt.is_of(&browser.id) {
@@ -345,12 +368,20 @@ impl<'r> Visit<'r, '_> {
     /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
     /// and app could redirect a browser forever.
     async fn sign_in_anew(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
-        let return_to = attempt.return_to.clone();
         if !attempt.earlier_ends.is_empty() {
-            return self.failed(SignInError::Ended, &return_to).await;
+            return self.failed(SignInError::Ended, &attempt.return_to).await;
         }
         observing::sign_in_restarted(&SignInError::Ended);
-        self.begin_after(ends, return_to, None, true).await
+        self.restart(attempt, ends).await
+    }
+
+    /// Begins the sign-in of an attempt once more, for the same page and with the same parameters.
+    async fn restart(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
+        let return_to = attempt.return_to.clone();
+        match attempt.parameters.clone() {
+            Some(parameters) => self.begin_after(ends, return_to, parameters, true).await,
+            None => self.failed(SignInError::ParametersMissing, &return_to).await,
+        }
     }
 
     /// Whether the browser has this session, or one that began later.
@@ -373,7 +404,7 @@ impl<'r> Visit<'r, '_> {
             }
             Err(_) if may_restart && !attempt.is_restarted => {
                 observing::sign_in_restarted(&error);
-                self.begin(return_to.clone(), None, true).await
+                self.restart(attempt, EarlierEnds::default()).await
             }
             Err(_) => self.failed(error, return_to).await,
         }

@@ -60,6 +60,8 @@ struct TokenFacts {
     /// See [`ClaimSources::is_user_info_older`].
     #[serde(rename = "o", default, skip_serializing_if = "is_false")]
     is_user_info_older: bool,
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    authorization_details: Vec<Value>,
     /// The encoding of each token.
     #[serde(rename = "t")]
     tokens: [Form; 3],
@@ -165,6 +167,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
             access_token_ends: tokens.access_token_ends,
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
+            authorization_details: tokens.authorization_details.clone(),
             tokens: [form(0), form(1), form(2)],
             stream_len: stream.len(),
         }),
@@ -229,6 +232,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
         refresh_token,
         id_token,
         nonce: body.facts.nonce.clone(),
+        authorization_details: body.facts.authorization_details.clone(),
         sources: body.sources(&stream)?,
     })
 }
@@ -449,6 +453,7 @@ mod tests {
             refresh_token: refresh,
             id_token: id,
             nonce: Some(Secret::new("nonce")),
+            authorization_details: vec![json!({ "type": "payment", "amount": "1.00" })],
             sources: ClaimSources::new(claims(id_token), user_info.map(claims)),
         }
     }
@@ -475,6 +480,7 @@ mod tests {
         assert_eq!(read_tokens.texts(), tokens.texts());
         assert_eq!(read_tokens.access_token_ends, tokens.access_token_ends);
         assert_eq!(read_tokens.nonce, tokens.nonce);
+        assert_eq!(read_tokens.authorization_details, tokens.authorization_details);
         assert_eq!(read_tokens.sources, tokens.sources);
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct IdTokenExpectations<'a> {
     pub(crate) access_token: Option<&'a Secret>,
     /// The `max_age` of the authorization request.
     pub(crate) max_age: Option<Duration>,
+    /// When the authorization request was made, in seconds since 1970, if it demanded that the user authenticate
+    /// again.
+    pub(crate) authenticated_since: Option<i64>,
     /// The requested `acr_values`; empty to accept any.
     pub(crate) acr_values: &'a [String],
     pub(crate) clock_skew: Duration,
@@ -95,7 +98,10 @@ impl IdToken {
         // Step 12.
         check_acr(claims, expected.acr_values)?;
         // Step 13.
-        check_auth_time(claims, expected.max_age, now, skew)?;
+        match expected.authenticated_since {
+            Some(since) => check_authenticated_since(claims, since, skew)?,
+            None => check_auth_time(claims, expected.max_age, now, skew)?,
+        }
         let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
@@ -157,6 +163,12 @@ pub(crate) enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
+    /// The user did not authenticate again, which the request demanded by `prompt=login` or `max_age=0`.
+    #[error("the person was authenticated {before} s before this sign-in began, and the sign-in demands it again")]
+    NotAuthenticatedAgain {
+        /// How long before the request, in seconds.
+        before: u64,
+    },
     /// Its `session_expiry` has passed.
     #[error(
         "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
@@ -179,7 +191,9 @@ impl IdTokenError {
             IdTokenError::Nonce => "id_token_nonce",
             IdTokenError::AccessTokenHash => "id_token_at_hash",
             IdTokenError::AuthenticationContext { .. } => "id_token_acr",
-            IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
+            IdTokenError::AuthenticationTooOld { .. } | IdTokenError::NotAuthenticatedAgain { .. } => {
+                "id_token_auth_time"
+            }
             IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
         }
     }
@@ -200,6 +214,9 @@ impl IdTokenError {
                 "have the provider support the `acr_values` that are asked for, or ask for others"
             }
             IdTokenError::AuthenticationTooOld { .. } => "have the provider honour `max_age`, or ask for a longer one",
+            IdTokenError::NotAuthenticatedAgain { .. } => {
+                "have the provider honour `prompt=login` and `max_age=0`, or do not ask for them"
+            }
             IdTokenError::SessionExpired { .. } => {
                 "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
             }
@@ -324,6 +341,21 @@ fn check_auth_time(
         expected: max_age.as_secs(),
         actual: age as u64,
     })
+}
+
+/// `prompt=login` and `max_age=0`: the user authenticated after the request was made, however long they then took.
+/// <https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest> (`prompt`)
+fn check_authenticated_since(
+    claims: &Map<String, Value>,
+    since: i64,
+    clock_skew: Duration,
+) -> Result<(), IdTokenError> {
+    let before = since as f64 - seconds(claims, "auth_time")?;
+    if before <= clock_skew.as_secs_f64() {
+        return Ok(());
+    }
+    // `as` saturates.
+    Err(IdTokenError::NotAuthenticatedAgain { before: before as u64 })
 }
 
 #[cfg(test)]

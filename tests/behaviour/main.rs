@@ -47,6 +47,7 @@ mod session_changes;
 mod session_expiry;
 mod sign_in;
 mod sign_in_attempts;
+mod sign_in_url;
 mod sql_store;
 mod stores;
 mod support;

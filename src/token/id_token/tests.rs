@@ -38,6 +38,7 @@ impl Case {
             accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
+            authenticated_since: None,
             acr_values: Vec::new(),
         }
     }
@@ -73,6 +74,7 @@ impl Case {
             accepts_missing_nonce: self.accepts_missing_nonce,
             access_token: access_token.as_ref(),
             max_age: self.max_age,
+            authenticated_since: None,
             acr_values: &self.acr_values,
             clock_skew: Duration::from_secs(SKEW as u64),
         };
@@ -482,6 +484,7 @@ fn signed_by_an_rsa_key_of_each_size() {
             accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
+            authenticated_since: None,
             acr_values: &[],
             clock_skew: Duration::ZERO,
         };
