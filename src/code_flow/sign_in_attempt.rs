@@ -529,6 +529,36 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_in_state_or_in_the_cookie() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for (length, is_in_cookie) in [(0, false), (100, false), (600, true), (1_100, true)] {
+            let mut parameters = SignInParameters::default();
+            parameters.set("acr_values", "gold");
+            parameters.set("long", "x".repeat(length));
+            parameters.add_scopes("notes");
+            let mut attempt = attempt(&browser, "/me")
+                .after_ends(ends(2))
+                .with_parameters(parameters.clone());
+            let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
+            assert_eq!(details.is_some(), is_in_cookie, "{length}");
+            let (mut read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+            assert_eq!(read.parameters.is_none(), is_in_cookie);
+            read.add_details(&keys, None, MOUNT);
+            assert_eq!(read.parameters.is_none(), is_in_cookie);
+            read.add_details(&keys, details.as_deref(), MOUNT);
+            assert_eq!(read.parameters, Some(parameters));
+            assert_eq!(read.return_to.as_str(), "/me");
+            assert_eq!(read.earlier_ends, ends(2));
+        }
+        // A cookie with a return address alone leaves nothing out.
+        let mut plain = attempt(&browser, &format!("/{}", "a".repeat(1_000)));
+        let (secrets, details) = plain.encrypt(&keys, &browser, 500);
+        assert!(details.is_some());
+        let (read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+        assert_eq!(read.parameters, Some(SignInParameters::default()));
+    }
+
+    #[test]
     fn details_are_of_one_attempt() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
         let long = format!("/{}", "a".repeat(1_000));
@@ -581,7 +611,9 @@ mod tests {
         // An address despite the flag for a cookie, an unknown flag, a byte that is not UTF-8.
         for bytes in [
             with(flags, HAS_DETAILS),
-            with(flags, 8),
+            // An address does not decode as parameters.
+            with(flags, HAS_PARAMETERS),
+            with(flags, 16),
             with(flags, 0x80),
             // An address does not decode as earlier ends.
             with(flags, HAS_ENDS),

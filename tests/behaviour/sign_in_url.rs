@@ -420,7 +420,7 @@ async fn without_its_cookie_an_attempt_signs_nobody_in_and_does_not_restart() {
         let (browser, url) = open(&app, ask).await;
         let other = {
             let (other, url) = open(&app, |url| url.login_hint("alice").extra("long", &"x".repeat(600))).await;
-            other.begin_sign_in(&provider, &url).await;
+            let _ = other.begin_sign_in(&provider, &url).await;
             attempt_cookie(&other)
         };
         let callback = browser.begin_sign_in(&provider, &url).await;
@@ -439,7 +439,9 @@ async fn without_its_cookie_an_attempt_signs_nobody_in_and_does_not_restart() {
                 let others: Vec<_> = names.filter(|name| name != own.name()).collect();
                 let others: Vec<_> = others.iter().map(|name| browser.cookie(name).unwrap()).collect();
                 browser.forget_cookies();
-                others.into_iter().for_each(|cookie| browser.set_cookie(cookie));
+                for cookie in others {
+                    browser.set_cookie(cookie);
+                }
             }
             _ => {}
         }
