@@ -40,6 +40,7 @@ use crate::{
     code_flow::ReturnTo,
     cookies::Cookies,
     provider::Provider,
+    requirement::RequiredAuthentication,
     session::Sessions,
     settings::{Settings, Site, TrustedProxies},
     token::{Claims, TESTING_ISSUER},
@@ -138,6 +139,11 @@ impl RelyingParty {
     /// ```
     pub fn sign_in_url(&self) -> SignInUrl<'_> {
         SignInUrl::new(self)
+    }
+
+    /// The URL of a sign-in of this user with a new authentication.
+    pub(crate) fn step_up_url(&self, required: &RequiredAuthentication, user: String, next: &str) -> String {
+        self.sign_in_url().next(next).require(required, user).to_string()
     }
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.

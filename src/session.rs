@@ -32,6 +32,8 @@ pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, KeptEnd, Newest, Revoke, Sessions, while_signing_in};
 
 use crate::{
+    keys::digest_name,
+    requirement::Authentication,
     secret::Secret,
     token::{ClaimSources, Claims},
 };
@@ -49,6 +51,8 @@ pub(crate) struct Session {
     pub claims: Claims,
     /// What the app added in `after_authorize`.
     pub data: Map<String, Value>,
+    /// The user's authentication at the provider, by the sign-in's ID token; a refresh does not change it.
+    pub authentication: Authentication,
     /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
     pub generation: u64,
     /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
@@ -90,6 +94,7 @@ impl Session {
             issuer: issuer.into(),
             claims,
             data: Map::new(),
+            authentication: Authentication::default(),
             generation: 1,
             refresh_due: None,
             user_info_due: false,
@@ -107,6 +112,13 @@ impl Session {
             // `as` saturates.
             self.ends = (ends * 1000.0) as i64;
         }
+    }
+
+    /// A short name of the user: a digest of issuer and subject.
+    pub(crate) fn user_name(&self) -> String {
+        let mut name = digest_name("user", &[&self.issuer, self.subject()]);
+        name.truncate(22);
+        name
     }
 
     /// `sub`.

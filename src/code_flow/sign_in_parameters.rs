@@ -2,18 +2,25 @@
 
 use std::{fmt, time::Duration};
 
-use crate::settings::is_reserved;
+use serde::{Deserialize, Serialize};
+
+use crate::{requirement::RequiredAuthentication, settings::is_reserved};
 
 /// Additional scopes, and the parameters that replace those of the settings. The app or a guard sets them.
 ///
 /// An attempt carries them in encrypted form, so that its ID token and token response are checked against what was
 /// asked, and so that an attempt that is restarted asks for the same.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignInParameters {
     /// In the order in which they were set; each name once.
+    #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
     pairs: Vec<(String, String)>,
     /// The first name that the app set and may not set.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// The name of the user whose session the sign-in steps up; another user does not reach the page.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
 }
 
 /// The maximum length of [`SignInParameters::to_text`], in bytes: an encrypted cookie has room for it.
@@ -62,7 +69,7 @@ impl SignInParameters {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.refused.is_none()
+        *self == SignInParameters::default()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -131,32 +138,30 @@ impl SignInParameters {
         missing.map(str::to_owned).collect()
     }
 
+    /// Adds what a guard demands of the user's authentication.
+    pub(crate) fn require(&mut self, required: &RequiredAuthentication) {
+        if let Some(max_age) = required.max_age() {
+            self.replace(MAX_AGE, max_age.as_secs().to_string());
+        }
+        if let Some(acr_values) = required.acr_values() {
+            self.replace("acr_values", acr_values.join(" "));
+        }
+    }
+
     /// The parameters as one text, for an encrypted value; empty if there are none.
     pub(crate) fn to_text(&self) -> String {
-        let refused = self.refused.iter().map(|name| ("", &**name));
-        let pairs = self.pairs.iter().map(|(name, value)| (&**name, &**value));
-        let pairs: Vec<_> = pairs.chain(refused).collect();
-        if pairs.is_empty() {
+        if self.is_empty() {
             return String::new();
         }
-        serde_json::to_string(&pairs).expect("pairs of strings always serialize")
+        serde_json::to_string(self).expect("strings always serialize")
     }
 
     /// Parses a text that [`to_text`](Self::to_text) made.
     pub(crate) fn parse(text: &str) -> Option<SignInParameters> {
-        let mut parameters = SignInParameters::default();
         if text.is_empty() {
-            return Some(parameters);
+            return Some(SignInParameters::default());
         }
-        let pairs: Vec<(String, String)> = serde_json::from_str(text).ok()?;
-        for (name, value) in pairs {
-            match &*name {
-                "" => parameters.refused = Some(value),
-                SCOPE => parameters.add_scopes(&value),
-                name => parameters.set(name, value),
-            }
-        }
-        Some(parameters)
+        serde_json::from_str(text).ok()
     }
 }
 

@@ -173,14 +173,14 @@ impl Client<'_> {
                 return Err(SignInError::ScopesNotGranted { missing }.into());
             }
             let issuer: Arc<str> = id_token.issuer().into();
-            let session_expiry = id_token.session_expiry;
+            let (session_expiry, authentication) = (id_token.session_expiry, id_token.authentication.clone());
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
             step("UserInfo was asked, if there is any");
-            Ok((issuer, sources, session_expiry, ends))
+            Ok((issuer, sources, session_expiry, authentication, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &self.provider.registration.issuer;
@@ -188,9 +188,10 @@ impl Client<'_> {
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok((issuer, sources, session_expiry, ends)) => {
+            Ok((issuer, sources, session_expiry, authentication, ends)) => {
                 session.issuer = issuer;
                 session.end_by(session_expiry);
+                session.authentication = authentication;
                 session.claims = sources.merged();
                 observing::claims_by_reference(&session.claims.by_reference());
                 session.earlier_ends = ends;

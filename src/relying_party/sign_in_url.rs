@@ -10,6 +10,7 @@ use super::{RelyingParty, SignInError};
 use crate::{
     code_flow::{ReturnTo, SignInParameters},
     keys::{KeyRing, Purpose},
+    requirement::RequiredAuthentication,
 };
 
 /// The URL of a sign-in that asks for more than the settings do, from
@@ -119,6 +120,13 @@ impl<'a> SignInUrl<'a> {
             Ok(details) => self.extra("authorization_details", &details),
             Err(_) => self.extra("", "authorization_details"),
         }
+    }
+
+    /// Asks for what a guard demands of this user.
+    pub(super) fn require(mut self, required: &RequiredAuthentication, user: String) -> Self {
+        self.parameters.require(required);
+        self.parameters.user = Some(user);
+        self
     }
 
     /// Any other parameter of the authorization request. Those of the sign-in itself cannot be set, as

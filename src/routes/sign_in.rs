@@ -346,11 +346,11 @@ impl<'r> Visit<'r, '_> {
         match completing.await {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
-                Outcome::Success(redirect(attempt.return_to.as_str()))
+                Outcome::Success(redirect(page_for(&attempt, &current)))
             }
             Ok(Completed::Now(current) | Completed::Before(current)) => {
                 self.set_session(&current, browser);
-                Outcome::Success(redirect(attempt.return_to.as_str()))
+                Outcome::Success(redirect(page_for(&attempt, &current)))
             }
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
@@ -525,6 +525,20 @@ struct DetailsCookie {
     begun: i64,
     size: usize,
     removal: SetCookie,
+}
+
+/// The page for the user who signed in: the start page, if the page is for another user, whose session this sign-in was
+/// to step up.
+fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession) -> &'a str {
+    let user = attempt
+        .parameters
+        .as_ref()
+        .and_then(|parameters| parameters.user.as_ref());
+    if user.is_none_or(|user| *user == session.user_name()) {
+        attempt.return_to.as_str()
+    } else {
+        "/"
+    }
 }
 
 fn span() -> tracing::Span {

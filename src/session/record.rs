@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{EarlierEnds, Session, SessionTokens};
 use crate::{
+    requirement::Authentication,
     secret::{self, Secret},
     token::{ClaimSources, Claims, parse_object},
 };
@@ -41,6 +42,10 @@ struct Head {
     user_info_due: bool,
     #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
     earlier_ends: EarlierEnds,
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    authenticated: Option<i64>,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    acr: Option<String>,
     #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
     data: Map<String, Value>,
 }
@@ -124,6 +129,8 @@ pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
         refresh_due: session.refresh_due,
         user_info_due: session.user_info_due,
         earlier_ends: session.earlier_ends.clone(),
+        authenticated: session.authentication.time,
+        acr: session.authentication.acr.clone(),
         data: session.data.clone(),
     };
     let mut record = Vec::with_capacity(200 + body.len());
@@ -198,6 +205,10 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
         issuer: issuer(&claims)?,
         claims,
         data: head.data,
+        authentication: Authentication {
+            time: head.authenticated,
+            acr: head.acr,
+        },
         generation: head.generation,
         refresh_due: head.refresh_due,
         user_info_due: head.user_info_due,
@@ -463,6 +474,10 @@ mod tests {
         let mut session = Session::new(ISSUER, tokens.sources.merged(), now);
         session.data.insert("desk".into(), json!([4]));
         session.refresh_due = Some(5);
+        session.authentication = Authentication {
+            time: Some(1_799_999_999),
+            acr: Some("gold".to_owned()),
+        };
         session
     }
 

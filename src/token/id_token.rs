@@ -15,6 +15,7 @@ use super::{
     },
 };
 use crate::printable::excerpt;
+use crate::requirement::Authentication;
 use crate::secret::Secret;
 
 /// The `typ` of other tokens that the same keys sign.
@@ -54,6 +55,8 @@ pub(crate) struct IdToken {
     pub(crate) algorithm: SigningAlgorithm,
     /// The latest expiry of a session that is started or refreshed with it, in seconds since 1970.
     pub(crate) session_expiry: Option<f64>,
+    /// How the user authenticated at the provider.
+    pub(crate) authentication: Authentication,
     issuer: String,
     subject: String,
 }
@@ -99,14 +102,16 @@ impl IdToken {
         check_acr(claims, expected.acr_values)?;
         // Step 13.
         match expected.authenticated_since {
-            Some(since) => check_authenticated_since(claims, since, skew)?,
+            Some(since) => check_authenticated_since(claims, since, now, skew)?,
             None => check_auth_time(claims, expected.max_age, now, skew)?,
         }
+        let authentication = authentication(claims, now, skew);
         let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
             issuer,
             subject,
+            authentication,
             session_expiry,
             algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
@@ -169,6 +174,12 @@ pub(crate) enum IdTokenError {
         /// How long before the request, in seconds.
         before: u64,
     },
+    /// The time at which the user authenticated is later than now.
+    #[error("the person was authenticated {ahead} s from now (\"auth_time\")")]
+    AuthenticatedInFuture {
+        /// How much later, in seconds.
+        ahead: u64,
+    },
     /// Its `session_expiry` has passed.
     #[error(
         "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
@@ -191,9 +202,9 @@ impl IdTokenError {
             IdTokenError::Nonce => "id_token_nonce",
             IdTokenError::AccessTokenHash => "id_token_at_hash",
             IdTokenError::AuthenticationContext { .. } => "id_token_acr",
-            IdTokenError::AuthenticationTooOld { .. } | IdTokenError::NotAuthenticatedAgain { .. } => {
-                "id_token_auth_time"
-            }
+            IdTokenError::AuthenticationTooOld { .. }
+            | IdTokenError::NotAuthenticatedAgain { .. }
+            | IdTokenError::AuthenticatedInFuture { .. } => "id_token_auth_time",
             IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
         }
     }
@@ -214,6 +225,9 @@ impl IdTokenError {
                 "have the provider support the `acr_values` that are asked for, or ask for others"
             }
             IdTokenError::AuthenticationTooOld { .. } => "have the provider honour `max_age`, or ask for a longer one",
+            IdTokenError::AuthenticatedInFuture { .. } => {
+                "synchronise the clocks of this machine and of the provider; `auth_time` is in seconds"
+            }
             IdTokenError::NotAuthenticatedAgain { .. } => {
                 "have the provider honour `prompt=login` and `max_age=0`, or do not ask for them"
             }
@@ -333,7 +347,7 @@ fn check_auth_time(
     let Some(max_age) = max_age else {
         return Ok(());
     };
-    let age = now - seconds(claims, "auth_time")?;
+    let age = now - check_auth_time_is_past(claims, now, clock_skew)?;
     if age <= max_age.as_secs_f64() + clock_skew.as_secs_f64() {
         return Ok(());
     }
@@ -343,14 +357,38 @@ fn check_auth_time(
     })
 }
 
+/// `auth_time`, which must be there and may not be later than now. A provider that sends milliseconds would otherwise
+/// have authenticated every user just now, for ever.
+fn check_auth_time_is_past(claims: &Map<String, Value>, now: f64, clock_skew: Duration) -> Result<f64, IdTokenError> {
+    let time = seconds(claims, "auth_time")?;
+    if time <= now + clock_skew.as_secs_f64() {
+        return Ok(time);
+    }
+    // `as` saturates.
+    let ahead = (time - now) as u64;
+    Err(IdTokenError::AuthenticatedInFuture { ahead })
+}
+
+/// How the user authenticated, as far as the token says. A time within the clock skew after now counts as now, and a
+/// later one as none.
+fn authentication(claims: &Map<String, Value>, now: f64, clock_skew: Duration) -> Authentication {
+    let time = check_auth_time_is_past(claims, now, clock_skew).ok();
+    let acr = claims.get("acr").and_then(Value::as_str);
+    Authentication {
+        time: time.map(|time| time.min(now) as i64),
+        acr: acr.map(str::to_owned),
+    }
+}
+
 /// `prompt=login` and `max_age=0`: the user authenticated after the request was made, however long they then took.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest> (`prompt`)
 fn check_authenticated_since(
     claims: &Map<String, Value>,
     since: i64,
+    now: f64,
     clock_skew: Duration,
 ) -> Result<(), IdTokenError> {
-    let before = since as f64 - seconds(claims, "auth_time")?;
+    let before = since as f64 - check_auth_time_is_past(claims, now, clock_skew)?;
     if before <= clock_skew.as_secs_f64() {
         return Ok(());
     }

@@ -49,6 +49,7 @@ mod sign_in;
 mod sign_in_attempts;
 mod sign_in_url;
 mod sql_store;
+mod step_up;
 mod stores;
 mod support;
 mod tenants;

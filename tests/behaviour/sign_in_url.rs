@@ -532,7 +532,7 @@ async fn what_the_app_may_not_set_fails_the_sign_in() {
         (|url| url.authorization_details(Unserializable), refused("")),
         (
             |url| url.extra("long", &"x".repeat(2_000)),
-            "the parameters of this sign-in have 2013 bytes, expected at most 1200".to_owned(),
+            "the parameters of this sign-in have 2019 bytes, expected at most 1200".to_owned(),
         ),
     ] {
         case(&error);
