@@ -6,6 +6,7 @@ mod logout_request;
 mod response_error;
 mod return_to;
 mod sign_in_attempt;
+mod sign_in_parameters;
 
 pub(crate) use authorization_request::authorization_request;
 pub(crate) use authorization_response::AuthorizationResponse;
@@ -13,3 +14,4 @@ pub(crate) use logout_request::{PENDING_LOGOUT, PendingLogout, logout_request};
 pub use response_error::ResponseError;
 pub(crate) use return_to::ReturnTo;
 pub(crate) use sign_in_attempt::{AttemptId, AttemptSecrets, Browser, BrowserId, Details, SignInAttempt};
+pub(crate) use sign_in_parameters::{MAX_PARAMETERS_LEN, SignInParameters};

@@ -21,7 +21,8 @@ use crate::{
     clock::Clock,
     observing,
     relying_party::{Freshness, RelyingParty, SessionHandle, User},
-    request::RequestState,
+    request::{RequestState, StepUp},
+    requirement::{Authentication, Requirement},
     resource_server::ResourceServer,
     session::{CurrentSession, NoSession, Session},
     token::{Claims, TESTING_ISSUER},
@@ -121,7 +122,13 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
 /// The session of the testing profile, which is stored neither in a cookie nor in a store.
 fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
     let issuer = claims.get::<String>("iss").unwrap_or_else(|| TESTING_ISSUER.to_owned());
-    CurrentSession::nowhere(Session::new(&issuer, claims.clone(), now))
+    let mut session = Session::new(&issuer, claims.clone(), now);
+    // The developer is there: only what the profile says itself is older.
+    session.authentication = Authentication {
+        time: claims.get("auth_time").or(Some(now.unix_timestamp())),
+        acr: claims.get("acr"),
+    };
+    CurrentSession::nowhere(session)
 }
 
 /// The signed-in user, with claims deserialized into the app's type.
@@ -145,6 +152,35 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         tracing::info!("make the claim optional in that type, or have the provider send it");
         LoggedInError::Claims { expected }
     })
+}
+
+/// Fails if the user's authentication does not satisfy what `R` demands.
+pub(crate) fn check_authentication<R: Requirement, C>(
+    request: &Request<'_>,
+    user: &User<C>,
+) -> Result<(), LoggedInError> {
+    let required = R::required();
+    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        return Err(LoggedInError::NoSession(NoSession::Absent));
+    };
+    let session = user.session();
+    if required.is_met_by(&session.authentication, rp.clock.now(), rp.settings.clock_skew) {
+        return Ok(());
+    }
+    let step_up = StepUp::new(required, session.user_name());
+    let _ = RequestState::of(request).step_up.set(Box::new(step_up));
+    Err(LoggedInError::Authentication)
+}
+
+/// Whether the guard `G` demands what no authentication can satisfy, which aborts the launch.
+pub(crate) fn is_contradictory<G, R: Requirement>() -> bool {
+    let is_contradictory = R::required().is_contradictory();
+    if is_contradictory {
+        let guard = std::any::type_name::<G>();
+        tracing::error!("`{guard}` is used in a route, and no `acr` satisfies all of its requirements");
+        tracing::info!("demand authentication contexts that have a value in common");
+    }
+    is_contradictory
 }
 
 /// Whether a guard in a route lacks the fairing, which aborts the launch. Logs the error and its remedy.

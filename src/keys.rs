@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Attempt,
     /// The part of a sign-in attempt that has its own cookie.
     AttemptDetails,
+    /// What the URL of a sign-in asks for.
+    SignInUrl,
     /// A posted authorization response.
     PostedResponse,
     /// A value in a session store.
@@ -47,11 +49,12 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [(Purpose, &str); 9] = [
+    const ALL: [(Purpose, &str); 10] = [
         (Purpose::Session, "session"),
         (Purpose::SessionId, "session id"),
         (Purpose::Attempt, "attempt"),
         (Purpose::AttemptDetails, "attempt details"),
+        (Purpose::SignInUrl, "sign-in URL"),
         (Purpose::PostedResponse, "posted response"),
         (Purpose::StoredValue, "stored value"),
         (Purpose::SignOut, "sign-out"),

@@ -27,6 +27,7 @@ mod protect;
 mod provider;
 mod relying_party;
 mod request;
+mod requirement;
 mod resource_server;
 mod routes;
 mod scopes;
@@ -43,12 +44,14 @@ pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,
 };
-pub use protect::{protect, protect_with};
+pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError,
+    SignInUrl, User,
 };
-pub use request::SignInFailure;
+pub use request::{SignInFailure, StepUp};
+pub use requirement::{Acr, AcrValues, Fresh, RequiredAuthentication, Requirement};
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;

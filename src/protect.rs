@@ -13,6 +13,8 @@ use rocket::{
 use crate::{
     guard::{Authorized, LoggedIn, Policy},
     relying_party::RelyingParty,
+    requirement::Requirement,
+    token::Claims,
 };
 
 /// Requires a signed-in user for these routes: the app's own, a `FileServer`, or any other.
@@ -78,6 +80,33 @@ pub fn protect(routes: impl Into<Vec<Route>>) -> Vec<Route> {
 /// ```
 pub fn protect_with<P: Policy>(routes: impl Into<Vec<Route>>) -> Vec<Route> {
     guard_by::<Authorized<P>>(routes.into())
+}
+
+/// As [`protect`], for users whose authentication satisfies a [`Requirement`]. The others get the 401 of
+/// [`LoggedIn`]: a page load goes to a sign-in that asks for it.
+///
+/// ```
+/// use rocket::{get, routes};
+/// use rocket_openidconnect::{Fresh, protect_requiring};
+///
+/// #[get("/accounts")]
+/// fn accounts() -> &'static str {
+///     "all of them"
+/// }
+///
+/// let rocket = rocket::build().mount("/bank", protect_requiring::<Fresh<10>>(routes![accounts]));
+/// ```
+///
+/// # Panics
+///
+/// If nothing can satisfy the requirement: two of its parts accept no common `acr`.
+pub fn protect_requiring<R: Requirement>(routes: impl Into<Vec<Route>>) -> Vec<Route> {
+    assert!(
+        !R::required().is_contradictory(),
+        "no `acr` satisfies all parts of `{}`",
+        std::any::type_name::<R>()
+    );
+    guard_by::<LoggedIn<Claims, R>>(routes.into())
 }
 
 fn guard_by<G: for<'r> FromRequest<'r> + 'static>(mut routes: Vec<Route>) -> Vec<Route> {

@@ -11,6 +11,7 @@ mod revocations;
 mod revoke_later;
 mod sign_in;
 mod sign_in_error;
+mod sign_in_url;
 mod user;
 
 use std::{ops::Deref, sync::Arc};
@@ -24,12 +25,14 @@ pub(crate) use self::{
     revocations::Revocations,
     sign_in::Completed,
     sign_in_error::NotBegun,
+    sign_in_url::{PARAMETERS, decrypt_parameters},
     user::SessionHandle,
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
     refresh_error::RefreshError,
     sign_in_error::SignInError,
+    sign_in_url::SignInUrl,
     user::{NoAccessToken, User},
 };
 use crate::{
@@ -37,6 +40,7 @@ use crate::{
     code_flow::ReturnTo,
     cookies::Cookies,
     provider::Provider,
+    requirement::RequiredAuthentication,
     session::Sessions,
     settings::{Settings, Site, TrustedProxies},
     token::{Claims, TESTING_ISSUER},
@@ -117,6 +121,29 @@ impl RelyingParty {
     /// `next` that is not a path of this app is replaced by `/`.
     pub fn login_url(&self, next: &str) -> String {
         self.route_url("login", next)
+    }
+
+    /// The URL of a sign-in with parameters of its own, such as `acr_values` or a scope, which are checked afterwards.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rocket::{get, response::Redirect};
+    /// use rocket_openidconnect::RelyingParty;
+    ///
+    /// #[get("/transfer/confirm")]
+    /// fn confirm(rp: &RelyingParty) -> Redirect {
+    ///     let url = rp.sign_in_url().next("/transfer").max_age(Duration::from_secs(60));
+    ///     Redirect::to(url.to_string())
+    /// }
+    /// ```
+    pub fn sign_in_url(&self) -> SignInUrl<'_> {
+        SignInUrl::new(self)
+    }
+
+    /// The URL of a sign-in of this user with a new authentication.
+    pub(crate) fn step_up_url(&self, required: &RequiredAuthentication, user: String, next: &str) -> String {
+        self.sign_in_url().next(next).require(required, user).to_string()
     }
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.

@@ -5,8 +5,10 @@ mod reasons;
 mod returned_query;
 mod sign_in_failure;
 mod state;
+mod step_up;
 
 pub(crate) use page_load::is_page_load;
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
 pub use sign_in_failure::SignInFailure;
 pub(crate) use state::{Refusal, RequestState};
+pub use step_up::StepUp;

@@ -244,6 +244,8 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
+        | SignInError::UrlExpired
+        | SignInError::ParametersMissing
         | SignInError::Response(ResponseError::StateMismatch) => {
             "This sign-in has expired or was started in another browser, or your browser blocks cookies. Please try \
              again."
@@ -265,7 +267,12 @@ fn explanation(error: &SignInError) -> &str {
                                             Please contact the operators of this site."
         }
         SignInError::Store(_) => "This site cannot save your sign-in right now. Please try again in a few minutes.",
-        SignInError::ParameterOfApp { .. } => "Something went wrong on this site. Please contact its operators.",
+        SignInError::ScopesNotGranted { .. } => {
+            "The sign-in service did not grant this site the permissions that it asked for."
+        }
+        SignInError::ParameterOfApp { .. } | SignInError::ParametersTooLong { .. } => {
+            "Something went wrong on this site. Please contact its operators."
+        }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service is not responding. Please try again in a few minutes."
         }

@@ -33,6 +33,8 @@ pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Revoke, Sessions, while_signing_in};
 
 use crate::{
+    keys::digest_name,
+    requirement::Authentication,
     secret::{self, Secret},
     token::{ClaimSources, Claims},
 };
@@ -74,6 +76,9 @@ pub(crate) struct Session {
     /// The ends of the user's sessions that were recorded before it began.
     #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
     pub earlier_ends: EarlierEnds,
+    /// The user's authentication at the provider, by the sign-in's ID token; a refresh does not change it.
+    #[serde(rename = "t", default, skip_serializing_if = "Authentication::is_unknown")]
+    pub authentication: Authentication,
     /// What the app added in `after_authorize`.
     #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
@@ -90,6 +95,8 @@ pub(crate) struct SessionTokens {
     pub id_token: Option<Secret>,
     /// The `nonce` of the sign-in: a refreshed ID token may repeat it and may not have another.
     pub nonce: Option<Secret>,
+    /// The `authorization_details` that the provider granted.
+    pub authorization_details: Vec<Value>,
     pub sources: ClaimSources,
 }
 
@@ -102,6 +109,7 @@ impl Session {
             issuer: issuer.into(),
             claims,
             data: Map::new(),
+            authentication: Authentication::default(),
             generation: 1,
             refresh_due: None,
             user_info_due: false,
@@ -119,6 +127,13 @@ impl Session {
             // `as` saturates.
             self.ends = (ends * 1000.0) as i64;
         }
+    }
+
+    /// A short name of the user: a digest of issuer and subject.
+    pub(crate) fn user_name(&self) -> String {
+        let mut name = digest_name("user", &[&self.issuer, self.subject()]);
+        name.truncate(22);
+        name
     }
 
     /// `sub`.

@@ -40,6 +40,7 @@ const LAYERS: &[&str] = &[
     "cookies",
     "keys",
     "token",
+    "requirement",
     "cache",
     "secret",
     "clock",

@@ -5,7 +5,7 @@ use openidconnect::{
 };
 use url::Url;
 
-use super::AttemptSecrets;
+use super::{AttemptSecrets, SignInParameters};
 use crate::{
     provider::SignInClient,
     settings::{ResponseMode, Settings},
@@ -17,7 +17,7 @@ pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
     secrets: &AttemptSecrets,
-    parameters: &[(String, String)],
+    parameters: &SignInParameters,
 ) -> Url {
     let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
     let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
@@ -30,17 +30,25 @@ pub(crate) fn authorization_request(
         )
         .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&code_verifier));
     // The `openidconnect` client adds `openid` itself.
-    for scope in settings.scopes.iter().filter(|scope| *scope != "openid") {
-        request = request.add_scope(Scope::new(scope.clone()));
+    let additional = parameters
+        .scopes()
+        .filter(|scope| !settings.scopes.iter().any(|other| other == scope));
+    let scopes = settings.scopes.iter().map(String::as_str).chain(additional);
+    for scope in scopes.filter(|scope| *scope != "openid") {
+        request = request.add_scope(Scope::new(scope.to_owned()));
     }
     if settings.response_mode == ResponseMode::FormPost {
         request = request.add_extra_param("response_mode", "form_post");
     }
-    let is_overridden = |name: &str| parameters.iter().any(|(other, _)| other == name);
-    let of_settings = settings.authorization_parameters().into_iter();
-    let of_settings = of_settings.filter(|(name, _)| !is_overridden(name));
-    for (name, value) in of_settings.chain(parameters.iter().cloned()) {
-        request = request.add_extra_param(name, value);
+    let sent: Vec<_> = parameters.to_send().collect();
+    let is_replaced = |name: &str| sent.iter().any(|(other, _)| *other == name);
+    for (name, value) in settings.authorization_parameters() {
+        if !is_replaced(&name) {
+            request = request.add_extra_param(name, value);
+        }
+    }
+    for (name, value) in &sent {
+        request = request.add_extra_param(name.to_string(), value.to_string());
     }
     request.url().0
 }

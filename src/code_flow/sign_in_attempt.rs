@@ -6,7 +6,7 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
-use super::ReturnTo;
+use super::{MAX_PARAMETERS_LEN, ReturnTo, SignInParameters};
 use crate::{
     keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
     secret::Secret,
@@ -18,12 +18,16 @@ const ID_LEN: usize = 16;
 const ID_TEXT_LEN: usize = 22;
 const TIME_LEN: usize = 8;
 /// The fixed part of the payload: id, start time, flags and the digest of the browser id. It is followed by the
-/// earlier ends of sessions, if any, and the return address.
+/// earlier ends of sessions and the parameters, if any, and the return address.
 const FIXED_LEN: usize = ID_LEN + TIME_LEN + 1 + ID_LEN;
+
+/// The maximum length of parameters and return address in a cookie, in bytes, if there are parameters.
+const MAX_DETAILS_LEN: usize = MAX_PARAMETERS_LEN + 150;
 
 const IS_RESTARTED: u8 = 1;
 const HAS_DETAILS: u8 = 2;
 const HAS_ENDS: u8 = 4;
+const HAS_PARAMETERS: u8 = 8;
 
 /// A random id of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,8 +61,11 @@ pub(crate) struct SignInAttempt {
     /// The ends of the user's sessions that were recorded before this attempt started. They may have been meant
     /// for the attempt that it replaces, and do not apply to this one.
     pub(crate) earlier_ends: EarlierEnds,
-    /// The return address is in a separate cookie.
+    /// The parameters, if any, and the return address are in a separate cookie.
     pub(crate) has_details: bool,
+    /// What this sign-in asks for beside the settings. `None` if that is in a cookie which the browser did not send:
+    /// such an attempt signs nobody in, or a user could leave out what the app demands.
+    pub(crate) parameters: Option<SignInParameters>,
     /// Where the browser is redirected afterwards.
     pub(crate) return_to: ReturnTo,
 }
@@ -89,8 +96,15 @@ impl SignInAttempt {
             is_restarted,
             earlier_ends: EarlierEnds::default(),
             has_details: false,
+            parameters: Some(SignInParameters::default()),
             return_to,
         }
+    }
+
+    /// Sets what this attempt asks for beside the settings.
+    pub(crate) fn with_parameters(mut self, parameters: SignInParameters) -> SignInAttempt {
+        self.parameters = Some(parameters);
+        self
     }
 
     /// Records the ends of sessions that were read before this attempt started.
@@ -100,7 +114,7 @@ impl SignInAttempt {
     }
 
     /// Encrypts the attempt into `state`, and derives nonce and code verifier. If `state` is longer than
-    /// `max_state_length`, the return address moves to a cookie, whose value is returned too.
+    /// `max_state_length`, parameters and return address move to a cookie, whose value is returned too.
     pub(crate) fn encrypt(
         &mut self,
         keys: &KeyRing,
@@ -151,6 +165,11 @@ impl SignInAttempt {
         verify_slices_are_equal(&self.browser, &browser.digest()).is_ok()
     }
 
+    /// When it started, in seconds since 1970.
+    pub(crate) fn begun(&self) -> i64 {
+        self.begun
+    }
+
     /// When the attempt expires, in seconds since 1970.
     pub(crate) fn ends(&self, timeout: Duration) -> i64 {
         let timeout = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
@@ -163,32 +182,60 @@ impl SignInAttempt {
         Duration::from_secs(seconds.max(0).unsigned_abs())
     }
 
-    /// Encrypts the return address for a cookie, bound to this attempt.
+    /// Encrypts parameters and return address for a cookie, bound to this attempt: no other cookie decrypts in its
+    /// place, because an attempt has one.
     fn encrypt_details(&self, keys: &KeyRing) -> String {
-        let address = self.return_to.as_str();
-        let text = [&self.id.0[..], &self.begun.to_be_bytes(), address.as_bytes()].concat();
+        let (mut address, parameters) = (self.return_to.as_str(), self.parameters_text());
+        // The cookie has a maximum size, and the parameters take precedence.
+        if !parameters.is_empty() && parameters.len() + address.len() > MAX_DETAILS_LEN {
+            address = "/";
+        }
+        let length = length_of(&parameters);
+        let text = [
+            &self.id.0[..],
+            &self.begun.to_be_bytes(),
+            &length,
+            parameters.as_bytes(),
+            address.as_bytes(),
+        ]
+        .concat();
         let context = self.id.short_name();
         let value = keys.encrypt(Purpose::AttemptDetails, context.as_bytes(), &text);
         URL_SAFE_NO_PAD.encode(value)
     }
 
-    /// Restores the return address from its cookie. Without a valid cookie it becomes the start page.
+    /// Restores parameters and return address from their cookie. Without a valid cookie the address becomes the start
+    /// page, and the parameters, if there are any, stay `None`.
     pub(crate) fn add_details(&mut self, keys: &KeyRing, value: Option<&str>, mount: &str) {
         if !self.has_details {
             return;
         }
-        self.return_to = value
+        let details = value
             .and_then(|value| Details::decrypt(keys, &self.id.short_name(), value))
-            .filter(|details| details.attempt == self.id)
-            .map_or_else(ReturnTo::home, |details| ReturnTo::parse(&details.return_to, mount));
+            .filter(|details| details.attempt == self.id);
+        let Some(details) = details else {
+            self.return_to = ReturnTo::home();
+            return;
+        };
+        self.return_to = ReturnTo::parse(&details.return_to, mount);
+        self.parameters = Some(details.parameters);
+    }
+
+    fn parameters_text(&self) -> String {
+        self.parameters
+            .as_ref()
+            .map(SignInParameters::to_text)
+            .unwrap_or_default()
     }
 
     fn to_bytes(&self) -> Vec<u8> {
+        let parameters = self.parameters_text();
         let address = if self.has_details { "" } else { self.return_to.as_str() };
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag(self.is_restarted, IS_RESTARTED)
             | flag(self.has_details, HAS_DETAILS)
-            | flag(!self.earlier_ends.is_empty(), HAS_ENDS);
+            | flag(!self.earlier_ends.is_empty(), HAS_ENDS)
+            | flag(!parameters.is_empty(), HAS_PARAMETERS);
         let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
         bytes.extend_from_slice(&self.id.0);
         bytes.extend_from_slice(&self.begun.to_be_bytes());
@@ -196,6 +243,10 @@ impl SignInAttempt {
         bytes.extend_from_slice(&self.browser);
         if !self.earlier_ends.is_empty() {
             bytes.extend_from_slice(&self.earlier_ends.to_bytes());
+        }
+        if !parameters.is_empty() && !self.has_details {
+            bytes.extend_from_slice(&length_of(&parameters));
+            bytes.extend_from_slice(parameters.as_bytes());
         }
         bytes.extend_from_slice(address.as_bytes());
         bytes
@@ -208,7 +259,7 @@ impl SignInAttempt {
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
         let (browser, mut address) = rest.split_first_chunk()?;
-        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS) != 0 {
+        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS) != 0 {
             return None;
         }
         let mut earlier_ends = EarlierEnds::default();
@@ -216,6 +267,14 @@ impl SignInAttempt {
             (earlier_ends, address) = EarlierEnds::split(address)?;
         }
         let has_details = flags & HAS_DETAILS != 0;
+        let mut parameters = Some(SignInParameters::default());
+        if flags & HAS_PARAMETERS != 0 {
+            parameters = None;
+            if !has_details {
+                let (text, rest) = split_text(address)?;
+                (parameters, address) = (Some(SignInParameters::parse(text)?), rest);
+            }
+        }
         let address = std::str::from_utf8(address).ok()?;
         if has_details != address.is_empty() {
             return None;
@@ -227,6 +286,7 @@ impl SignInAttempt {
             is_restarted: flags & IS_RESTARTED != 0,
             earlier_ends,
             has_details,
+            parameters,
             return_to: ReturnTo::parse(address, mount),
         })
     }
@@ -237,6 +297,7 @@ pub(crate) struct Details {
     attempt: AttemptId,
     /// When the attempt began, in seconds since 1970.
     pub(crate) begun: i64,
+    parameters: SignInParameters,
     return_to: String,
 }
 
@@ -250,13 +311,29 @@ impl Details {
 
     fn from_bytes(bytes: &[u8]) -> Option<Details> {
         let (id, rest) = bytes.split_first_chunk()?;
-        let (begun, address) = rest.split_first_chunk()?;
+        let (begun, rest) = rest.split_first_chunk()?;
+        let (parameters, address) = split_text(rest)?;
         Some(Details {
             attempt: AttemptId(*id),
             begun: i64::from_be_bytes(*begun),
+            parameters: SignInParameters::parse(parameters)?,
             return_to: std::str::from_utf8(address).ok()?.to_owned(),
         })
     }
+}
+
+/// The length of the parameters before their text.
+fn length_of(text: &str) -> [u8; 2] {
+    u16::try_from(text.len())
+        .expect("parameters are bounded when they are set")
+        .to_be_bytes()
+}
+
+/// Splits a text with its length off the beginning.
+fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 impl AttemptSecrets {
@@ -452,6 +529,36 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_in_state_or_in_the_cookie() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for (length, is_in_cookie) in [(0, false), (100, false), (600, true), (1_100, true)] {
+            let mut parameters = SignInParameters::default();
+            parameters.set("acr_values", "gold");
+            parameters.set("long", "x".repeat(length));
+            parameters.add_scopes("notes");
+            let mut attempt = attempt(&browser, "/me")
+                .after_ends(ends(2))
+                .with_parameters(parameters.clone());
+            let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
+            assert_eq!(details.is_some(), is_in_cookie, "{length}");
+            let (mut read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+            assert_eq!(read.parameters.is_none(), is_in_cookie);
+            read.add_details(&keys, None, MOUNT);
+            assert_eq!(read.parameters.is_none(), is_in_cookie);
+            read.add_details(&keys, details.as_deref(), MOUNT);
+            assert_eq!(read.parameters, Some(parameters));
+            assert_eq!(read.return_to.as_str(), "/me");
+            assert_eq!(read.earlier_ends, ends(2));
+        }
+        // A cookie with a return address alone leaves nothing out.
+        let mut plain = attempt(&browser, &format!("/{}", "a".repeat(1_000)));
+        let (secrets, details) = plain.encrypt(&keys, &browser, 500);
+        assert!(details.is_some());
+        let (read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+        assert_eq!(read.parameters, Some(SignInParameters::default()));
+    }
+
+    #[test]
     fn details_are_of_one_attempt() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
         let long = format!("/{}", "a".repeat(1_000));
@@ -504,7 +611,9 @@ mod tests {
         // An address despite the flag for a cookie, an unknown flag, a byte that is not UTF-8.
         for bytes in [
             with(flags, HAS_DETAILS),
-            with(flags, 8),
+            // An address does not decode as parameters.
+            with(flags, HAS_PARAMETERS),
+            with(flags, 16),
             with(flags, 0x80),
             // An address does not decode as earlier ends.
             with(flags, HAS_ENDS),

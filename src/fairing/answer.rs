@@ -7,7 +7,7 @@ use rocket::{
 
 use crate::{
     relying_party::RelyingParty,
-    request::{Refusal, RequestState, SignInFailure, is_page_load},
+    request::{Refusal, RequestState, SignInFailure, StepUp, is_page_load},
     resource_server::ResourceServer,
     session::{NoSession, store::RETRY_AFTER},
 };
@@ -36,6 +36,9 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     }
     if let Some(failure) = state.sign_in.get() {
         set_failure_headers(response, failure);
+    }
+    if let Some(step_up) = state.step_up.get() {
+        redirect_to_step_up(request, response, step_up);
     }
     match state.signed_out.get() {
         Some(reason) if reason.is_outage() => set_retry_after(response, state),
@@ -125,24 +128,44 @@ fn set_retry_after(response: &mut Response<'_>, state: &RequestState) {
     }
 }
 
+/// Replaces the 401 of a page load whose user must authenticate again by a redirect to that sign-in; any other 401 has
+/// the challenge of RFC 9470.
+fn redirect_to_step_up(request: &Request<'_>, response: &mut Response<'_>, step_up: &StepUp) {
+    if response.status() != Status::Unauthorized {
+        return;
+    }
+    let rp = request.rocket().state::<RelyingParty>();
+    match rp.filter(|rp| rp.client().is_some() && is_page_load(request)) {
+        Some(rp) => redirect(response, step_up.sign_in_url(rp, &request.uri().to_string())),
+        None => {
+            response.adjoin_header(Header::new("WWW-Authenticate", step_up.challenge()));
+            expose(response, "WWW-Authenticate");
+        }
+    }
+}
+
+fn redirect(response: &mut Response<'_>, location: String) {
+    response.set_status(Status::SeeOther);
+    response.set_header(Header::new("Location", location));
+    response.set_header(Header::new("Cache-Control", "no-store"));
+    response.remove_header("Content-Type");
+    response.remove_header("WWW-Authenticate");
+    response.remove_header("Access-Control-Expose-Headers");
+    response.set_sized_body(0, std::io::Cursor::new(""));
+}
+
 /// Replaces the 401 of a page load that needs a session by a redirect to sign-in.
 fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;
     };
     if rp.client().is_some() && response.status() == Status::Unauthorized && is_page_load(request) {
-        response.set_status(Status::SeeOther);
         let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
         let next = if returns {
             request.uri().to_string()
         } else {
             "/".to_owned()
         };
-        response.set_header(Header::new("Location", rp.login_url(&next)));
-        response.set_header(Header::new("Cache-Control", "no-store"));
-        response.remove_header("Content-Type");
-        response.remove_header("WWW-Authenticate");
-        response.remove_header("Access-Control-Expose-Headers");
-        response.set_sized_body(0, std::io::Cursor::new(""));
+        redirect(response, rp.login_url(&next));
     }
 }

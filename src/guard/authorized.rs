@@ -11,8 +11,8 @@ use rocket::{
 };
 use thiserror::Error;
 
-use super::{LoggedIn, LoggedInError, is_fairing_missing};
-use crate::{relying_party::User, token::Claims};
+use super::{LoggedIn, LoggedInError, is_contradictory, is_fairing_missing};
+use crate::{relying_party::User, requirement::Requirement, token::Claims};
 
 /// An authorization rule: which signed-in users reach a route.
 ///
@@ -47,12 +47,12 @@ pub trait Policy<C = Claims>: Send + Sync + 'static {
 /// | outcome | when | what the user sees |
 /// |---|---|---|
 /// | success | signed in and permitted | the route |
-/// | `Error(401)` | signed out | as [`LoggedIn`] |
+/// | `Error(401)` | signed out, or the authentication does not satisfy `R` | as [`LoggedIn`] |
 /// | `Error(403)` | not permitted | 403 and the app's catcher |
 /// | `Error(503)` | the session store is not reachable | as [`LoggedIn`] |
 /// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 #[derive(Clone, Debug)]
-pub struct Authorized<P, C = Claims>(User<C>, PhantomData<fn() -> P>);
+pub struct Authorized<P, C = Claims, R = ()>(User<C>, PhantomData<fn() -> (P, R)>);
 
 /// The error of [`Authorized`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -66,14 +66,14 @@ pub enum AuthorizedError {
     NotPermitted,
 }
 
-impl<P, C> Authorized<P, C> {
+impl<P, C, R> Authorized<P, C, R> {
     /// The signed-in user.
     pub fn into_user(self) -> User<C> {
         self.0
     }
 }
 
-impl<P, C> Deref for Authorized<P, C> {
+impl<P, C, R> Deref for Authorized<P, C, R> {
     type Target = User<C>;
 
     fn deref(&self) -> &User<C> {
@@ -82,8 +82,9 @@ impl<P, C> Deref for Authorized<P, C> {
 }
 
 #[rocket::async_trait]
-impl<'r, P, C> FromRequest<'r> for Authorized<P, C>
+impl<'r, P, C, R> FromRequest<'r> for Authorized<P, C, R>
 where
+    R: Requirement,
     P: Policy<C>,
     C: DeserializeOwned + Send + Sync + 'static,
 {
@@ -91,7 +92,7 @@ where
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, AuthorizedError> {
         let user = try_outcome!(
-            LoggedIn::<C>::from_request(request)
+            LoggedIn::<C, R>::from_request(request)
                 .await
                 .map_error(|(status, error)| (status, error.into()))
         )
@@ -104,8 +105,9 @@ where
     }
 }
 
-impl<P, C> Sentinel for Authorized<P, C> {
+impl<P, C, R: Requirement> Sentinel for Authorized<P, C, R> {
+    /// As [`LoggedIn`].
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        is_fairing_missing::<Self>(rocket)
+        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>()
     }
 }

@@ -10,10 +10,12 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
+use super::is_contradictory;
 use crate::{
     clock::Clock,
     observing::{self, RejectedToken},
     request::RequestState,
+    requirement::Requirement,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::{AnyScope, Demand, Scopes, nearest},
     secret::Secret,
@@ -27,6 +29,7 @@ use crate::{
 /// |---|---|---|
 /// | success | the token is accepted and has the scopes `S` | the route |
 /// | `Error(401)` | no token; or a token that is rejected, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
+/// | `Error(401)` | the user's authentication does not satisfy `R` ([RFC 9470](https://www.rfc-editor.org/rfc/rfc9470)) | 401, `error="insufficient_user_authentication"`, with `acr_values` and `max_age` |
 /// | `Error(403)` | the token lacks the scopes | 403, `error="insufficient_scope"` |
 /// | `Error(400)` | the header does not parse as one token | 400, `error="invalid_request"` |
 /// | `Error(503)`, `Error(502)` | the provider is down, or its response is invalid | 503 with `Retry-After`, or 502 |
@@ -50,16 +53,16 @@ use crate::{
 ///     format!("for {:?} by {:?}", token.subject(), token.client_id())
 /// }
 /// ```
-pub struct Bearer<S = AnyScope, C = Claims> {
+pub struct Bearer<S = AnyScope, C = Claims, R = ()> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
     clock: Clock,
     /// The client address, by which requests to the provider are rate limited.
     client_address: Option<IpAddr>,
-    scopes: PhantomData<fn() -> S>,
+    demands: PhantomData<fn() -> (S, R)>,
 }
 
-impl<S, C> Bearer<S, C> {
+impl<S, C, R> Bearer<S, C, R> {
     /// `sub`: the user who authorized the client, if there is one. For a client that acts on its own behalf,
     /// `sub` may be the client id: distinguish users from clients by what your provider documents.
     pub fn subject(&self) -> Option<&str> {
@@ -118,19 +121,19 @@ impl<S, C> Bearer<S, C> {
     }
 }
 
-impl<S, C> Clone for Bearer<S, C> {
+impl<S, C, R> Clone for Bearer<S, C, R> {
     fn clone(&self) -> Self {
         Bearer {
             accepted: self.accepted.clone(),
             claims: self.claims.clone(),
             clock: self.clock.clone(),
             client_address: self.client_address,
-            scopes: PhantomData,
+            demands: PhantomData,
         }
     }
 }
 
-impl<S, C> fmt::Debug for Bearer<S, C> {
+impl<S, C, R> fmt::Debug for Bearer<S, C, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bearer")
             .field("subject", &self.subject())
@@ -140,8 +143,9 @@ impl<S, C> fmt::Debug for Bearer<S, C> {
     }
 }
 
-impl<S, C> Bearer<S, C>
+impl<S, C, R> Bearer<S, C, R>
 where
+    R: Requirement,
     S: Scopes,
     C: DeserializeOwned + Send + Sync + 'static,
 {
@@ -155,6 +159,10 @@ where
                 actual: accepted.token.scopes.clone(),
             });
         }
+        let required = R::required();
+        if !accepted.satisfies(&required, resource_server.clock.now()) {
+            return Err(BearerError::Authentication { required });
+        }
         let claims = accepted.claims().map_err(|cause| BearerError::Claims {
             expected: std::any::type_name::<C>(),
             cause,
@@ -164,14 +172,15 @@ where
             claims,
             clock: resource_server.clock.clone(),
             client_address: resource_server.client(request),
-            scopes: PhantomData,
+            demands: PhantomData,
         })
     }
 }
 
 #[rocket::async_trait]
-impl<'r, S, C> FromRequest<'r> for Bearer<S, C>
+impl<'r, S, C, R> FromRequest<'r> for Bearer<S, C, R>
 where
+    R: Requirement,
     S: Scopes,
     C: DeserializeOwned + Send + Sync + 'static,
 {
@@ -208,13 +217,17 @@ where
     }
 }
 
-impl<S: Scopes, C> Sentinel for Bearer<S, C> {
-    /// Aborts the launch without the fairing, without the API that `S` names, or without an audience. Otherwise
+impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
+    /// Aborts the launch without the fairing, without the API that `S` names, without an audience, or if nothing can
+    /// satisfy `R`. Otherwise
     /// adds the scopes to the protected resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::log_missing_fairing::<Self>();
         };
+        if is_contradictory::<Self, R>() {
+            return true;
+        }
         let guard = std::any::type_name::<Self>();
         let Some(api) = resource_server.api(S::API) else {
             let name = S::API.unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{Bearer, LoggedIn, LoggedInError};
 use crate::{
     relying_party::{RelyingParty, User},
     request::RequestState,
+    requirement::Requirement,
     resource_server::BearerError,
     scopes::{AnyScope, Demand, Scopes},
     token::Claims,
@@ -50,9 +51,9 @@ use crate::{
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub enum Caller<S = AnyScope, C = Claims> {
+pub enum Caller<S = AnyScope, C = Claims, R = ()> {
     /// An API client with an access token.
-    Bearer(Bearer<S, C>),
+    Bearer(Bearer<S, C, R>),
     /// A signed-in user.
     User(User<C>),
 }
@@ -69,7 +70,7 @@ pub enum CallerError {
     LoggedIn(#[from] LoggedInError),
 }
 
-impl<S, C: 'static> Caller<S, C> {
+impl<S, C: 'static, R> Caller<S, C, R> {
     /// `sub`: the user, or the subject of the token.
     pub fn subject(&self) -> Option<&str> {
         match self {
@@ -104,8 +105,9 @@ impl<S, C: 'static> Caller<S, C> {
 }
 
 #[rocket::async_trait]
-impl<'r, S, C> FromRequest<'r> for Caller<S, C>
+impl<'r, S, C, R> FromRequest<'r> for Caller<S, C, R>
 where
+    R: Requirement,
     S: Scopes,
     C: DeserializeOwned + Send + Sync + 'static,
 {
@@ -119,8 +121,8 @@ where
                 .map(Caller::Bearer)
                 .map_error(|(status, error)| (status, error.into()));
         }
-        let user = LoggedIn::<C>::from_request(request).await;
-        if let Outcome::Error((Status::Unauthorized, _)) = user {
+        let user = LoggedIn::<C, R>::from_request(request).await;
+        if let Outcome::Error((Status::Unauthorized, LoggedInError::NoSession(_))) = user {
             RequestState::of(request).refuse(BearerError::Missing, Demand::of::<S>());
         }
         user.map(|user| Caller::User(user.into_user()))
@@ -128,8 +130,8 @@ where
     }
 }
 
-impl<S: Scopes, C> Sentinel for Caller<S, C> {
+impl<S: Scopes, C, R: Requirement> Sentinel for Caller<S, C, R> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        Bearer::<S, C>::abort(rocket)
+        Bearer::<S, C, R>::abort(rocket)
     }
 }

@@ -1,6 +1,6 @@
 //! `LoggedIn`: a guard for signed-in users.
 
-use std::ops::Deref;
+use std::{fmt, marker::PhantomData, ops::Deref};
 
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
@@ -11,8 +11,8 @@ use rocket::{
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{current_user, is_fairing_missing};
-use crate::{relying_party::User, request::RequestState, session::NoSession, token::Claims};
+use super::{check_authentication, current_user, is_contradictory, is_fairing_missing};
+use crate::{relying_party::User, request::RequestState, requirement::Requirement, session::NoSession, token::Claims};
 
 /// A guard that succeeds for a signed-in user. It derefs to [`User`].
 ///
@@ -20,6 +20,7 @@ use crate::{relying_party::User, request::RequestState, session::NoSession, toke
 /// |---|---|---|
 /// | success | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
+/// | `Error(401)` | the authentication does not satisfy `R` | a page load: a sign-in that asks for it, then this page; anything else: 401 with the challenge of RFC 9470, and the app's catcher |
 /// | `Error(503)` | the session store is not reachable, or a refresh has been due for longer than `session.refresh_grace` and the provider is down | 503 with `Retry-After`, and the app's catcher; the session is kept |
 /// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 ///
@@ -35,9 +36,21 @@ use crate::{relying_party::User, request::RequestState, session::NoSession, toke
 ///     format!("Hello {}", user.name().unwrap_or(user.subject()))
 /// }
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(transparent, bound = "")]
-pub struct LoggedIn<C = Claims>(User<C>);
+pub struct LoggedIn<C = Claims, R = ()>(User<C>, #[serde(skip)] PhantomData<fn() -> R>);
+
+impl<C: Clone, R> Clone for LoggedIn<C, R> {
+    fn clone(&self) -> Self {
+        LoggedIn(self.0.clone(), PhantomData)
+    }
+}
+
+impl<C: fmt::Debug, R> fmt::Debug for LoggedIn<C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LoggedIn").field(&self.0).finish()
+    }
+}
 
 /// The error of [`LoggedIn`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,6 +59,10 @@ pub enum LoggedInError {
     /// 401, or 503 when the session cannot be checked at the moment.
     #[error(transparent)]
     NoSession(NoSession),
+    /// 401: the user's authentication does not satisfy the guard's [`Requirement`];
+    /// [`StepUp::of`](crate::StepUp::of) has what is demanded.
+    #[error("the user's authentication does not satisfy what the guard demands")]
+    Authentication,
     /// 500: the user's claims do not deserialize into the app's type.
     #[error("the claims do not deserialize into `{expected}`")]
     Claims {
@@ -58,20 +75,20 @@ impl LoggedInError {
     pub(crate) fn status(&self) -> Status {
         match self {
             LoggedInError::NoSession(reason) if reason.is_outage() => Status::ServiceUnavailable,
-            LoggedInError::NoSession(_) => Status::Unauthorized,
+            LoggedInError::NoSession(_) | LoggedInError::Authentication => Status::Unauthorized,
             LoggedInError::Claims { .. } => Status::InternalServerError,
         }
     }
 }
 
-impl<C> LoggedIn<C> {
+impl<C, R> LoggedIn<C, R> {
     /// The signed-in user.
     pub fn into_user(self) -> User<C> {
         self.0
     }
 }
 
-impl<C> Deref for LoggedIn<C> {
+impl<C, R> Deref for LoggedIn<C, R> {
     type Target = User<C>;
 
     fn deref(&self) -> &User<C> {
@@ -80,12 +97,18 @@ impl<C> Deref for LoggedIn<C> {
 }
 
 #[rocket::async_trait]
-impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for LoggedIn<C> {
+impl<'r, C, R> FromRequest<'r> for LoggedIn<C, R>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    R: Requirement,
+{
     type Error = LoggedInError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, LoggedInError> {
-        match current_user(request).await {
-            Ok(user) => Outcome::Success(LoggedIn(user)),
+        let user = current_user(request).await;
+        let user = user.and_then(|user| check_authentication::<R, C>(request, &user).map(|()| user));
+        match user {
+            Ok(user) => Outcome::Success(LoggedIn(user, PhantomData)),
             Err(error) => {
                 if let LoggedInError::NoSession(reason) = error {
                     let _ = RequestState::of(request).signed_out.set(reason);
@@ -96,8 +119,9 @@ impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for Logged
     }
 }
 
-impl<C> Sentinel for LoggedIn<C> {
+impl<C, R: Requirement> Sentinel for LoggedIn<C, R> {
+    /// Aborts the launch without the fairing, or if nothing can satisfy `R`.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        is_fairing_missing::<Self>(rocket)
+        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>()
     }
 }

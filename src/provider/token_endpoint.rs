@@ -21,6 +21,10 @@ pub(crate) struct Tokens {
     pub expires_in: Option<Duration>,
     pub refresh_token: Option<Secret>,
     pub id_token: Option<Secret>,
+    /// The granted scopes; `None` for those that were asked for.
+    pub scope: Option<Vec<String>>,
+    /// The granted `authorization_details` ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
+    pub authorization_details: Vec<Value>,
 }
 
 impl Provider {
@@ -137,6 +141,11 @@ impl Tokens {
             expires_in: reply.value("expires_in").and_then(tolerance::seconds),
             refresh_token: secret("refresh_token")?,
             id_token: secret("id_token")?,
+            scope: reply.value("scope").and_then(tolerance::strings),
+            authorization_details: match reply.value("authorization_details") {
+                Some(Value::Array(details)) => details.clone(),
+                _ => vec![],
+            },
         };
         match text("token_type")? {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => {

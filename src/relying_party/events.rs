@@ -7,12 +7,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
+    code_flow::{MAX_PARAMETERS_LEN, SignInParameters},
     observing,
     printable::printable,
     relying_party::{SignInError, User},
     secret::Secret,
     session::{Session, SessionChange, SessionTokens},
-    settings::is_reserved,
     token::Claims,
 };
 
@@ -192,22 +192,16 @@ async fn catch_panic(name: &'static str, event: impl Future<Output = ()>) {
 pub struct LoginRedirect<'a> {
     redirect_uri: &'a str,
     next: &'a str,
-    parameters: Vec<(String, String)>,
-    /// The first parameter that the app set and may not set.
-    refused: Option<String>,
+    parameters: SignInParameters,
 }
 
-/// Parameters that the app may not set per request: the ID token is validated against the settings.
-const CHECKED_BY_SETTINGS: [&str; 2] = ["max_age", "acr_values"];
-
 impl<'a> LoginRedirect<'a> {
-    /// `parameters` are those that the authorization request has in addition to those of the settings.
-    pub(crate) fn new(redirect_uri: &'a str, next: &'a str, parameters: Vec<(String, String)>) -> LoginRedirect<'a> {
+    /// `parameters` are those that the URL of the sign-in asks for.
+    pub(crate) fn new(redirect_uri: &'a str, next: &'a str, parameters: SignInParameters) -> LoginRedirect<'a> {
         LoginRedirect {
             redirect_uri,
             next,
             parameters,
-            refused: None,
         }
     }
 
@@ -221,46 +215,52 @@ impl<'a> LoginRedirect<'a> {
         self.next
     }
 
+    /// A parameter of this authorization request that [`SignInUrl`](crate::SignInUrl) or this handler set; `None` also
+    /// for one that is only in the settings.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name)
+    }
+
     /// Sets a parameter of this authorization request, such as `prompt`, `login_hint` or `ui_locales`. It replaces
-    /// one of `extra_authorization_parameters`. A pushed authorization request contains it too.
+    /// one of [`SignInUrl`](crate::SignInUrl) and of `extra_authorization_parameters`. A pushed authorization request
+    /// contains it too.
+    ///
+    /// The ID token is checked against `max_age`, `acr_values` and `prompt=login`, as
+    /// [`SignInUrl`](crate::SignInUrl) describes.
     ///
     /// The parameters of the sign-in (`client_id`, `redirect_uri`, `response_type`, `response_mode`, `scope`,
-    /// `state`, `nonce`, `code_challenge`, `request`, `request_uri` and the like) cannot be set, nor can `max_age`
-    /// and `acr_values`: the ID token is validated against those in the settings. Such a parameter, and a name with
-    /// characters other than letters, digits, `-`, `.` and `_`, fails the sign-in with status 500 and an error in the
-    /// log.
+    /// `state`, `nonce`, `code_challenge`, `request`, `request_uri` and the like) cannot be set. Such a parameter, a
+    /// name with characters other than letters, digits, `-`, `.` and `_`, and a `max_age` that is not a number of
+    /// seconds fail the sign-in with status 500 and an error in the log. So do parameters that are too long: together
+    /// they may have some 1,000 bytes.
     pub fn set_parameter(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let name = name.into();
-        let is_checked = || {
-            let mut checked = CHECKED_BY_SETTINGS.iter();
-            checked.any(|checked| name.eq_ignore_ascii_case(checked))
-        };
-        let is_name_char = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let is_name = !name.is_empty() && name.chars().all(is_name_char);
-        if !is_name || is_reserved(&name) || is_checked() {
-            self.refused.get_or_insert(name);
-            return;
-        }
-        self.parameters.retain(|(other, _)| *other != name);
-        self.parameters.push((name, value.into()));
+        self.parameters.set(&name.into(), value);
+    }
+
+    /// Asks for scopes in addition to those of the settings, as [`SignInUrl::scope`](crate::SignInUrl::scope).
+    pub fn add_scope(&mut self, scope: &str) {
+        self.parameters.add_scopes(scope);
     }
 
     /// The parameters, or an error if the app set one that it may not set.
-    pub(crate) fn into_parameters(self) -> Result<Vec<(String, String)>, SignInError> {
-        match self.refused {
-            Some(name) => Err(SignInError::ParameterOfApp { name: printable(&name) }),
-            None => Ok(self.parameters),
+    pub(crate) fn into_parameters(self) -> Result<SignInParameters, SignInError> {
+        if let Err(name) = self.parameters.check() {
+            return Err(SignInError::ParameterOfApp { name: printable(name) });
         }
+        let length = self.parameters.to_text().len();
+        if length > MAX_PARAMETERS_LEN {
+            return Err(SignInError::ParametersTooLong { length });
+        }
+        Ok(self.parameters)
     }
 }
 
 /// Omits the values of parameters, which may be tokens.
 impl fmt::Debug for LoginRedirect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.parameters.iter().map(|(name, _)| name).collect();
         f.debug_struct("LoginRedirect")
             .field("redirect_uri", &self.redirect_uri)
-            .field("parameters", &names)
+            .field("parameters", &self.parameters)
             .finish_non_exhaustive()
     }
 }
@@ -307,6 +307,12 @@ impl NewSignIn<'_> {
     /// The ID token, which was verified.
     pub fn id_token(&self) -> Option<&Secret> {
         self.tokens.id_token.as_ref()
+    }
+
+    /// The `authorization_details` that the provider granted
+    /// ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
+    pub fn authorization_details(&self) -> &[serde_json::Value] {
+        &self.tokens.authorization_details
     }
 
     /// The page of this app to which the browser goes next. It cannot be changed here: a browser that repeats the

@@ -133,6 +133,11 @@ impl RelyingParty {
             refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
             id_token: reply.id_token.or_else(|| old.id_token.clone()),
             nonce: old.nonce.clone(),
+            authorization_details: if reply.authorization_details.is_empty() {
+                old.authorization_details.clone()
+            } else {
+                reply.authorization_details
+            },
             sources: old.sources.clone(),
         }
     }

@@ -12,7 +12,10 @@ use url::Url;
 
 use super::{Client, NotBegun, SignInError, events::NewSignIn, exchange::ExchangeOutcome, revoke_later::revoke_later};
 use crate::{
-    code_flow::{AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, authorization_request},
+    code_flow::{
+        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, SignInParameters,
+        authorization_request,
+    },
     observing,
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
@@ -45,14 +48,17 @@ pub(crate) enum Completed {
     Late,
 }
 
+/// What the attempt asked for beside the settings.
+fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
+    attempt.parameters.as_ref().ok_or(SignInError::ParametersMissing)
+}
+
 impl Client<'_> {
-    /// Begins a sign-in of this browser and builds the authorization request. `parameters` are for this request, and
-    /// override those of the settings.
+    /// Begins a sign-in of this browser and builds the authorization request.
     pub(crate) async fn begin_sign_in(
         &self,
         browser: &BrowserId,
         mut attempt: SignInAttempt,
-        parameters: &[(String, String)],
         client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
@@ -61,7 +67,7 @@ impl Client<'_> {
         let client = self.provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
+        let mut url = authorization_request(&client, &self.settings, &secrets, asked_of(&attempt)?);
         if let Some(endpoint) = self.provider.pushed_authorization_request_endpoint(&metadata)? {
             url = self
                 .provider
@@ -151,17 +157,23 @@ impl Client<'_> {
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
-            let id_token = self.accept_id_token(&metadata, &secrets.nonce, &tokens, now).await?;
+            let id_token = self
+                .accept_id_token(&metadata, attempt, &secrets.nonce, &tokens, now)
+                .await?;
             step("the ID token was verified");
+            let missing = asked_of(attempt)?.missing_scopes(tokens.scope.as_deref());
+            if !missing.is_empty() {
+                return Err(SignInError::ScopesNotGranted { missing }.into());
+            }
             let issuer: Arc<str> = id_token.issuer().into();
-            let session_expiry = id_token.session_expiry;
+            let (session_expiry, authentication) = (id_token.session_expiry, id_token.authentication.clone());
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
             step("UserInfo was requested, if it is enabled");
-            Ok((issuer, sources, session_expiry, ends))
+            Ok((issuer, sources, session_expiry, authentication, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &self.provider.registration.issuer;
@@ -169,9 +181,10 @@ impl Client<'_> {
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok((issuer, sources, session_expiry, ends)) => {
+            Ok((issuer, sources, session_expiry, authentication, ends)) => {
                 session.issuer = issuer;
                 session.end_by(session_expiry);
+                session.authentication = authentication;
                 session.claims = sources.merged();
                 observing::claims_by_reference(&session.claims.by_reference());
                 session.earlier_ends = ends;
@@ -238,6 +251,7 @@ impl Client<'_> {
             accepts_missing_nonce: false,
             access_token: Some(access_token),
             max_age: None,
+            authenticated_since: None,
             acr_values: &[],
             clock_skew: self.settings.clock_skew,
         }
@@ -247,17 +261,23 @@ impl Client<'_> {
     async fn accept_id_token(
         &self,
         metadata: &Metadata,
+        attempt: &SignInAttempt,
         nonce: &Secret,
         tokens: &Tokens,
         now: OffsetDateTime,
     ) -> Result<IdToken, SignInError> {
         let id_token = tokens.id_token.as_ref().ok_or(SignInError::IdTokenMissing)?;
         let algorithms = self.provider.id_token_algorithms(metadata);
-        let acr_values = self.settings.acr_values();
+        // What this sign-in asked for replaced what the settings ask for.
+        let asked = asked_of(attempt)?;
+        let max_age = asked.max_age().or_else(|| self.settings.max_age());
+        let acr_values = asked.acr_values().unwrap_or_else(|| self.settings.acr_values());
+        let demands_authentication = asked.demands_authentication() || max_age == Some(Duration::ZERO);
         let expected = IdTokenExpectations {
             nonce: Some(nonce),
             accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
-            max_age: self.settings.max_age(),
+            max_age,
+            authenticated_since: demands_authentication.then(|| attempt.begun()),
             acr_values: &acr_values,
             ..self.id_token_expectations(&algorithms, &tokens.access_token)
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    code_flow::ResponseError,
+    code_flow::{MAX_PARAMETERS_LEN, ResponseError},
     facts::Facts,
     provider::{ProviderError, UserInfoRequestError},
     session::{EarlierEnds, SessionTooLarge, store::StoreError},
@@ -77,12 +77,32 @@ pub enum SignInError {
         /// The message that the user sees.
         message: String,
     },
-    /// 500: the app's [`Events::before_login_redirect`](crate::Events::before_login_redirect) set a parameter that
-    /// it may not set.
-    #[error("the app's `before_login_redirect` sets `{name}`, which it may not set")]
+    /// 500: the app set a parameter that it may not set, by
+    /// [`Events::before_login_redirect`](crate::Events::before_login_redirect) or [`SignInUrl`](crate::SignInUrl).
+    #[error("the app sets the parameter `{name}`, which it may not set to this value or at all")]
     ParameterOfApp {
         /// The parameter.
         name: String,
+    },
+    /// 500: the parameters that the app set for this sign-in do not fit into the attempt.
+    #[error("the parameters of this sign-in have {length} bytes, expected at most {MAX_PARAMETERS_LEN}")]
+    ParametersTooLong {
+        /// Their length in bytes.
+        length: usize,
+    },
+    /// 400: the URL of the sign-in was made by [`SignInUrl`](crate::SignInUrl) more than a day ago, or under another
+    /// key, or was changed.
+    #[error("the URL of the sign-in is not valid any more")]
+    UrlExpired,
+    /// 400: the browser did not send the cookie with what this sign-in asked for.
+    #[error("the cookie with the parameters of this sign-in is missing")]
+    ParametersMissing,
+    /// 403: the provider did not grant scopes that this sign-in asked for by
+    /// [`SignInUrl::scope`](crate::SignInUrl::scope).
+    #[error("the provider did not grant the scopes {}", missing.join(" "))]
+    ScopesNotGranted {
+        /// The scopes.
+        missing: Vec<String>,
     },
     /// 400: the provider or the app ended the user's sessions while they signed in, and again while they signed in a
     /// second time.
@@ -211,7 +231,27 @@ impl SignInError {
             SignInError::ParameterOfApp { .. } => Facts::new(
                 "app_parameter_not_allowed",
                 500,
-                "remove it there; set `max_age` and `acr_values` in `oidc.extra_authorization_parameters`, against which the ID token is verified",
+                "remove it from `before_login_redirect` and from the `SignInUrl`; `max_age` is a number of seconds, and scopes have a method of their own",
+            ),
+            SignInError::ParametersTooLong { .. } => Facts::new(
+                "app_parameters_too_long",
+                500,
+                "shorten what `before_login_redirect` and the `SignInUrl` set, or set what is the same for all sign-ins in `oidc.extra_authorization_parameters`",
+            ),
+            SignInError::UrlExpired => Facts::new(
+                "sign_in_url_expired",
+                400,
+                "make a new URL for each page; it is valid for 24 hours, under the keys of `secret_key` and `previous_secret_keys`",
+            ),
+            SignInError::ParametersMissing => Facts::new(
+                "sign_in_cookie_missing",
+                400,
+                "sign in again; if it happens always, check that the browser keeps cookies and that no proxy drops large headers",
+            ),
+            SignInError::ScopesNotGranted { .. } => Facts::new(
+                "scopes_not_granted",
+                403,
+                "ask the user again for their consent, or allow the scopes for this client at the provider",
             ),
             SignInError::Ended => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
             SignInError::Loop { .. } => Facts::new(

@@ -237,6 +237,15 @@ impl<C> User<C> {
         self.session.tokens()?.refresh_token.as_ref()
     }
 
+    /// The `authorization_details` that the provider granted
+    /// ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)), after a sign-in that asked for some by
+    /// [`SignInUrl::authorization_details`](crate::SignInUrl::authorization_details) or the settings; otherwise
+    /// empty.
+    pub fn authorization_details(&self) -> &[serde_json::Value] {
+        let tokens = self.session.tokens();
+        tokens.map(|tokens| &*tokens.authorization_details).unwrap_or_default()
+    }
+
     /// The identifier of this session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is not
     /// a secret: it does not sign anyone in.
     pub fn session_id(&self) -> &str {

@@ -9,7 +9,7 @@ use rocket::Request;
 
 use crate::{
     cookies::CookieChanges,
-    request::SignInFailure,
+    request::{SignInFailure, StepUp},
     resource_server::BearerError,
     scopes::Demand,
     session::{CurrentSession, NoSession, OutgoingSession},
@@ -28,6 +28,9 @@ pub(crate) struct RequestState {
     /// Why a guard rejected the request for lack of a session. With this, a page load whose response is 401 is
     /// redirected to sign-in.
     pub(crate) signed_out: OnceLock<NoSession>,
+    /// What a guard demands of the authentication of a signed-in user who falls short. With this, a page load whose
+    /// response is 401 is redirected to a sign-in that asks for it.
+    pub(crate) step_up: OnceLock<Box<StepUp>>,
     /// Set when this request ends the session: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.
@@ -77,6 +80,7 @@ impl RequestState {
     pub(crate) fn is_empty(&self) -> bool {
         self.session.get().is_none()
             && self.signed_out.get().is_none()
+            && self.step_up.get().is_none()
             && self.bearer.get().is_none()
             && self.sign_in.get().is_none()
             && self.outgoing.get().is_none()

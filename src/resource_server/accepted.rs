@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rocket::serde::DeserializeOwned;
@@ -15,6 +16,7 @@ use tokio::sync::OnceCell;
 use super::Issuer;
 use crate::{
     provider::{ProviderError, RequestedBy, UserInfoRequestError},
+    requirement::{Authentication, RequiredAuthentication},
     token::{AccessToken, Claims, TokenError},
 };
 
@@ -68,6 +70,30 @@ impl Accepted {
         let typed: Arc<C> = Arc::new(self.token.claims.fit()?);
         let _ = self.typed.set(typed.clone());
         Ok(typed)
+    }
+
+    /// Whether the token's user authenticated as a guard demands, by its `auth_time` and `acr`. A time later than now,
+    /// beyond the clock skew, is none; a testing profile authenticated just now, unless it says otherwise.
+    pub(crate) fn satisfies(&self, required: &RequiredAuthentication, now: OffsetDateTime) -> bool {
+        if *required == RequiredAuthentication::any() {
+            return true;
+        }
+        let claims = &self.token.claims;
+        let skew = self
+            .issuer
+            .as_ref()
+            .map_or(Duration::ZERO, |issuer| issuer.expected.clock_skew);
+        let latest = now.unix_timestamp() as f64 + skew.as_secs_f64();
+        let time = match (claims.get::<f64>("auth_time"), &self.issuer) {
+            (Some(time), _) => Some(time).filter(|time| *time <= latest),
+            (None, Some(_)) => None,
+            (None, None) => Some(now.unix_timestamp() as f64),
+        };
+        let authentication = Authentication {
+            time: time.map(|time| time as i64),
+            acr: claims.get("acr"),
+        };
+        required.is_met_by(&authentication, now, skew)
     }
 
     /// The UserInfo claims about the token's user, requested for a client with this address, once for each token.

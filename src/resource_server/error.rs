@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::{
     facts::Facts,
     provider::ProviderError,
+    requirement::{INSUFFICIENT, RequiredAuthentication},
     token::{AccessTokenError, TokenError},
 };
 
@@ -44,6 +45,13 @@ pub enum BearerError {
         required: String,
         /// The scopes that the token has.
         actual: Vec<String>,
+    },
+    /// 401 `insufficient_user_authentication` ([RFC 9470](https://www.rfc-editor.org/rfc/rfc9470#section-3)): the
+    /// token's `auth_time` or `acr` does not satisfy the guard's [`Requirement`](crate::Requirement).
+    #[error("the access token's user authentication does not satisfy what the guard demands")]
+    Authentication {
+        /// What is demanded.
+        required: RequiredAuthentication,
     },
     /// 503 with `Retry-After` while the provider is down; 502 when its response is unusable.
     #[error(transparent)]
@@ -101,6 +109,11 @@ impl BearerError {
                 403,
                 "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`",
             ),
+            BearerError::Authentication { .. } => Facts::new(
+                INSUFFICIENT,
+                401,
+                "have the user authenticate again, with the `acr_values` and `max_age` of the challenge, and send the new token",
+            ),
             BearerError::Provider(error) => {
                 let status = if error.is_outage() { 503 } else { 502 };
                 Facts::new(error.reason(), status, error.remedy())
@@ -120,7 +133,8 @@ impl BearerError {
             BearerError::Missing
             | BearerError::Malformed { .. }
             | BearerError::Token(_)
-            | BearerError::Scope { .. } => false,
+            | BearerError::Scope { .. }
+            | BearerError::Authentication { .. } => false,
             // Logged by the call that failed. Requests rejected meanwhile add nothing, and anyone can send them.
             BearerError::Provider(cause) => {
                 !matches!(**cause, ProviderError::Busy { .. } | ProviderError::Unavailable { .. })
@@ -151,7 +165,7 @@ impl BearerError {
         let mut challenge = String::with_capacity(256);
         challenge.extend(["Bearer realm=\"", realm, "\""]);
         // None of these values can contain a quote: settings are validated, and constants are checked at compile time.
-        let mut add = |name, value| challenge.extend([", ", name, "=\"", value, "\""]);
+        let mut add = |name: &str, value: &str| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
             BearerError::Missing => needed.into_iter().for_each(|scope| add("scope", scope)),
             BearerError::Malformed { cause } => {
@@ -170,6 +184,16 @@ impl BearerError {
                 add("error", "insufficient_scope");
                 add("error_description", "the token does not allow this");
                 add("scope", required);
+            }
+            BearerError::Authentication { required } => {
+                add("error", INSUFFICIENT);
+                add(
+                    "error_description",
+                    "the user must authenticate again or in another way",
+                );
+                for (name, value) in required.challenge_parameters() {
+                    add(name, &value);
+                }
             }
             BearerError::Provider(_) | BearerError::NoFairing | BearerError::NoApi => return None,
         }

@@ -12,14 +12,14 @@ use url::form_urlencoded;
 
 use super::{RouteContext, form, html, redirect};
 use crate::{
-    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
     printable::printable,
     provider::{Endpoint, ProviderError},
-    relying_party::{Completed, LoginRedirect, NotBegun, SignInError},
+    relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, SignInError, decrypt_parameters},
     request::{RequestState, ReturnedQuery},
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
@@ -40,7 +40,7 @@ const MAX_SIGN_INS: u8 = 3;
 /// … each within this number of seconds of the one before, and each without a session afterwards, are a loop.
 const LOOP_TIME: i64 = 60;
 /// The parameters of a response that are read.
-const PARAMETERS: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
+const RESPONSE: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
 /// The query parameter with the encrypted response of a form.
 const SEALED: &str = "sealed";
 /// The maximum size of a form, in bytes.
@@ -53,9 +53,28 @@ const POSTED_TTL: i64 = 60;
 const MAX_HINT_LEN: usize = 256;
 
 impl<'r> RouteContext<'r, '_> {
-    /// `GET {mount}/login?next=…`: redirects the browser to the provider.
+    /// `GET {mount}/login`: begins the sign-in that the query asks for, by `next`, `login_hint`, and the encrypted
+    /// parameters of a [`SignInUrl`](crate::SignInUrl). Other parameters of the query are ignored.
     pub(super) async fn login(&self) -> Outcome<'r> {
-        self.begin(EarlierEnds::default(), self.next(), None, false).await
+        let next = self.next();
+        let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
+        let keys = &self.rp.cookies.keys;
+        let parameters = match encrypted.map(|value| decrypt_parameters(keys, &value, self.now)) {
+            None => self.login_hint(),
+            Some(Ok(parameters)) => parameters,
+            Some(Err(error)) => return self.failed(error, &next).await,
+        };
+        self.begin(EarlierEnds::default(), next, parameters, false).await
+    }
+
+    /// The `login_hint` of the query.
+    fn login_hint(&self) -> SignInParameters {
+        let mut parameters = SignInParameters::default();
+        let hint = self.request.query_value::<String>("login_hint").and_then(Result::ok);
+        if let Some(hint) = hint.filter(|hint| hint.len() <= MAX_HINT_LEN) {
+            parameters.set("login_hint", hint);
+        }
+        parameters
     }
 
     /// `GET {mount}/initiate-login?iss=…`: the provider, or a third-party page, asks the user to sign in here
@@ -75,8 +94,7 @@ impl<'r> RouteContext<'r, '_> {
         }
         let target = parameter("target_link_uri");
         let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
-        let login_hint = parameter("login_hint").filter(|hint| hint.len() <= MAX_HINT_LEN);
-        self.begin(EarlierEnds::default(), target, login_hint.as_deref(), false)
+        self.begin(EarlierEnds::default(), target, self.login_hint(), false)
             .await
     }
 
@@ -97,7 +115,7 @@ impl<'r> RouteContext<'r, '_> {
         &self,
         ends: EarlierEnds,
         return_to: ReturnTo,
-        login_hint: Option<&str>,
+        parameters: SignInParameters,
         is_restarted: bool,
     ) -> Outcome<'r> {
         let request = self.request;
@@ -119,8 +137,6 @@ impl<'r> RouteContext<'r, '_> {
             return self.failed(error, &return_to).await;
         }
 
-        let login_hint = login_hint.map(|hint| ("login_hint".to_owned(), hint.to_owned()));
-        let parameters = login_hint.into_iter().collect();
         let redirect_uri = self.rp.site.redirect_uri.as_str();
         let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
         self.rp.events.before_login_redirect(request, &mut login).await;
@@ -129,8 +145,8 @@ impl<'r> RouteContext<'r, '_> {
             Err(error) => return self.failed(error, &return_to).await,
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let attempt = attempt.after_ends(ends);
-        let beginning = client.begin_sign_in(&browser.id, attempt, &parameters, self.client_address(), self.now);
+        let attempt = attempt.after_ends(ends).with_parameters(parameters);
+        let beginning = client.begin_sign_in(&browser.id, attempt, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -174,7 +190,7 @@ impl<'r> RouteContext<'r, '_> {
         let Some(pairs) = pairs else {
             return self.failed(ResponseError::UnreadableForm.into(), &home).await;
         };
-        let response = query(pairs.iter().filter(|(name, _)| PARAMETERS.contains(&&**name)));
+        let response = query(pairs.iter().filter(|(name, _)| RESPONSE.contains(&&**name)));
         let at = self.now.unix_timestamp().to_be_bytes();
         let posted = [&at, response.as_bytes()].concat();
         let sealed = self.rp.cookies.keys.encrypt(Purpose::PostedResponse, b"", &posted);
@@ -220,6 +236,10 @@ impl<'r> RouteContext<'r, '_> {
         let Some(browser) = self.browser() else {
             return self.failed(SignInError::NotPending, &attempt.return_to).await;
         };
+        // Before anything that restarts the sign-in, which would ask for less.
+        if attempt.parameters.is_none() {
+            return self.failed(SignInError::ParametersMissing, &attempt.return_to).await;
+        }
         // A denial by the user is final, in whichever tab.
         let may_restart = !response.is_denial();
         if !attempt.is_of(&browser.id) {
@@ -245,11 +265,11 @@ impl<'r> RouteContext<'r, '_> {
         match completing.await {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {
-                Outcome::Success(redirect(attempt.return_to.as_str()))
+                Outcome::Success(redirect(page_for(&attempt, &current)))
             }
             Ok(Completed::Now(current) | Completed::Before(current)) => {
                 self.set_session(&current, browser);
-                Outcome::Success(redirect(attempt.return_to.as_str()))
+                Outcome::Success(redirect(page_for(&attempt, &current)))
             }
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
@@ -267,12 +287,20 @@ impl<'r> RouteContext<'r, '_> {
     /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
     /// and app could redirect a browser forever.
     async fn restart_after_end(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
-        let return_to = attempt.return_to.clone();
         if !attempt.earlier_ends.is_empty() {
-            return self.failed(SignInError::Ended, &return_to).await;
+            return self.failed(SignInError::Ended, &attempt.return_to).await;
         }
         observing::sign_in_restarted(&SignInError::Ended);
-        self.begin(ends, return_to, None, true).await
+        self.restart(attempt, ends).await
+    }
+
+    /// Begins the sign-in of an attempt once more, for the same page and with the same parameters.
+    async fn restart(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
+        let return_to = attempt.return_to.clone();
+        match attempt.parameters.clone() {
+            Some(parameters) => self.begin(ends, return_to, parameters, true).await,
+            None => self.failed(SignInError::ParametersMissing, &return_to).await,
+        }
     }
 
     /// Whether the browser has this session, or one that began later.
@@ -293,7 +321,7 @@ impl<'r> RouteContext<'r, '_> {
             }
             Err(_) if may_restart && !attempt.is_restarted => {
                 observing::sign_in_restarted(&error);
-                self.begin(EarlierEnds::default(), return_to.clone(), None, true).await
+                self.restart(attempt, EarlierEnds::default()).await
             }
             Err(_) => self.failed(error, return_to).await,
         }
@@ -399,6 +427,18 @@ impl RouteContext<'_, '_> {
     fn sign_ins(&self, browser: &Browser) -> u8 {
         let elapsed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
         if elapsed < LOOP_TIME { browser.sign_ins } else { 0 }
+    }
+}
+
+/// The page for the user who signed in: the start page, if the page is for another user, whose session this sign-in was
+/// to step up.
+fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession) -> &'a str {
+    let parameters = attempt.parameters.as_ref();
+    let user = parameters.and_then(|parameters| parameters.user.as_ref());
+    if user.is_none_or(|user| *user == session.user_name()) {
+        attempt.return_to.as_str()
+    } else {
+        "/"
     }
 }
 

@@ -37,6 +37,8 @@ struct TokenMetadata {
     /// See [`ClaimSources::is_user_info_older`].
     #[serde(rename = "o", default, skip_serializing_if = "Not::not")]
     is_user_info_older: bool,
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    authorization_details: Vec<Value>,
     /// The encoding of each token.
     #[serde(rename = "t")]
     tokens: [TokenEncoding; 3],
@@ -105,6 +107,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
             access_token_ends: tokens.access_token_ends,
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
+            authorization_details: tokens.authorization_details.clone(),
             tokens: [encoding(0), encoding(1), encoding(2)],
             stream_len: stream.len(),
         }),
@@ -156,6 +159,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
         refresh_token,
         id_token,
         nonce: body.facts.nonce.clone(),
+        authorization_details: body.facts.authorization_details.clone(),
         sources: body.sources(&stream)?,
     })
 }
@@ -354,6 +358,7 @@ mod tests {
             refresh_token: refresh,
             id_token: id,
             nonce: Some(Secret::new("nonce")),
+            authorization_details: vec![json!({ "type": "payment", "amount": "1.00" })],
             sources: ClaimSources::new(claims(id_token), user_info.map(claims)),
         }
     }
@@ -363,6 +368,10 @@ mod tests {
         let mut session = Session::new(ISSUER, tokens.sources.merged(), now);
         session.data.insert("desk".into(), json!([4]));
         session.refresh_due = Some(5);
+        session.authentication = Authentication {
+            time: Some(1_799_999_999),
+            acr: Some("gold".to_owned()),
+        };
         session
     }
 
@@ -380,6 +389,7 @@ mod tests {
         assert_eq!(read_tokens.texts(), tokens.texts());
         assert_eq!(read_tokens.access_token_ends, tokens.access_token_ends);
         assert_eq!(read_tokens.nonce, tokens.nonce);
+        assert_eq!(read_tokens.authorization_details, tokens.authorization_details);
         assert_eq!(read_tokens.sources, tokens.sources);
     }
 

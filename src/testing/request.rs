@@ -204,7 +204,7 @@ async fn sign_in_after(
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
-    let begun = client.begin_sign_in(&browser, attempt, &[], None, now);
+    let begun = client.begin_sign_in(&browser, attempt, None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims);
     let callback = callback.map_err(|AuthorizationRejected(text)| text)?;

@@ -16,6 +16,7 @@ use super::{
     facts::{TokenFacts, TokenKind},
 };
 use crate::printable::excerpt;
+use crate::requirement::Authentication;
 use crate::secret::Secret;
 
 /// The expected values that an ID token is checked against.
@@ -36,6 +37,9 @@ pub(crate) struct IdTokenExpectations<'a> {
     pub(crate) access_token: Option<&'a Secret>,
     /// The `max_age` of the authorization request.
     pub(crate) max_age: Option<Duration>,
+    /// When the authorization request was made, in seconds since 1970, if it demanded that the user authenticate
+    /// again.
+    pub(crate) authenticated_since: Option<i64>,
     /// The requested `acr_values`; empty to accept any.
     pub(crate) acr_values: &'a [String],
     pub(crate) clock_skew: Duration,
@@ -49,6 +53,8 @@ pub(crate) struct IdToken {
     pub(crate) algorithm: SigningAlgorithm,
     /// The latest expiry of a session that is started or refreshed with it, in seconds since 1970.
     pub(crate) session_expiry: Option<f64>,
+    /// How the user authenticated at the provider.
+    pub(crate) authentication: Authentication,
     issuer: String,
     subject: String,
 }
@@ -93,12 +99,17 @@ impl IdToken {
         // Step 12.
         check_acr(claims, expected.acr_values)?;
         // Step 13.
-        check_auth_time(claims, expected.max_age, now, skew)?;
+        match expected.authenticated_since {
+            Some(since) => check_authenticated_since(claims, since, now, skew)?,
+            None => check_auth_time(claims, expected.max_age, now, skew)?,
+        }
+        let authentication = authentication(claims, now, skew);
         let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
             issuer,
             subject,
+            authentication,
             session_expiry,
             algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
@@ -155,6 +166,18 @@ pub(crate) enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
+    /// The user did not authenticate again, which the request demanded by `prompt=login` or `max_age=0`.
+    #[error("the user was authenticated {before} s before this sign-in began, and it demands a new authentication")]
+    NotAuthenticatedAgain {
+        /// How long before the request, in seconds.
+        before: u64,
+    },
+    /// The time at which the user authenticated is later than now.
+    #[error("the user was authenticated {ahead} s from now (\"auth_time\")")]
+    AuthenticatedInFuture {
+        /// How much later, in seconds.
+        ahead: u64,
+    },
     /// A claim of the ID token of a refresh differs from that of the sign-in.
     #[error("the claim {claim:?} is not the one of the sign-in")]
     Changed {
@@ -207,6 +230,14 @@ impl IdTokenError {
             IdTokenError::AuthenticationTooOld { .. } => TokenFacts::new(
                 "id_token_auth_time",
                 "have the provider honour `max_age`, or ask for a longer one",
+            ),
+            IdTokenError::NotAuthenticatedAgain { .. } => TokenFacts::new(
+                "id_token_auth_time",
+                "have the provider honour `prompt=login` and `max_age=0`, or do not ask for them",
+            ),
+            IdTokenError::AuthenticatedInFuture { .. } => TokenFacts::new(
+                "id_token_auth_time",
+                "synchronise the clocks of this machine and of the provider; `auth_time` is in seconds",
             ),
             IdTokenError::Changed { .. } => TokenFacts::new(
                 "id_token_of_another_sign_in",
@@ -329,7 +360,7 @@ fn check_auth_time(
     let Some(max_age) = max_age else {
         return Ok(());
     };
-    let age = now - seconds(claims, "auth_time")?;
+    let age = now - check_auth_time_is_past(claims, now, clock_skew)?;
     if age <= max_age.as_secs_f64() + clock_skew.as_secs_f64() {
         return Ok(());
     }
@@ -337,6 +368,45 @@ fn check_auth_time(
         expected: max_age.as_secs(),
         actual: age as u64,
     })
+}
+
+/// `auth_time`, which must be there and may not be later than now. A provider that sends milliseconds would otherwise
+/// have authenticated every user just now, for ever.
+fn check_auth_time_is_past(claims: &Map<String, Value>, now: f64, clock_skew: Duration) -> Result<f64, IdTokenError> {
+    let time = seconds(claims, "auth_time")?;
+    if time <= now + clock_skew.as_secs_f64() {
+        return Ok(time);
+    }
+    // `as` saturates.
+    let ahead = (time - now) as u64;
+    Err(IdTokenError::AuthenticatedInFuture { ahead })
+}
+
+/// How the user authenticated, as far as the token says. A time within the clock skew after now counts as now, and a
+/// later one as none.
+fn authentication(claims: &Map<String, Value>, now: f64, clock_skew: Duration) -> Authentication {
+    let time = check_auth_time_is_past(claims, now, clock_skew).ok();
+    let acr = claims.get("acr").and_then(Value::as_str);
+    Authentication {
+        time: time.map(|time| time.min(now) as i64),
+        acr: acr.map(str::to_owned),
+    }
+}
+
+/// `prompt=login` and `max_age=0`: the user authenticated after the request was made, however long they then took.
+/// <https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest> (`prompt`)
+fn check_authenticated_since(
+    claims: &Map<String, Value>,
+    since: i64,
+    now: f64,
+    clock_skew: Duration,
+) -> Result<(), IdTokenError> {
+    let before = since as f64 - check_auth_time_is_past(claims, now, clock_skew)?;
+    if before <= clock_skew.as_secs_f64() {
+        return Ok(());
+    }
+    // `as` saturates.
+    Err(IdTokenError::NotAuthenticatedAgain { before: before as u64 })
 }
 
 #[cfg(test)]

@@ -168,6 +168,7 @@ mod tests {
             accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
+            authenticated_since: None,
             acr_values: &[],
             clock_skew: Duration::from_secs(60),
         };

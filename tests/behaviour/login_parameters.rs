@@ -108,8 +108,6 @@ async fn the_app_cannot_set_the_parameters_of_the_sign_in() {
         "client_secret",
         "client_assertion",
         "client_assertion_type",
-        "max_age",
-        "acr_values",
         "Redirect_URI",
         "MAX_AGE",
         "redirect.uri",
@@ -129,14 +127,14 @@ async fn the_app_cannot_set_the_parameters_of_the_sign_in() {
         assert!(page.set_cookies().iter().all(|it| !it.contains("attempt")));
         let lines = log.lines();
         let shown = name.escape_debug();
-        let end = format!("]: the app's `before_login_redirect` sets `{shown}`, which it may not set");
+        let end = format!("]: the app sets the parameter `{shown}`, which it may not set to this value or at all");
         let [error, remedy] = &lines[..] else {
             panic!("{lines:#?}");
         };
         assert!(error.starts_with("ERROR: sign-in failed [") && error.ends_with(&end));
         assert_eq!(
             remedy,
-            "INFO: remove it there; set `max_age` and `acr_values` in `oidc.extra_authorization_parameters`, against which the ID token is verified"
+            "INFO: remove it from `before_login_redirect` and from the `SignInUrl`; `max_age` is a number of seconds, and scopes have a method of their own"
         );
     }
 }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{Doctor, now};
 use crate::{
-    code_flow::{AttemptSecrets, authorization_request},
+    code_flow::{AttemptSecrets, SignInParameters, authorization_request},
     printable::printable,
     provider::{Endpoint, Metadata, PUSH_REQUESTS, Provider, ProviderError, demands_pushed_request},
     settings::ResponseMode,
@@ -122,7 +122,12 @@ impl Doctor {
         let parameters = &mut settings.extra_authorization_parameters;
         parameters.insert("prompt".into(), "none".into());
         settings.response_mode = ResponseMode::Query;
-        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), &[]);
+        let url = authorization_request(
+            &client,
+            &settings,
+            &AttemptSecrets::random(),
+            &SignInParameters::default(),
+        );
         let Some(address) = self.pushed(provider, metadata, &url).await else {
             return;
         };

@@ -268,6 +268,7 @@ fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
         accepts_missing_nonce: false,
         access_token: None,
         max_age: None,
+        authenticated_since: None,
         acr_values: &[],
         clock_skew: Duration::from_secs(60),
     };

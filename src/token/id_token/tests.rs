@@ -21,6 +21,7 @@ struct Case {
     accepts_missing_nonce: bool,
     access_token: Option<&'static str>,
     max_age: Option<Duration>,
+    authenticated_since: Option<i64>,
     acr_values: Vec<String>,
 }
 
@@ -38,6 +39,7 @@ impl Case {
             accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
+            authenticated_since: None,
             acr_values: Vec::new(),
         }
     }
@@ -73,6 +75,7 @@ impl Case {
             accepts_missing_nonce: self.accepts_missing_nonce,
             access_token: access_token.as_ref(),
             max_age: self.max_age,
+            authenticated_since: self.authenticated_since,
             acr_values: &self.acr_values,
             clock_skew: Duration::from_secs(SKEW as u64),
         };
@@ -358,6 +361,30 @@ fn id_token_bad_at_hash() {
 }
 
 #[test]
+fn id_token_auth_time_before_the_request_that_demands_a_new_one() {
+    for (auth_time, before) in [
+        (json!(NOW), None),
+        (json!(NOW + 30), None),
+        (json!(NOW - 100 - SKEW), None),
+        (json!(NOW - 101 - SKEW), Some(61)),
+        (json!(0), Some(1_699_999_900)),
+        (json!(-1e300), Some(u64::MAX)),
+    ] {
+        let mut case = Case::with("auth_time", auth_time);
+        // The user authenticated anew, and then took longer than that.
+        case.max_age = Some(Duration::ZERO);
+        case.authenticated_since = Some(NOW - 100);
+        match before {
+            None => case.is_accepted(),
+            Some(before) => case.is_refused(IdTokenError::NotAuthenticatedAgain { before }),
+        }
+    }
+    let mut case = Case::new();
+    case.authenticated_since = Some(NOW);
+    assert_eq!(case.judged().map(drop).unwrap_err().reason(), "id_token_claim_missing");
+}
+
+#[test]
 fn the_authentication_is_recent_enough() {
     let mut case = Case::with("auth_time", NOW - 600 - SKEW);
     case.max_age = Some(Duration::from_secs(600));
@@ -482,6 +509,7 @@ fn signed_by_an_rsa_key_of_each_size() {
             accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
+            authenticated_since: None,
             acr_values: &[],
             clock_skew: Duration::ZERO,
         };
