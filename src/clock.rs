@@ -22,14 +22,14 @@ use time::OffsetDateTime;
 /// use std::time::Duration;
 /// use rocket_openidconnect::{Clock, Oidc};
 ///
-/// let clock = Clock::standing_at(1_700_000_000);
+/// let clock = Clock::fixed_at(1_700_000_000);
 /// let fairing = Oidc::fairing().clock(clock.clone());
 /// clock.advance(Duration::from_secs(60));
 /// assert_eq!(clock.now().unix_timestamp(), 1_700_000_060);
 /// ```
 ///
 /// Rocket's tracked local client expires cookies by the system's clock: with it, start no earlier than
-/// [`standing`](Self::standing).
+/// [`fixed`](Self::fixed).
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
@@ -53,13 +53,13 @@ impl Clock {
 
     /// A manual clock that starts at the system's current time.
     #[cfg(feature = "testing")]
-    pub fn standing() -> Clock {
-        Clock::standing_at(OffsetDateTime::now_utc().unix_timestamp())
+    pub fn fixed() -> Clock {
+        Clock::fixed_at(OffsetDateTime::now_utc().unix_timestamp())
     }
 
     /// A manual clock that starts at a time in seconds since 1970.
     #[cfg(feature = "testing")]
-    pub fn standing_at(seconds: i64) -> Clock {
+    pub fn fixed_at(seconds: i64) -> Clock {
         Clock(Some(Arc::new(AtomicI64::new(seconds.saturating_mul(1000)))))
     }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_standing_clock_moves_by_milliseconds_with_its_clones() {
-        let clock = Clock::standing_at(1_700_000_000);
+        let clock = Clock::fixed_at(1_700_000_000);
         let clone = clock.clone();
         clock.advance(Duration::from_millis(1_001));
         clock.advance(Duration::from_micros(999));
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_stopwatch_follows_a_standing_clock() {
-        let clock = Clock::standing_at(1_700_000_000);
+        let clock = Clock::fixed_at(1_700_000_000);
         let stopwatch = clock.stopwatch();
         assert_eq!(stopwatch.elapsed(), Duration::ZERO);
         clock.advance(Duration::from_millis(1_500));

@@ -243,7 +243,7 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }
-        | SignInError::PostedTooLongAgo
+        | SignInError::PostedTooLate
         | SignInError::UrlExpired
         | SignInError::ParametersMissing
         | SignInError::Response(ResponseError::StateMismatch) => {
@@ -270,7 +270,7 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::ScopesNotGranted { .. } => {
             "The sign-in service did not grant this site the permissions that it asked for."
         }
-        SignInError::ParameterOfApp { .. } | SignInError::ParametersTooLong { .. } => {
+        SignInError::AppParameter { .. } | SignInError::ParametersTooLong { .. } => {
             "Something went wrong on this site. Please contact its operators."
         }
         SignInError::Provider(error) if error.status() >= 503 => {

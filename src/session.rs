@@ -89,7 +89,7 @@ pub(crate) struct Session {
 pub(crate) struct SessionTokens {
     pub access_token: Option<Secret>,
     /// Expiry in seconds since 1970; `None` when the provider does not state it.
-    pub access_token_ends: Option<i64>,
+    pub access_token_expires_at: Option<i64>,
     pub refresh_token: Option<Secret>,
     /// The latest ID token, sent as `id_token_hint` at sign-out.
     pub id_token: Option<Secret>,
@@ -180,7 +180,7 @@ pub struct SessionInfo {
     /// When the user signed in.
     pub started: OffsetDateTime,
     /// When the session was last used, to within a tenth of `session.idle_timeout`.
-    pub seen: OffsetDateTime,
+    pub last_seen: OffsetDateTime,
 }
 
 /// Why there is no session.

@@ -50,7 +50,8 @@ pub(crate) use self::{
     authorization_parameters::is_reserved,
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
-    mode::{MetadataSource, Mode, Registration},
+    metadata_source::MetadataSource,
+    mode::{Mode, Registration},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
     session::StoreUrl,
@@ -86,6 +87,7 @@ mod http;
 mod in_process;
 mod insecure_http_hosts;
 mod insecure_settings;
+mod metadata_source;
 mod mistake;
 mod mode;
 mod presets;

@@ -110,7 +110,7 @@
 //!
 //! | at the provider | the app |
 //! |---|---|
-//! | [`go_down`](TestProvider::go_down), [`respond_with`](TestProvider::respond_with), [`delay`](TestProvider::delay) | keeps users signed in, and responds to a sign-in with 502, 503 or 504 |
+//! | [`take_down`](TestProvider::take_down), [`respond_with`](TestProvider::respond_with), [`delay`](TestProvider::delay) | keeps users signed in, and responds to a sign-in with 502, 503 or 504 |
 //! | [`rotate_keys`](TestProvider::rotate_keys) | fetches the keys again, at most once in 30 s |
 //! | [`revoke`](TestProvider::revoke), [`revoke_all_of`](TestProvider::revoke_all_of) | ends the session at its next refresh |
 //! | [`swap_sub`](TestProvider::swap_sub), [`on_id_token`](TestProvider::on_id_token) | rejects the sign-in |

@@ -102,7 +102,7 @@ fn a_refresh_says_what_it_changed() {
         claims.insert("groups".into(), json!(["users"]));
         claims.insert("zoneinfo".into(), json!("Europe/London"));
     });
-    provider.forget_requests();
+    provider.clear_requests();
     let answer = json_of(client.post("/me/refresh"));
     assert_eq!(changes(&answer, "added"), ["zoneinfo"]);
     assert_eq!(changes(&answer, "removed"), ["desk"]);
@@ -128,7 +128,7 @@ fn only_the_own_page_refreshes() {
         let mut request = refresh(&client).header(Header::new(name, value));
         let host = Host::parse("app.example.com:8000").unwrap();
         request.inner_mut().set_host(host);
-        provider.forget_requests();
+        provider.clear_requests();
         let status = status(request);
         (status, provider.requests_to(Endpoint::Token).len())
     };
@@ -165,7 +165,7 @@ fn a_refresh_that_fails_says_why() {
         (status.code, body["error"].as_str().unwrap().to_owned())
     };
     let request = refresh(&client);
-    provider.go_down();
+    provider.take_down();
     assert_eq!(error_of(request), (502, "refresh_failed".to_owned()));
     provider.recover();
     let request = refresh(&client);
@@ -186,7 +186,7 @@ fn a_refresh_that_fails_says_why() {
 #[test]
 fn health_does_not_need_the_provider() {
     let provider = TestProvider::new();
-    provider.go_down();
+    provider.take_down();
     let client = at(&provider);
     assert_eq!(status(client.get("/health")), Status::Ok);
     assert_eq!(status(client.get("/me")), Status::Unauthorized);

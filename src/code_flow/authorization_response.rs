@@ -44,7 +44,7 @@ impl AuthorizationResponse {
     /// some providers omit `state` from an error (RFC 6749 §4.1.2.1 requires it).
     pub(crate) fn reject_without_attempt(self) -> ResponseError {
         match self.error {
-            Some(error) if !error.is_empty() => ResponseError::Unproved {
+            Some(error) if !error.is_empty() => ResponseError::Unverified {
                 error: printable(&error),
                 description: printable(self.error_description.as_deref().unwrap_or_default()),
             },

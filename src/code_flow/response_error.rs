@@ -47,7 +47,7 @@ pub enum ResponseError {
     #[error(
         "`state` is missing, or was not issued by this app; the response, which is not authenticated, has the error `{error}`: {description}"
     )]
-    Unproved {
+    Unverified {
         /// The error code, such as `access_denied`.
         error: String,
         /// The `error_description` of the response.
@@ -110,12 +110,12 @@ impl ResponseError {
                 };
                 Facts::new(reason, status(error), remedy(error, description))
             }
-            ResponseError::Unproved { error, .. } if error == "access_denied" => Facts::new(
+            ResponseError::Unverified { error, .. } if error == "access_denied" => Facts::new(
                 "unproved_response",
                 400,
                 "none if the user denied the request; otherwise set the same `oidc.secret_key` on all nodes, or users are sent forged responses",
             ),
-            ResponseError::Unproved { .. } => Facts::new(
+            ResponseError::Unverified { .. } => Facts::new(
                 "unproved_response",
                 400,
                 "if users see it right after the redirect to the provider, the provider omits `state`: fix the error that it returns; otherwise set the same `oidc.secret_key` on all nodes, or users are sent forged responses",
@@ -131,7 +131,7 @@ impl ResponseError {
     /// Whether the user or the provider denied the request, as far as the response is trustworthy.
     pub(crate) fn is_denial(&self) -> bool {
         match self {
-            ResponseError::Provider { error, .. } | ResponseError::Unproved { error, .. } => error == "access_denied",
+            ResponseError::Provider { error, .. } | ResponseError::Unverified { error, .. } => error == "access_denied",
             _ => false,
         }
     }

@@ -39,7 +39,7 @@ pub enum ProviderError {
     /// A token names a key that the cached key set does not hold, and the rate limit does not allow another fetch
     /// yet.
     #[error("the provider's key set was fetched recently; the next attempt is due in {} s", retry_after.as_secs())]
-    KeysJustRead {
+    KeysRateLimited {
         /// How long until the next attempt.
         retry_after: Duration,
     },
@@ -240,7 +240,7 @@ impl ProviderError {
             },
             ProviderError::Unavailable { .. } => facts("provider_unavailable", REACH),
             ProviderError::Busy { .. } => facts("provider_busy", WAIT),
-            ProviderError::KeysJustRead { .. } => facts("provider_keys_just_read", KEY),
+            ProviderError::KeysRateLimited { .. } => facts("provider_keys_just_read", KEY),
             ProviderError::Unreachable { cause, .. } => match cause {
                 _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
                 _ if is_about_certificate(cause) => facts("provider_unreachable", CERTIFICATE),

@@ -164,7 +164,7 @@ impl LastFetch {
                 bucket.take(client, now)
             }
         };
-        taken.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
+        taken.map_err(|retry_after| ProviderError::KeysRateLimited { retry_after })
     }
 }
 
@@ -482,7 +482,7 @@ mod tests {
             let look = cache.refetch(&seen, StaleKeys::Missing, &url, purpose, at);
             match (look.await, waits) {
                 (Refetch::Latest(_), None) => expected += 1,
-                (Refetch::Failed(ProviderError::KeysJustRead { retry_after }), Some(wait)) => {
+                (Refetch::Failed(ProviderError::KeysRateLimited { retry_after }), Some(wait)) => {
                     assert_eq!(retry_after.as_secs(), wait, "{passed} {purpose:?}");
                 }
                 (look, _) => panic!("{passed} {purpose:?}: {look:?}"),

@@ -9,7 +9,7 @@ impl ProviderError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             ProviderError::Unavailable { retry_after, .. }
-            | ProviderError::KeysJustRead { retry_after }
+            | ProviderError::KeysRateLimited { retry_after }
             | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
             ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. } => {
                 retry_after.filter(|_| self.is_outage())
@@ -36,7 +36,7 @@ impl ProviderError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             ProviderError::Unavailable { .. }
-            | ProviderError::KeysJustRead { .. }
+            | ProviderError::KeysRateLimited { .. }
             | ProviderError::Busy { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,

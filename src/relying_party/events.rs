@@ -245,7 +245,7 @@ impl<'a> LoginRedirect<'a> {
     /// The parameters, or an error if the app set one that it may not set.
     pub(crate) fn into_parameters(self) -> Result<SignInParameters, SignInError> {
         if let Err(name) = self.parameters.check() {
-            return Err(SignInError::ParameterOfApp { name: printable(name) });
+            return Err(SignInError::AppParameter { name: printable(name) });
         }
         let length = self.parameters.to_text().len();
         if length > MAX_PARAMETERS_LEN {
@@ -294,8 +294,8 @@ impl NewSignIn<'_> {
     }
 
     /// When the access token expires; `None` when the provider does not say.
-    pub fn access_token_ends(&self) -> Option<OffsetDateTime> {
-        OffsetDateTime::from_unix_timestamp(self.tokens.access_token_ends?).ok()
+    pub fn access_token_expires_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.tokens.access_token_expires_at?).ok()
     }
 
     /// The refresh token, if the provider sent one. The session uses it at its first refresh: providers that rotate

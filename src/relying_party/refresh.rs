@@ -129,7 +129,7 @@ impl RelyingParty {
         session.refresh_due = Some(now.saturating_add(due_in));
         SessionTokens {
             access_token: Some(reply.access_token),
-            access_token_ends: ttl.map(|ttl| now.saturating_add(ttl)),
+            access_token_expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
             id_token: reply.id_token.or_else(|| old.id_token.clone()),
             nonce: old.nonce.clone(),

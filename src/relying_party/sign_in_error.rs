@@ -29,7 +29,7 @@ pub enum SignInError {
     },
     /// 400: the posted response reached this app more than a minute after the provider's page posted it.
     #[error("the response was posted more than a minute ago")]
-    PostedTooLongAgo,
+    PostedTooLate,
     /// 400: an earlier response completed the sign-in, or failed it.
     #[error("the sign-in of this response was completed, or has failed")]
     Used,
@@ -41,7 +41,7 @@ pub enum SignInError {
     },
     /// 400: a third party asked for a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
     #[error("a sign-in at {} was requested, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
-    InitiatedBy {
+    InitiatedByAnotherIssuer {
         /// The app's issuer.
         expected: String,
         /// The `iss` of the request.
@@ -60,7 +60,7 @@ pub enum SignInError {
     #[error("the ID token is rejected: {0}")]
     IdToken(TokenError),
     /// 502: the UserInfo response is rejected.
-    #[error("{0}")]
+    #[error(transparent)]
     UserInfo(TokenError),
     /// 502, 503 or 504: a request to the provider failed; 400 for a code that the provider rejects.
     #[error(transparent)]
@@ -80,7 +80,7 @@ pub enum SignInError {
     /// 500: the app set a parameter that it may not set, by
     /// [`Events::before_login_redirect`](crate::Events::before_login_redirect) or [`SignInUrl`](crate::SignInUrl).
     #[error("the app sets the parameter `{name}`, which it may not set to this value or at all")]
-    ParameterOfApp {
+    AppParameter {
         /// The parameter.
         name: String,
     },
@@ -193,14 +193,14 @@ impl SignInError {
                 400,
                 "sign in again; if users need longer at the provider, raise `oidc.sign_in_timeout`",
             ),
-            SignInError::PostedTooLongAgo => Facts::new("response_posted_too_late", 400, "sign in again"),
+            SignInError::PostedTooLate => Facts::new("response_posted_too_late", 400, "sign in again"),
             SignInError::Used => Facts::new("sign_in_already_used", 400, "sign in again"),
             SignInError::TooManySignIns { .. } => Facts::new(
                 "too_many_sign_ins",
                 503,
                 "wait; if these users share one proxy, list it in `oidc.trusted_proxies`",
             ),
-            SignInError::InitiatedBy { .. } => Facts::new(
+            SignInError::InitiatedByAnotherIssuer { .. } => Facts::new(
                 "initiated_by_another_issuer",
                 400,
                 "give the third party this app's issuer, `oidc.issuer`, to send as `iss`",
@@ -228,7 +228,7 @@ impl SignInError {
                 403,
                 "none: the app's `after_authorize` rejected the user",
             ),
-            SignInError::ParameterOfApp { .. } => Facts::new(
+            SignInError::AppParameter { .. } => Facts::new(
                 "app_parameter_not_allowed",
                 500,
                 "remove it from `before_login_redirect` and from the `SignInUrl`; `max_age` is a number of seconds, and scopes have a method of their own",

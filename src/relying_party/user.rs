@@ -171,7 +171,7 @@ impl<C> User<C> {
     pub fn access_token(&self) -> Result<&Secret, NoAccessToken> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
         let now = self.now.unix_timestamp();
-        let ended = tokens.access_token_ends;
+        let ended = tokens.access_token_expires_at;
         match (&tokens.access_token, &self.session.not_refreshed) {
             (Some(token), _) if ended.is_none_or(|ended| now < ended) => Ok(token),
             // Without a token, the provider sent another one, which cannot be verified yet.

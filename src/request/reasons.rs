@@ -2,7 +2,7 @@
 
 use rocket::Request;
 
-use super::{RequestState, SignInFailure};
+use super::{RequestState, SignInFailure, StepUp};
 use crate::{resource_server::BearerError, session::NoSession};
 
 impl SignInFailure {
@@ -46,5 +46,12 @@ impl BearerError {
     pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
         let last = RequestState::of(request).refusals().last()?;
         Some(&last.error)
+    }
+}
+
+impl StepUp {
+    /// What a guard demanded of this request's user, if one did.
+    pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r StepUp> {
+        RequestState::of(request).step_up.get().map(|step_up| &**step_up)
     }
 }

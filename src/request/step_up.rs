@@ -1,9 +1,7 @@
 //! What a signed-in user must do for a guard that demands more of their authentication.
 
-use rocket::Request;
 use serde::Serialize;
 
-use super::RequestState;
 use crate::{
     relying_party::RelyingParty,
     requirement::{INSUFFICIENT, RequiredAuthentication},
@@ -38,11 +36,6 @@ pub struct StepUp {
 impl StepUp {
     pub(crate) fn new(required: RequiredAuthentication, user: String) -> StepUp {
         StepUp { required, user }
-    }
-
-    /// What a guard demanded of this request's user, if one did.
-    pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r StepUp> {
-        RequestState::of(request).step_up.get().map(|step_up| &**step_up)
     }
 
     /// What is demanded.

@@ -110,7 +110,7 @@ impl BearerError {
                 "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`",
             ),
             BearerError::Authentication { .. } => Facts::new(
-                INSUFFICIENT,
+                "insufficient_user_authentication",
                 401,
                 "have the user authenticate again, with the `acr_values` and `max_age` of the challenge, and send the new token",
             ),

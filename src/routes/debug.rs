@@ -75,7 +75,7 @@ fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
         "seen": date(session.seen()),
         "idle until": date(session.seen().saturating_add_unsigned(settings.idle_timeout.as_secs())),
         "ends": date(started.unix_timestamp().saturating_add_unsigned(settings.absolute_timeout.as_secs())),
-        "access token ends": tokens.and_then(|tokens| tokens.access_token_ends).map(date),
+        "access token ends": tokens.and_then(|tokens| tokens.access_token_expires_at).map(date),
         "refresh due": session.refresh_due.map(date),
         "refreshed": session.generation - 1,
     })

@@ -85,7 +85,7 @@ impl<'r> RouteContext<'r, '_> {
             let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
             if !actual.as_deref().is_some_and(|actual| expected.accepts(actual)) {
-                let error = SignInError::InitiatedBy {
+                let error = SignInError::InitiatedByAnotherIssuer {
                     expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
                 };
@@ -249,7 +249,7 @@ impl<'r> RouteContext<'r, '_> {
             return self.recover(&attempt, may_restart, client.expired()).await;
         }
         if is_stale {
-            return self.recover(&attempt, may_restart, SignInError::PostedTooLongAgo).await;
+            return self.recover(&attempt, may_restart, SignInError::PostedTooLate).await;
         }
         let code = match client.accept_response(response, self.now).await {
             Ok(code) => code,

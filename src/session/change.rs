@@ -78,27 +78,30 @@ impl Cause {
 impl EndCause {
     /// The reason code.
     pub(crate) fn reason(self) -> &'static str {
-        self.facts().0
+        match self {
+            EndCause::SignOut => "signed_out",
+            EndCause::BackchannelLogout => "backchannel_logout",
+            EndCause::FrontchannelLogout => "frontchannel_logout",
+            EndCause::App => "ended_by_app",
+            EndCause::Replaced => "session_replaced",
+            EndCause::MaxPerUser => "max_per_user",
+            EndCause::RefreshRefused => NoSession::RefreshRefused.reason(),
+            EndCause::Over(reason) => reason.reason(),
+        }
     }
 
-    /// The reason code, and the sentence for the log.
-    fn facts(self) -> (&'static str, &'static str) {
+    /// The sentence for the log.
+    fn sentence(self) -> &'static str {
         match self {
-            EndCause::SignOut => ("signed_out", "a user signed out"),
-            EndCause::BackchannelLogout => ("backchannel_logout", "the provider ended a session"),
-            EndCause::FrontchannelLogout => (
-                "frontchannel_logout",
-                "a front-channel logout by the provider ended a session",
-            ),
-            EndCause::App => ("ended_by_app", "the app ended a session"),
-            EndCause::Replaced => ("session_replaced", "a new sign-in replaced a session"),
-            EndCause::MaxPerUser => ("max_per_user", "a new sign-in ended the user's oldest session"),
-            EndCause::RefreshRefused => (
-                NoSession::RefreshRefused.reason(),
-                "the provider ended a session at its refresh",
-            ),
-            EndCause::Over(NoSession::Idle) => (NoSession::Idle.reason(), "a session was idle for too long"),
-            EndCause::Over(reason) => (reason.reason(), "a session reached the end of its lifetime"),
+            EndCause::SignOut => "a user signed out",
+            EndCause::BackchannelLogout => "the provider ended a session",
+            EndCause::FrontchannelLogout => "a front-channel logout by the provider ended a session",
+            EndCause::App => "the app ended a session",
+            EndCause::Replaced => "a new sign-in replaced a session",
+            EndCause::MaxPerUser => "a new sign-in ended the user's oldest session",
+            EndCause::RefreshRefused => "the provider ended a session at its refresh",
+            EndCause::Over(NoSession::Idle) => "a session was idle for too long",
+            EndCause::Over(_) => "a session reached the end of its lifetime",
         }
     }
 }
@@ -153,7 +156,7 @@ impl SessionChange {
     pub(crate) fn log(&self) {
         let sentence = match self.cause {
             Cause::NewSignIn => "a user signed in",
-            Cause::Ended(cause) => cause.facts().1,
+            Cause::Ended(cause) => cause.sentence(),
             Cause::Refreshed | Cause::RefreshFailed(_) => return,
         };
         observing::session_changed(SessionLine {

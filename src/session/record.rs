@@ -26,7 +26,7 @@ const COMPRESSION_LEVEL: u8 = 7;
 #[derive(Serialize, Deserialize)]
 struct TokenMetadata {
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
-    access_token_ends: Option<i64>,
+    access_token_expires_at: Option<i64>,
     #[serde(
         rename = "n",
         default,
@@ -104,7 +104,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     put(
         &mut body,
         &json(&TokenMetadata {
-            access_token_ends: tokens.access_token_ends,
+            access_token_expires_at: tokens.access_token_expires_at,
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
             authorization_details: tokens.authorization_details.clone(),
@@ -155,7 +155,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     let [id_token, access_token, refresh_token] = tokens;
     Some(SessionTokens {
         access_token,
-        access_token_ends: body.facts.access_token_ends,
+        access_token_expires_at: body.facts.access_token_expires_at,
         refresh_token,
         id_token,
         nonce: body.facts.nonce.clone(),
@@ -316,7 +316,7 @@ pub(crate) fn to_json(record: &[u8]) -> Option<Value> {
         "ends": session.ends,
         "seen": session.seen,
         "access_token": text(&tokens.access_token),
-        "access_token_ends": tokens.access_token_ends,
+        "access_token_expires_at": tokens.access_token_expires_at,
         "refresh_token": text(&tokens.refresh_token),
         "id_token": text(&tokens.id_token),
         "nonce": text(&tokens.nonce),
@@ -336,6 +336,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::requirement::Authentication;
 
     const ISSUER: &str = "https://op.example";
 
@@ -354,7 +355,7 @@ mod tests {
         let [access, refresh, id] = texts.map(|text| text.map(Secret::new));
         SessionTokens {
             access_token: access,
-            access_token_ends: Some(7),
+            access_token_expires_at: Some(7),
             refresh_token: refresh,
             id_token: id,
             nonce: Some(Secret::new("nonce")),
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(format!("{read:?}"), format!("{session:?}"));
         assert_eq!(read.id, session.id);
         assert_eq!(read_tokens.texts(), tokens.texts());
-        assert_eq!(read_tokens.access_token_ends, tokens.access_token_ends);
+        assert_eq!(read_tokens.access_token_expires_at, tokens.access_token_expires_at);
         assert_eq!(read_tokens.nonce, tokens.nonce);
         assert_eq!(read_tokens.authorization_details, tokens.authorization_details);
         assert_eq!(read_tokens.sources, tokens.sources);

@@ -124,7 +124,7 @@ impl Sessions {
         }
         let memory = || {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
-            Arc::new(store.max_numbers(settings.max_generations))
+            Arc::new(store.max_counters(settings.max_generations))
         };
         let in_memory = !is_shared && !is_in_cookies;
         let max_per_user = settings.max_per_user.or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
@@ -159,7 +159,7 @@ impl Sessions {
                 return self.store.clone();
             }
             let clock = self.unrecorded.clock.clone();
-            Arc::new(MemoryStore::new(0).max_numbers(MAX_KNOWN_SIDS).clock(clock))
+            Arc::new(MemoryStore::new(0).max_counters(MAX_KNOWN_SIDS).clock(clock))
         });
         self
     }

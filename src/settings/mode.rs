@@ -10,6 +10,7 @@ use super::{
     TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
+    metadata_source::MetadataSource,
     mistake::{Mistake, rule},
     site::Site,
     stray_characters::{has_control, trimmed},
@@ -61,26 +62,6 @@ impl Registration {
     pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
         !self.client_id.is_empty() || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
     }
-}
-
-/// The source of the provider's endpoints.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one in an app")]
-pub(crate) enum MetadataSource {
-    Discovery {
-        url: Url,
-    },
-    /// From client secrets, without discovery.
-    Given {
-        authorization_endpoint: Url,
-        token_endpoint: Url,
-        userinfo_endpoint: Option<Url>,
-        jwks_uri: Url,
-    },
-    /// Only keys, for a further issuer whose tokens are accepted and which is not contacted otherwise.
-    Keys {
-        jwks_uri: Url,
-    },
 }
 
 impl Settings {

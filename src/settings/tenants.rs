@@ -3,8 +3,8 @@
 use super::{
     InsecureSetting, Settings,
     insecure_settings::insecure,
+    metadata_source::MetadataSource,
     mistake::{Mistake, rule},
-    mode::MetadataSource,
 };
 use crate::token::{PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 

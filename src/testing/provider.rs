@@ -100,7 +100,7 @@ impl TestProvider {
     #[allow(clippy::new_without_default, reason = "a provider is made on purpose")]
     pub fn new() -> TestProvider {
         TestProvider(Arc::new(Inner {
-            clock: Clock::standing(),
+            clock: Clock::fixed(),
             secret_key: {
                 // 32 bytes in base64url without padding, converted to the padded base64 that Rocket expects.
                 let key = Secret::random().expose().replace('-', "+");
@@ -223,7 +223,7 @@ impl TestProvider {
     // ---- Failures.
 
     /// From now on, the provider is unreachable.
-    pub fn go_down(&self) {
+    pub fn take_down(&self) {
         self.script().is_down = true;
     }
 
@@ -280,7 +280,7 @@ impl TestProvider {
     }
 
     /// Clears the recorded requests.
-    pub fn forget_requests(&self) {
+    pub fn clear_requests(&self) {
         lock(&self.0.requests).clear();
     }
 

@@ -96,7 +96,7 @@ impl App {
             provider: provider.clone(),
             config,
             settings: vec![],
-            clock: Clock::standing_at(NOW),
+            clock: Clock::fixed_at(NOW),
             failures: Failures::default(),
             store: None,
         };

@@ -74,7 +74,7 @@ async fn a_logout_by_the_provider_ends_earlier_sessions_despite_clock_skew() {
                 let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
                 let app = in_mode(&provider, (store, true), &directory);
                 let one = app.open().await;
-                let clock = Clock::standing_at(NOW + ahead);
+                let clock = Clock::fixed_at(NOW + ahead);
                 let fairing = Oidc::fairing().clock(clock.clone());
                 let other = Browser::open(app.bare().attach(fairing).mount("/", pages())).await;
 

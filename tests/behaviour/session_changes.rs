@@ -868,7 +868,7 @@ impl Events for Careless {
         let tokens = [sign_in.access_token(), sign_in.refresh_token(), sign_in.id_token()];
         let tokens = tokens.map(|token| token.unwrap().expose());
         self.0.send(tokens.join(" ")).unwrap();
-        let ends = sign_in.access_token_ends().unwrap().unix_timestamp();
+        let ends = sign_in.access_token_expires_at().unwrap().unix_timestamp();
         self.0.send(ends.to_string()).unwrap();
         Ok(())
     }

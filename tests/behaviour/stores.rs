@@ -25,8 +25,9 @@ use crate::{
 async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
     let sessions = rp.sessions_of(subject).await.expect("the store is there");
     Json(json!(sessions.map(|sessions| {
-        let entry =
-            |s: &rocket_openidconnect::SessionInfo| json!([s.id, s.started.unix_timestamp(), s.seen.unix_timestamp()]);
+        let entry = |s: &rocket_openidconnect::SessionInfo| {
+            json!([s.id, s.started.unix_timestamp(), s.last_seen.unix_timestamp()])
+        };
         sessions.iter().map(entry).collect::<Vec<_>>()
     })))
 }

@@ -149,7 +149,7 @@ async fn the_doctor_goes_nowhere_else() {
             "/revoke",
             "revocation",
             "warning",
-            "the provider's revocation endpoint answered with status {status}; tokens stay valid after sign-out",
+            "the provider's revocation endpoint responded with status {status}; tokens stay valid after sign-out",
             log,
         ),
         (

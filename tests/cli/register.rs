@@ -291,7 +291,7 @@ async fn a_scope_that_the_provider_does_not_register() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the provider's registration endpoint refused with `insufficient_scope`: \
+            "error: the provider's registration endpoint rejected the request with `insufficient_scope`: \
              {words}\n       → omit `--scope` and set the app's `scopes` by hand, as some providers do not register \
              `openid`; or create the scopes at the provider first\n"
         )
@@ -355,7 +355,7 @@ async fn an_issuer_without_metadata() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the provider's metadata answered with status 404\n       → check ISSUER: its metadata is expected \
+            "error: the provider's metadata responded with status 404\n       → check ISSUER: its metadata is expected \
              at {issuer}/.well-known/openid-configuration\n"
         )
     );
@@ -573,8 +573,8 @@ async fn the_app_takes_every_file() {
         ran.stderr,
         format!(
             "error: the app would reject the registration: `oidc.client_secrets`: \
-             `web.client_secret` in `{draft}`: a line break or another invisible character is in the \
-             value or around it\n       → delete the client in the provider's console, or with `rocket-oidc register \
+             `web.client_secret` in `{draft}`: the value contains or is \
+             surrounded by a line break or another invisible character\n       → delete the client in the provider's console, or with `rocket-oidc register \
              --delete --output {draft}`\n"
         )
     );
@@ -590,7 +590,7 @@ async fn a_refusal_in_the_servers_words() {
     let (provider, tool) = (provider().await, Tool::new());
     let reply = |status, kind: &str, text: &str| Reply::text(kind, text).with_status(status);
     const CONTACT: &str = "pass the address of a contact, such as `--contact ops@example.com`";
-    const OTHER: &str = "change what the provider names, or register by hand in its console";
+    const OTHER: &str = "correct what the provider reports, or register the client in its console";
     for (reply, words, remedy) in [
         (
             reply(400, "text/plain", "Contacts are required.\n"),

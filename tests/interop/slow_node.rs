@@ -31,7 +31,7 @@ async fn a_node() {
         return;
     };
     let behind: i64 = behind.parse().expect("seconds");
-    let clock = Clock::standing_at(OffsetDateTime::now_utc().unix_timestamp() - behind);
+    let clock = Clock::fixed_at(OffsetDateTime::now_utc().unix_timestamp() - behind);
     let ticking = clock.clone();
     rocket::tokio::spawn(async move {
         let (begun, mut told) = (Instant::now(), Duration::ZERO);

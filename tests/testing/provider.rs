@@ -51,7 +51,7 @@ fn a_sign_in_step_by_step() {
     // What is printed of it is no secret.
     let debug = format!("{token:?}");
     assert!(!debug.contains(token.form_value("code").unwrap()), "{debug}");
-    provider.forget_requests();
+    provider.clear_requests();
     assert_eq!(provider.requests().len(), 0);
 }
 

@@ -72,7 +72,7 @@ fn policies_and_events_have_their_say() {
 #[test]
 fn a_request_is_signed_in_while_the_provider_is_down() {
     let (provider, client) = open(figment());
-    provider.go_down();
+    provider.take_down();
     let me = client.get("/me").signed_in_as(json!({ "sub": "alice" }));
     assert_eq!(me.dispatch().status(), Status::Ok);
     assert_eq!(client.get("/oidc/login").dispatch().status(), Status::SeeOther);

@@ -343,7 +343,7 @@ impl Sessions {
                 id: session.name().to_owned(),
                 started,
                 // `seen` has a resolution of one second.
-                seen: seen.unwrap_or(started).max(started),
+                last_seen: seen.unwrap_or(started).max(started),
             }
         };
         Ok(Some(sessions.iter().map(info).collect()))

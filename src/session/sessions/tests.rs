@@ -240,7 +240,7 @@ async fn an_older_copy_becomes_worthless() {
 /// Whichever node received it, and however often.
 #[rocket::async_test]
 async fn an_older_copy_is_answered_for_a_minute_after_the_newest_was_shown() {
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let (one, other) = (node(&store, true), node(&store, true));
     let first = begun(&one).await;
@@ -421,7 +421,7 @@ async fn an_end_is_recorded_for_the_longest_session() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     // Also with a newer key than the other node, or an older one.
     for (keys, keys_today) in [(&[7][..], &[7][..]), (&[7], &[2, 7]), (&[2, 7], &[7])] {
-        let clock = Clock::standing();
+        let clock = Clock::fixed();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
         let mut before = node_with(&store, true, keys);
         before.settings.absolute_timeout = hours(24);
@@ -536,7 +536,7 @@ async fn a_session_is_not_seen_before_it_began() {
     let listed = sessions.of(&index_keys, now()).await.unwrap().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].started, current.started());
-    assert_eq!(listed[0].seen, current.started());
+    assert_eq!(listed[0].last_seen, current.started());
 }
 
 /// In whichever order the store returns them.
@@ -639,7 +639,7 @@ async fn a_sid_of_sessions_in_cookies_is_known_under_each_key() {
 
 #[rocket::async_test]
 async fn an_end_of_a_session_in_cookies_is_reported_once() {
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let sessions = node(&store, true).with_front_channel(true);
     let current = begun_with(&sessions, json!({ "sid": "s" })).await;
@@ -930,7 +930,7 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
 async fn a_generation_is_known_until_the_session_ends() {
     let mut sessions = single_node();
     sessions.settings.idle_timeout = sessions.settings.absolute_timeout + AFTER_SEEN;
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     sessions.store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let first = begun(&sessions).await;
     let older = sent(&sessions, &first).await;
@@ -953,7 +953,7 @@ async fn a_generation_is_known_until_the_session_ends() {
 /// Each node receives the newest cookie for the first time at a different time.
 #[rocket::async_test]
 async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_longer() {
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     let shared = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let (one, other) = (node(&shared, true), node(&shared, true));
     let first = begun(&one).await;
@@ -1051,7 +1051,7 @@ async fn begun_until(sessions: &Sessions, ttl: i64) -> CurrentSession {
 #[rocket::async_test]
 async fn an_end_is_recorded_for_sessions_that_refreshes_prolonged() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let mut before = node(&store, true);
     before.settings.absolute_timeout = hours(24);
@@ -1069,7 +1069,7 @@ async fn an_end_is_recorded_for_sessions_that_refreshes_prolonged() {
 /// The browser that signs out may have an older copy, while another has a newer one whose end a refresh postponed.
 #[rocket::async_test]
 async fn an_end_is_queued_for_the_lifetime_of_the_newest_copy() {
-    let clock = Clock::standing();
+    let clock = Clock::fixed();
     let (settings, cookies) = (SessionSettings::default(), app_cookies(&[7]));
     let sessions = Sessions {
         is_in_cookies: true,

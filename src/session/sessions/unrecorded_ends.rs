@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn of_200_000_ends_the_first_100_000_are_queued() {
-        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        let ends = UnrecordedEnds::new(&Clock::fixed_at(NOW));
         assert!(!ends.contains("0"));
         for i in 0..200_000 {
             assert_eq!(ends.add(&ended(i)), i < 100_000, "{i}");
@@ -473,7 +473,7 @@ mod tests {
     /// Two browsers with one session sign out simultaneously during an outage.
     #[test]
     fn of_several_threads_one_reports_an_end() {
-        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        let ends = UnrecordedEnds::new(&Clock::fixed_at(NOW));
         for name in ["a", "b"] {
             let report = || ends.is_first_report(name);
             let first = std::thread::scope(|scope| {
@@ -489,7 +489,7 @@ mod tests {
         let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
         let keys = KeyRing::new(&key, &[], "https://op.example", "app");
         let cookies = Cookies::new(keys, false);
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let settings = SessionSettings::default();
         let mut sessions = Sessions::open(settings, &cookies, "https://op.example", None, &clock).unwrap();
         let full = UnrecordedEnds {
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn an_end_is_dropped_when_its_session_expires() {
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         clock.advance(Duration::from_secs(60));
@@ -527,7 +527,7 @@ mod tests {
     /// One partition of the store may be down.
     #[test]
     fn a_failed_end_does_not_block_the_others() {
-        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        let ends = UnrecordedEnds::new(&Clock::fixed_at(NOW));
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         for expected in ["0", "1", "0"] {
             let next = ends.next().unwrap();
@@ -539,7 +539,7 @@ mod tests {
     /// The task panics while it records an end.
     #[test]
     fn a_store_that_panics_loses_no_end() {
-        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        let ends = UnrecordedEnds::new(&Clock::fixed_at(NOW));
         assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
         ends.queue().is_task_running = true;
         let running = TaskGuard(Some(&ends));
@@ -554,7 +554,7 @@ mod tests {
 
     #[rocket::async_test]
     async fn a_store_that_responds_is_retried_once_a_second() {
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         let is_woken = async || {
             ends.store_responded();
@@ -572,7 +572,7 @@ mod tests {
     /// The latest expiry is kept, whichever cookie names it.
     #[test]
     fn an_end_is_queued_until_the_latest_expiry() {
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let ends = UnrecordedEnds::new(&clock);
         let until = |seconds: i64| Ended {
             name: "a".to_owned(),

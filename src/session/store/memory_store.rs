@@ -90,7 +90,7 @@ impl MemoryStore {
 
     /// Sets the maximum of numeric entries, such as the newest generation of a session; the one written the longest ago
     /// is evicted first. The default is a million.
-    pub fn max_numbers(mut self, max: usize) -> MemoryStore {
+    pub fn max_counters(mut self, max: usize) -> MemoryStore {
         self.numbers = Generations::new(max);
         self
     }
@@ -381,7 +381,7 @@ mod tests {
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn the_cache_evicts_expired_entries() {
-        let store = MemoryStore::new(10).clock(Clock::standing());
+        let store = MemoryStore::new(10).clock(Clock::fixed());
         let (hour, ttl) = (Duration::from_secs(3600), Duration::from_nanos(1));
         store.create(&session("a", "alice"), ttl).await.unwrap();
         store.put_entry("n", "1", ttl).await.unwrap();
@@ -405,7 +405,7 @@ mod tests {
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn ttls_follow_the_test_clock() {
-        let clock = Clock::standing();
+        let clock = Clock::fixed();
         let (store, minute) = (MemoryStore::new(10).clock(clock.clone()), Duration::from_secs(60));
         store.create(&session("a", "alice"), minute).await.unwrap();
         store.put_entry("n", "1", minute).await.unwrap();
@@ -432,7 +432,7 @@ mod tests {
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn the_last_write_is_read() {
-        let clock = Clock::standing();
+        let clock = Clock::fixed();
         let store = MemoryStore::new(10).clock(clock.clone());
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
         let read = async || store.entries(&["n"]).await.unwrap().remove(0);
@@ -469,7 +469,7 @@ mod tests {
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn a_number_has_the_ttl_of_its_entry() {
-        let clock = Clock::standing();
+        let clock = Clock::fixed();
         let store = MemoryStore::new(10).clock(clock.clone());
         let seconds = Duration::from_secs;
         let name = digest_name("generation", &["n"]);

@@ -84,7 +84,7 @@ impl Apis {
     async fn with(settings: Value) -> Apis {
         let provider = TestProvider::start().await;
         provider.set_time(NOW);
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let log = Log::listen();
         let client = Client::untracked(app(&provider, settings, &clock)).await;
         Apis {
@@ -286,7 +286,7 @@ async fn the_challenge_is_of_the_guard_that_refused_the_request() {
 
     let provider = TestProvider::start().await;
     provider.set_time(NOW);
-    let app = app(&provider, json!({}), &Clock::standing_at(NOW)).mount("/", routes![first_optional, own_status]);
+    let app = app(&provider, json!({}), &Clock::fixed_at(NOW)).mount("/", routes![first_optional, own_status]);
     let client = Client::untracked(app).await.unwrap();
     let answer = Answer::to(client.get("/first-optional")).await;
     let of_stock = "https://stock.example/.well-known/oauth-protected-resource";
@@ -353,7 +353,7 @@ async fn a_guard_of_an_api_that_no_setting_has_aborts_the_launch() {
 
     let provider = TestProvider::start().await;
     for routes in [routes![unknown], routes![unknown_caller]] {
-        let app = app(&provider, json!({}), &Clock::standing_at(NOW)).mount("/", routes);
+        let app = app(&provider, json!({}), &Clock::fixed_at(NOW)).mount("/", routes);
         let (kind, lines) = launch_failure(app).await;
         assert_eq!(kind, "1 sentinels abort");
         let said = [
@@ -384,7 +384,7 @@ async fn an_app_may_have_named_apis_alone() {
         let figment = Figment::from(::rocket::Config::debug_default())
             .merge(("log_level", "off"))
             .merge(("oidc", oidc));
-        let oidc = rocket_openidconnect::Oidc::fairing().clock(Clock::standing_at(NOW));
+        let oidc = rocket_openidconnect::Oidc::fairing().clock(Clock::fixed_at(NOW));
         ::rocket::custom(figment).attach(oidc).mount("/", routes)
     };
     let client = Client::untracked(app(routes![named])).await.unwrap();

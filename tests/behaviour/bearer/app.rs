@@ -68,7 +68,7 @@ impl Api {
 
     pub async fn at(provider: TestProvider, settings: Value) -> Api {
         provider.set_time(NOW);
-        let clock = Clock::standing_at(NOW);
+        let clock = Clock::fixed_at(NOW);
         let log = Log::listen();
         let rocket = rocket(&provider, settings, &clock);
         let client = Client::untracked(rocket).await.expect("the API launches");

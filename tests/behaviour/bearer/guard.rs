@@ -65,7 +65,7 @@ fn teapot() -> (Status, &'static str) {
 
 /// The API with these routes too.
 async fn client(provider: &TestProvider) -> Client {
-    let rocket = rocket(provider, json!({}), &Clock::standing_at(NOW))
+    let rocket = rocket(provider, json!({}), &Clock::fixed_at(NOW))
         .mount("/", routes![all, own, hidden, reason, ranked, ranked_below])
         .mount("/teapot", routes![ranked])
         .register("/teapot", catchers![teapot]);
@@ -199,7 +199,7 @@ async fn a_session_guard_aborts_a_resource_server_only() {
 
     let provider = provider().await;
     let settings = json!({ "resource_server_only": true, "client_secret": null });
-    let launch = || rocket(&provider, settings.clone(), &Clock::standing_at(NOW));
+    let launch = || rocket(&provider, settings.clone(), &Clock::fixed_at(NOW));
     let (kind, lines) = launch_failure(launch().mount("/", routes![session])).await;
     assert_eq!(kind, "1 sentinels abort");
     assert!(
@@ -215,7 +215,7 @@ async fn a_session_guard_aborts_a_resource_server_only() {
 async fn a_resource_server_only_reads_no_session() {
     let provider = provider().await;
     let with_key = |settings: Value| {
-        let rocket = rocket(&provider, settings, &Clock::standing_at(NOW));
+        let rocket = rocket(&provider, settings, &Clock::fixed_at(NOW));
         let figment = rocket.figment().clone().merge(("secret_key", KEY));
         rocket.configure(figment)
     };

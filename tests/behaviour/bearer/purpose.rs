@@ -407,7 +407,7 @@ async fn client_id_as_audience() {
 #[rocket::async_test]
 async fn an_app_that_signs_people_in_needs_the_endpoints() {
     let provider = issuer_of_identity_tokens(None).await;
-    let clock = rocket_openidconnect::Clock::standing_at(NOW);
+    let clock = rocket_openidconnect::Clock::fixed_at(NOW);
     let rocket = super::app::rocket(&provider, json!({}), &clock);
     let (_, lines) = crate::common::launch_failure(rocket).await;
     assert!(lines[0].contains("authorization_endpoint"), "{lines:#?}");

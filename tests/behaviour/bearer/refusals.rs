@@ -108,7 +108,7 @@ async fn an_apps_own_cors_headers_stay() {
             })
         });
         let provider = TestProvider::start().await;
-        let clock = Clock::standing_at(crate::common::NOW);
+        let clock = Clock::fixed_at(crate::common::NOW);
         let oidc = rocket(&provider, json!({}), &clock);
         let figment = oidc.figment().clone();
         #[rocket::get("/notes")]

@@ -18,7 +18,7 @@ use crate::{
 async fn a_caller_is_a_client_or_a_person() {
     let provider = TestProvider::start().await;
     provider.set_time(NOW);
-    let rocket = rocket(&provider, json!({}), &Clock::standing_at(NOW));
+    let rocket = rocket(&provider, json!({}), &Clock::fixed_at(NOW));
     let browser = Browser::open(rocket).await;
 
     // Nobody: a page load signs in, a fetch gets the bare challenge.
@@ -81,7 +81,7 @@ async fn a_resource_server_only_needs_no_secret_and_no_name() {
             .merge(("log_level", "off"))
             .merge(("oidc", oidc))
             .merge(("oidc", more));
-        let oidc = rocket_openidconnect::Oidc::fairing().clock(Clock::standing_at(NOW));
+        let oidc = rocket_openidconnect::Oidc::fairing().clock(Clock::fixed_at(NOW));
         ::rocket::custom(figment)
             .attach(oidc)
             .mount("/", rocket::routes![whoami])

@@ -151,7 +151,7 @@ async fn userinfo_invalid_sub() {
     refused(
         |provider| provider.on_user_info(|reply| reply.set("sub", "mallory")),
         502,
-        "the UserInfo response is rejected: the UserInfo response is about \"mallory\", expected \"alice\"",
+        "the UserInfo response is about \"mallory\", expected \"alice\"",
     )
     .await;
 }

@@ -24,8 +24,7 @@ async fn sub_missing() {
 #[rocket::async_test]
 async fn sub_of_another_person() {
     for sub in ["bob", "Alice", "alice ", ""] {
-        let error =
-            format!("the UserInfo response is rejected: the UserInfo response is about \"{sub}\", expected \"alice\"");
+        let error = format!("the UserInfo response is about \"{sub}\", expected \"alice\"");
         reply_refused(move |reply| reply.set("sub", sub), &error).await;
     }
 }
@@ -174,7 +173,7 @@ async fn odd_claims_do_not_fail_a_sign_in() {
 // ---- Signed.
 
 async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
-    let error = format!("the UserInfo response is rejected: the UserInfo response {error}");
+    let error = format!("the UserInfo response {error}");
     refused(|provider| provider.user_info_as_jwt(change.clone()), 502, &error).await;
 }
 
@@ -191,14 +190,14 @@ async fn signed_with_sub_of_another_person() {
 
 #[rocket::async_test]
 async fn signed_with_sub_missing() {
-    jwt_refused(|jwt| jwt.remove("sub"), "is not accepted: the claim \"sub\" is missing").await;
+    jwt_refused(|jwt| jwt.remove("sub"), "is rejected: the claim \"sub\" is missing").await;
 }
 
 #[rocket::async_test]
 async fn signed_for_another_client() {
     jwt_refused(
         |jwt| jwt.set("aud", "other"),
-        "is not accepted: the token is meant for [\"other\"], expected \"client\" among them",
+        "is rejected: the token is meant for [\"other\"], expected \"client\" among them",
     )
     .await;
 }
@@ -207,7 +206,7 @@ async fn signed_for_another_client() {
 async fn signed_by_another_issuer() {
     jwt_refused(
         |jwt| jwt.set("iss", "https://other.example"),
-        "is not accepted: the token is issued by \"https://other.example\", expected \"{issuer}\"",
+        "is rejected: the token is issued by \"https://other.example\", expected \"{issuer}\"",
     )
     .await;
 }
@@ -216,7 +215,7 @@ async fn signed_by_another_issuer() {
 async fn signed_and_expired() {
     jwt_refused(
         |jwt| jwt.set("exp", NOW - 60),
-        "is not accepted: the token expired at 1699999940, it is now 1700000000 (seconds since 1970)",
+        "is rejected: the token expired at 1699999940, it is now 1700000000 (seconds since 1970)",
     )
     .await;
 }
@@ -225,7 +224,7 @@ async fn signed_and_expired() {
 async fn signed_by_a_foreign_key() {
     jwt_refused(
         |jwt| jwt.sign_with(SigningKey::Foreign),
-        "is not accepted: the RS256 signature of the token is wrong",
+        "is rejected: the RS256 signature of the token is wrong",
     )
     .await;
 }
@@ -234,7 +233,7 @@ async fn signed_by_a_foreign_key() {
 async fn unsigned_as_a_jwt() {
     jwt_refused(
         |jwt| jwt.sign_with(SigningKey::None),
-        "is not accepted: the token is signed with \"none\", which is never accepted",
+        "is rejected: the token is signed with \"none\", which is never accepted",
     )
     .await;
 }
@@ -285,7 +284,7 @@ async fn signed_wrongly() {
         ),
     ];
     for (change, error) in changes {
-        jwt_refused(change, &format!("is not accepted: {error}")).await;
+        jwt_refused(change, &format!("is rejected: {error}")).await;
     }
 }
 
@@ -294,7 +293,7 @@ async fn signed_wrongly() {
 async fn signed_as_another_kind_of_token() {
     jwt_refused(
         |jwt| jwt.set_header("typ", "at+jwt"),
-        "is not accepted: the token is of type \"at+jwt\", which must not be used here",
+        "is rejected: the token is of type \"at+jwt\", which must not be used here",
     )
     .await;
 }
