@@ -56,7 +56,6 @@ pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store};
-pub use settings::Settings;
 pub use token::{Claims, TokenError};
 
 /// For macros, binary, benches and fuzz targets of this crate. Not part of the public API.

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn untrusted_text_is_escaped() {
         let page = sign_in_failed(&SignInFailure {
-            error: crate::relying_party::SignInError::Used,
+            error: crate::relying_party::SignInError::AlreadyUsed,
             explanation: "<script>alert(1)</script>".to_owned(),
             id: "\"id'".to_owned(),
             try_again: "/login?next=\"><b>".to_owned(),

@@ -250,8 +250,8 @@ fn explanation(error: &SignInError) -> &str {
             "This sign-in has expired or was started in another browser, or your browser blocks cookies. Please try \
              again."
         }
-        SignInError::Used => "This sign-in has already been completed. Please sign in again.",
-        SignInError::Ended => "You were signed out during this sign-in. Please sign in again.",
+        SignInError::AlreadyUsed => "This sign-in has already been completed. Please sign in again.",
+        SignInError::SessionsEnded => "You were signed out during this sign-in. Please sign in again.",
         SignInError::TooManySignIns { .. } => {
             "Too many people are signing in right now. Please try again in a few minutes."
         }

@@ -146,7 +146,7 @@ mod tests {
         }
         let list = attempts.list();
         assert_eq!((list.len(), list[0].steps.len()), (MAX_ATTEMPTS, MAX_STEPS));
-        let error = ("id", &SignInError::Used);
+        let error = ("id", &SignInError::AlreadyUsed);
         attempts.failed(Some("attempt40"), "/me", error, now);
         assert_eq!(
             attempts.list()[9].failure.as_ref().unwrap().reason,
@@ -161,7 +161,7 @@ mod tests {
     fn attempts_are_recorded_in_the_debug_profile_only() {
         let (attempts, now) = (Attempts::new(false), OffsetDateTime::UNIX_EPOCH);
         attempts.begin("attempt", "/me", now);
-        attempts.failed(None, "/", ("id", &SignInError::Used), now);
+        attempts.failed(None, "/", ("id", &SignInError::AlreadyUsed), now);
         assert!(attempts.list().is_empty());
     }
 }

@@ -150,7 +150,7 @@ impl Client<'_> {
                 return Ok(Some(exchange));
             }
             Claimed::Late => return Ok(None),
-            Claimed::Used => return Err(SignInError::Used),
+            Claimed::Used => return Err(SignInError::AlreadyUsed),
             Claimed::TooOld => return Err(self.expired()),
             Claimed::Full { until } => {
                 let wait = until.saturating_sub(seconds).clamp(1, 60).unsigned_abs();
@@ -213,13 +213,13 @@ impl RelyingParty {
             ExchangeResult::Begun(current) => {
                 let is_ended_or_expired = self.sessions.is_ended_or_expired(current, now).await;
                 if is_ended_or_expired.map_err(SignInError::from)? {
-                    Err(SignInError::Used.into())
+                    Err(SignInError::AlreadyUsed.into())
                 } else {
                     Ok(ExchangeOutcome::Begun(current.clone()))
                 }
             }
             ExchangeResult::Failed(error) => Err(error.clone()),
-            ExchangeResult::InFlight => Err(SignInError::Used.into()),
+            ExchangeResult::InFlight => Err(SignInError::AlreadyUsed.into()),
         }
     }
 
@@ -250,21 +250,21 @@ impl RelyingParty {
             let claim = claim.unwrap_or_default();
             let (claimed_code, at) = claim.split_once('.').unwrap_or_default();
             if code.is_some_and(|code| code != claimed_code) {
-                return Err(SignInError::Used);
+                return Err(SignInError::AlreadyUsed);
             }
             if let Some(ends) = result.as_deref().and_then(parse_ends) {
                 return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
             }
             if let Some(text) = result {
                 let session = self.sessions.import(result_name, &text);
-                return session.map(ExchangeResult::Begun).ok_or(SignInError::Used);
+                return session.map(ExchangeResult::Begun).ok_or(SignInError::AlreadyUsed);
             }
             if let Some(text) = offer
                 && code.is_some()
                 && self.take_turn(id).await?
             {
                 let accepted = self.sessions.import(offer_name, &text);
-                let accepted = accepted.ok_or(SignInError::Used)?;
+                let accepted = accepted.ok_or(SignInError::AlreadyUsed)?;
                 return Ok(ExchangeResult::Accepted {
                     session: Session::clone(&accepted),
                     tokens: accepted.tokens().map(|t| (**t).clone()).unwrap_or_default(),
@@ -274,7 +274,7 @@ impl RelyingParty {
             let passed = now.unix_timestamp() - at.parse().unwrap_or(i64::MIN / 2);
             let is_lost = passed > longest.as_secs().cast_signed();
             if is_lost || begun.elapsed() > longest {
-                return Err(SignInError::Used);
+                return Err(SignInError::AlreadyUsed);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -392,7 +392,7 @@ impl ExchangeTask {
                     );
                     revoke_later(&self.provider, tokens, self.now);
                 }
-                *result = ExchangeResult::Failed(SignInError::Used.into());
+                *result = ExchangeResult::Failed(SignInError::AlreadyUsed.into());
                 true
             }
             ExchangeResult::Accepted {

@@ -111,7 +111,7 @@ impl Client<'_> {
             Ok(ExchangeOutcome::Turn(turn)) => turn,
             Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
             // Its session has ended, or no callback took the result in time.
-            Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
+            Err(NotBegun::Failed(SignInError::AlreadyUsed)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
         let new = (turn.session.clone(), turn.tokens.clone());

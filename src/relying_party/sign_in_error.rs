@@ -32,7 +32,7 @@ pub enum SignInError {
     PostedTooLate,
     /// 400: an earlier response completed the sign-in, or failed it.
     #[error("the sign-in of this response was completed, or has failed")]
-    Used,
+    AlreadyUsed,
     /// 503: the maximum number of simultaneous sign-ins is reached on this node, in total or from one address.
     #[error("too many simultaneous sign-ins")]
     TooManySignIns {
@@ -107,7 +107,7 @@ pub enum SignInError {
     /// 400: the provider or the app ended the user's sessions while they signed in, and again while they signed in a
     /// second time.
     #[error("the sessions of the user were ended while they signed in")]
-    Ended,
+    SessionsEnded,
     /// 400: the browser signs in and comes back without a session, again and again.
     #[error("{times} sign-ins within a minute did not keep their session")]
     Loop {
@@ -130,7 +130,7 @@ impl From<NotBegun> for SignInError {
     fn from(error: NotBegun) -> SignInError {
         match error {
             NotBegun::Failed(error) => error,
-            NotBegun::Ended(_) => SignInError::Ended,
+            NotBegun::Ended(_) => SignInError::SessionsEnded,
         }
     }
 }
@@ -194,7 +194,7 @@ impl SignInError {
                 "sign in again; if users need longer at the provider, raise `oidc.sign_in_timeout`",
             ),
             SignInError::PostedTooLate => Facts::new("response_posted_too_late", 400, "sign in again"),
-            SignInError::Used => Facts::new("sign_in_already_used", 400, "sign in again"),
+            SignInError::AlreadyUsed => Facts::new("sign_in_already_used", 400, "sign in again"),
             SignInError::TooManySignIns { .. } => Facts::new(
                 "too_many_sign_ins",
                 503,
@@ -253,7 +253,7 @@ impl SignInError {
                 403,
                 "ask the user again for their consent, or allow the scopes for this client at the provider",
             ),
-            SignInError::Ended => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
+            SignInError::SessionsEnded => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
             SignInError::Loop { .. } => Facts::new(
                 "sign_in_loop",
                 400,

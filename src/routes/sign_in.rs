@@ -274,7 +274,7 @@ impl<'r> RouteContext<'r, '_> {
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
             Err(NotBegun::Ended(ends)) => self.restart_after_end(&attempt, ends).await,
-            Err(NotBegun::Failed(error @ SignInError::Used)) => self.recover(&attempt, false, error).await,
+            Err(NotBegun::Failed(error @ SignInError::AlreadyUsed)) => self.recover(&attempt, false, error).await,
             Err(NotBegun::Failed(error)) if is_code_rejected(&error) => self.recover(&attempt, true, error).await,
             Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
@@ -288,9 +288,9 @@ impl<'r> RouteContext<'r, '_> {
     /// and app could redirect a browser forever.
     async fn restart_after_end(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
         if !attempt.earlier_ends.is_empty() {
-            return self.failed(SignInError::Ended, &attempt.return_to).await;
+            return self.failed(SignInError::SessionsEnded, &attempt.return_to).await;
         }
-        observing::sign_in_restarted(&SignInError::Ended);
+        observing::sign_in_restarted(&SignInError::SessionsEnded);
         self.restart(attempt, ends).await
     }
 

@@ -13,7 +13,7 @@ use rocket::{
         time::timeout,
     },
 };
-use rocket_openidconnect::{Oidc, Settings};
+use rocket_openidconnect::{Oidc, settings::Settings};
 
 use crate::{
     common::{App, KEY, Log, launch_failure},

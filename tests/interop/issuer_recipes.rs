@@ -4,10 +4,7 @@ use figment::{
     Figment,
     providers::{Format, Toml},
 };
-use rocket_openidconnect::{
-    Settings,
-    settings::{Accepts, AudienceClaim, IssuerSettings},
-};
+use rocket_openidconnect::settings::{Accepts, AudienceClaim, IssuerSettings, Settings};
 use serde_json::{Value, json};
 
 const APIS: &str = include_str!("../../docs/manual/apis.md");

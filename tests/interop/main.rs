@@ -24,6 +24,7 @@ mod sessions;
 mod sign_in;
 mod slow_node;
 mod sql_sessions;
+mod step_up;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
 #[path = "../cli/tool.rs"]

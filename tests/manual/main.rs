@@ -12,7 +12,7 @@ use figment::{
     Figment,
     providers::{Format, Toml},
 };
-use rocket_openidconnect::Settings;
+use rocket_openidconnect::settings::Settings;
 
 const ATTACKS: &str = include_str!("../../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../../docs/conformance.md");
