@@ -1,8 +1,12 @@
-//! Bounded LRU caches by text, for verified tokens and decrypted sessions.
+//! Bounded LRU caches by text, for verified tokens and decrypted sessions, and sets of names.
 
 use std::{borrow::Borrow, hash::Hash, time::Duration};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::{
+    ops::compute::{CompResult, Op},
+    policy::EvictionPolicy,
+    sync::Cache,
+};
 
 /// An entry expires if it is not used for this long.
 const IDLE_TTL: Duration = Duration::from_secs(5 * 60);
@@ -39,9 +43,39 @@ where
     }
 }
 
+/// Adds a name to a bounded set. Of any number of simultaneous calls one returns that it is new.
+///
+/// Not by moka's `or_insert`: of several threads more than one may be told that its entry is fresh.
+pub(crate) fn is_new(names: &Cache<String, ()>, name: &str) -> bool {
+    let added = names
+        .entry_by_ref(name)
+        .and_compute_with(|entry| entry.map_or(Op::Put(()), |_| Op::Nop));
+    matches!(added, CompResult::Inserted(_))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
+
+    #[test]
+    fn of_several_threads_one_adds_a_name() {
+        const NAMES: usize = 500;
+        let (names, barrier) = (Cache::new(NAMES as u64 * 2), Barrier::new(8));
+        let count_new = || {
+            let is_new = |i: &usize| {
+                barrier.wait();
+                is_new(&names, &i.to_string())
+            };
+            (0..NAMES).filter(is_new).count()
+        };
+        let counts = std::thread::scope(|scope| {
+            let threads = [(); 8].map(|()| scope.spawn(count_new));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(counts.iter().sum::<usize>(), NAMES);
+    }
 
     #[test]
     fn a_text_is_found_whole() {

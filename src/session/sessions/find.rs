@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::{Sessions, unavailable, unknown_key};
 use crate::{
+    cache::is_new,
     keys::{DecryptError, Purpose},
     observing,
     secret::Secret,
@@ -90,7 +91,7 @@ impl Sessions {
         self.read_last_use(session, now).await;
         // An older copy of a cookie may have expired while the newer one is still valid. The browser may send an
         // expired cookie for days.
-        if self.is_alive(name, session, now) || !self.reported_expiries.entry_by_ref(name).or_insert(()).is_fresh() {
+        if self.is_alive(name, session, now) || !is_new(&self.reported_expiries, name) {
             return false;
         }
         match reason {

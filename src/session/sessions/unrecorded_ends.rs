@@ -22,7 +22,7 @@ use super::{MAX_CLOCK_SKEW, Sessions, seconds};
 use crate::session::{
     CurrentSession, EndCause, Session, SessionChange, ended_cookie::Ended, milliseconds, store::StoreError,
 };
-use crate::{clock::Clock, cookies::SetCookie, observing};
+use crate::{cache::is_new, clock::Clock, cookies::SetCookie, observing};
 
 /// Maximum queued ends per node, about 200 bytes each. A full queue rejects new entries.
 const MAX_UNRECORDED: usize = 100_000;
@@ -109,7 +109,7 @@ impl UnrecordedEnds {
 
     /// Marks the end of this session as reported. Returns whether this node reports it for the first time.
     pub(in crate::session) fn is_first_report(&self, name: &str) -> bool {
-        self.reported.entry_by_ref(name).or_insert(()).is_fresh()
+        is_new(&self.reported, name)
     }
 
     /// Wakes the task after a successful store request: recording may succeed now.
