@@ -199,7 +199,7 @@ fn words(reason: &str, table: &str) -> String {
             format!("and `oidc.issuers.{table}.accepts` is \"access_tokens\"")
         }
         "access_token_wrong_use" => {
-            "set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI \
+            "set `token_validation = \"introspection\"`; to accept its identity tokens, such as those of a CI \
              job or a workload, set `accepts = \"identity_tokens\"` for it"
                 .to_owned()
         }

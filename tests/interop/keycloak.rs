@@ -218,7 +218,7 @@ async fn an_app_registers_itself_and_signs_people_in() {
     let all = [&arguments[..], &more].concat();
     let ran = tool.run_with(&all, text(&permission["token"]));
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("→ leave out `--scope`"), "{ran:?}");
+    assert!(ran.stderr.contains("→ omit `--scope`"), "{ran:?}");
 
     let more = [
         "--initial-access-token=-",
