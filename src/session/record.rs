@@ -131,7 +131,7 @@ pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<s
     let mut session: Session = serde_json::from_slice(take(&mut rest)?).ok()?;
     let body_start = record.len() - rest.len();
     let body = Body::split(rest)?;
-    session.claims = body.sources(&body.inflate()?)?.into_merged();
+    session.claims = body.stored_sources(&body.inflate()?)?.into_merged();
     session.issuer = issuer(&session.claims)?;
     Some((session, body_start))
 }
@@ -198,7 +198,9 @@ impl<'a> Body<'a> {
         (inflated == Ok(length)).then_some(stream)
     }
 
-    fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+    /// The claim sources as the record has them: of the sign-in, only the claims that the latest ID token lacks. It is
+    /// enough to merge them, which each first sight of a session does, and copies no claim.
+    fn stored_sources(&self, stream: &[u8]) -> Option<ClaimSources> {
         let ([user_info, sign_in, id_token], mut rest) = split_sources(stream)?;
         let id_token = if self.tokens[0].0 == TokenEncoding::Jwt {
             take(&mut rest)?;
@@ -213,9 +215,20 @@ impl<'a> Body<'a> {
                 claims(text).map(Some)
             }
         };
-        let mut sources = ClaimSources::new(claims(id_token)?, optional(user_info)?);
-        sources.is_user_info_older = self.facts.is_user_info_older;
-        for (name, value) in optional(sign_in)?.unwrap_or_default().iter() {
+        Some(ClaimSources {
+            id_token: claims(id_token)?,
+            user_info: optional(user_info)?,
+            sign_in: optional(sign_in)?.unwrap_or_default(),
+            is_user_info_older: self.facts.is_user_info_older,
+        })
+    }
+
+    /// The claim sources, with all claims of the sign-in.
+    fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+        let stored = self.stored_sources(stream)?;
+        let mut sources = ClaimSources::new(stored.id_token, stored.user_info);
+        sources.is_user_info_older = stored.is_user_info_older;
+        for (name, value) in stored.sign_in.iter() {
             sources.sign_in.insert(name, value.clone());
         }
         Some(sources)
