@@ -64,7 +64,7 @@ pub(crate) struct SignInAttempt {
     /// The parameters, if any, and the return address are in a separate cookie.
     pub(crate) has_details: bool,
     /// What this sign-in asks for beside the settings. `None` if that is in a cookie which the browser did not send:
-    /// such an attempt signs nobody in, or a user could leave out what the app demands.
+    /// such an attempt begins no session, or a user could leave out what the app demands.
     pub(crate) parameters: Option<SignInParameters>,
     /// Where the browser is redirected afterwards.
     pub(crate) return_to: ReturnTo,

@@ -17,7 +17,7 @@ use crate::{
 /// [`RelyingParty::sign_in_url`](crate::RelyingParty::sign_in_url). `to_string()` makes the URL: to put into a page, or
 /// to redirect to.
 ///
-/// The URL has the parameters in encrypted form: a user cannot read or change them, and nobody else can make such a
+/// The URL has the parameters in encrypted form: a user cannot read or change them, and only the app can make such a
 /// URL. It is valid for 24 hours. An attempt carries what was asked, and the answer is checked against it:
 ///
 /// | asked | the sign-in fails unless |
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// # Security
 ///
-/// Whoever has the URL can begin this sign-in, in their own browser or by sending it to somebody. A page that demands
+/// Anyone who has the URL can begin this sign-in, in their own browser or by sending it to a user. A page that demands
 /// something must check it itself: this URL is one way to it, and `{mount}/login` is another.
 #[derive(Clone, Debug)]
 pub struct SignInUrl<'a> {

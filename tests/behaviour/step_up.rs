@@ -288,7 +288,7 @@ async fn another_user_comes_back_to_the_start_page() {
     browser.visit("/me").await.is(Status::Ok).sees("bob");
 }
 
-/// Somebody else's step-up, sent to a signed-out browser, leads nowhere either.
+/// The step-up of one user, sent to a signed-out browser, does not reach the page either.
 #[rocket::async_test]
 async fn a_step_up_of_one_user_is_no_sign_in_of_another_to_the_page() {
     let provider = TestProvider::start().await;
