@@ -156,7 +156,7 @@ mod tests {
 
     fn cookies(is_secure: bool) -> Cookies {
         let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
-        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        let keys = KeyRing::new(&key, &[], &["https://op.example", "app"]);
         Cookies::new(keys, is_secure)
     }
 

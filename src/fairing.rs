@@ -2,6 +2,7 @@
 
 mod answer;
 mod launch_error;
+mod providers;
 mod report;
 
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use launch_error::LaunchError;
+use providers::RelyingParties;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
@@ -27,14 +29,15 @@ use crate::{
     pages::ErrorPage,
     provider::Provider,
     relying_party::{
-        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty, Revocations, Source,
+        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, Providers, Refreshes, RelyingParty,
+        Revocations, Source,
     },
-    request::{PrivatePaths, RequestState, SignInFailure},
+    request::{self, PrivatePaths, RequestState, SignInFailure},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
     settings::{Mode, Registration, RocketConfig, Settings, Site, TrustedProxies},
-    token::Claims,
+    token::{Claims, TESTING_ISSUER},
 };
 
 type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
@@ -71,6 +74,7 @@ pub struct Oidc {
     events: Arc<dyn Events>,
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
+    provider_for: Option<Arc<dyn ProviderFor>>,
     error_page: ErrorPage,
     private_paths: OnceLock<PrivatePaths>,
 }
@@ -113,6 +117,7 @@ impl Oidc {
             events: Arc::new(NoEvents),
             clock: Clock::default(),
             session_store: None,
+            provider_for: None,
             error_page: ErrorPage(None),
             private_paths: OnceLock::new(),
         }
@@ -140,6 +145,32 @@ impl Oidc {
     /// ```
     pub fn session_store(mut self, store: impl SessionStore) -> Oidc {
         self.session_store = Some(Arc::new(store));
+        self
+    }
+
+    /// Decides which of several providers ([`Settings::providers`](crate::settings::Settings::providers)) a request
+    /// belongs to, in an app whose tenants have a provider each: by its host, or by its path. Sign-in is at that provider
+    /// alone, and for every guard the users, sessions and access tokens of another provider are nobody: they have
+    /// cookies and keys of their own. Where the function returns `None`, nobody is.
+    ///
+    /// Without it, users choose a provider, and each user of each provider is a user of the app.
+    ///
+    /// ```
+    /// use rocket_openidconnect::Oidc;
+    ///
+    /// // acme.app.example.com is the tenant `acme`.
+    /// let fairing = Oidc::fairing().provider_for(|request: &rocket::Request<'_>| {
+    ///     let host = request.host()?.domain().as_str().to_owned();
+    ///     Some(host.strip_suffix(".app.example.com")?.to_owned())
+    /// });
+    /// ```
+    ///
+    /// # Security
+    ///
+    /// A browser's `Host` is chosen by whoever makes the request. This decides which provider's users are accepted, and
+    /// must be the same function that decides whose data the app shows.
+    pub fn provider_for(mut self, provider_for: impl ProviderFor) -> Oidc {
+        self.provider_for = Some(Arc::new(provider_for));
         self
     }
 
@@ -218,41 +249,79 @@ impl Oidc {
         }
         let settings = Arc::new(settings);
 
-        let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {
-            ResourceServer::new(provider.clone(), base_url, settings.clone(), clock.clone())
+        let resource_server = |own: Vec<Arc<Provider>>, base_url: Option<&Url>| {
+            ResourceServer::new(own, base_url, settings.clone(), clock.clone())
         };
-        let (sign_in, resource_server) = match mode {
+        let relying_party = |source: Source, site: Site, client: &[&str]| {
+            let cookies = Cookies::new(key_ring(&key, &settings, client)?, site.secure);
+            let attempts = Attempts::new(rocket_config.debug);
+            self.relying_party(source, site, cookies, settings.clone(), clock.clone(), attempts)
+        };
+        if self.provider_for.is_some() && !matches!(mode, Mode::SeveralProviders { .. } | Mode::Disabled { .. }) {
+            return Err(LaunchError::NoProviders);
+        }
+        let (relying_party, resource_server) = match mode {
             Mode::ResourceServerOnly(registration) => {
                 let provider = reach(registration, None, &settings, &clock).await?;
                 let base_url = settings.site(&rocket_config).ok().map(|site| site.base_url);
-                (None, resource_server(&provider, base_url.as_ref())?)
+                (None, resource_server(vec![provider], base_url.as_ref())?)
             }
             Mode::Disabled { testing_profile } => {
                 let profile = testing_profile.map(Claims::from);
                 let resource_server = ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
-                let sign_in = if settings.resource_server_only {
+                let relying_party = if settings.resource_server_only {
                     None
                 } else {
-                    Some((Source::TestingProfile(profile), settings.site(&rocket_config)?))
+                    let site = settings.site(&rocket_config)?;
+                    Some(relying_party(
+                        Source::TestingProfile(profile),
+                        site,
+                        &[TESTING_ISSUER, ""],
+                    )?)
                 };
-                (sign_in, resource_server)
+                (relying_party, resource_server)
             }
             Mode::RelyingParty { registration, site } => {
                 let provider = reach(registration, Some(&site), &settings, &clock).await?;
-                let resource_server = resource_server(&provider, Some(&site.base_url))?;
-                (Some((Source::Provider(provider), site)), resource_server)
+                let resource_server = resource_server(vec![provider.clone()], Some(&site.base_url))?;
+                let registration = &provider.registration;
+                let client = [&*registration.issuer, &registration.client_id];
+                let relying_party = relying_party(Source::Provider(provider.clone()), site, &client)?;
+                (Some(relying_party), resource_server)
+            }
+            Mode::SeveralProviders { providers, site } => {
+                let base_url = site.base_url.clone();
+                let none = Source::Several(Arc::new(Providers {
+                    of_settings: vec![],
+                    chosen_by: None,
+                }));
+                let mut app = relying_party(none, site, &["", base_url.as_str()])?;
+                let relying_parties = RelyingParties {
+                    app: &app,
+                    secret_key: &key,
+                    has_tenants: self.provider_for.is_some(),
+                };
+                let of_settings = providers
+                    .into_iter()
+                    .map(|mode| relying_parties.relying_party(mode).map(Arc::new));
+                let of_settings = of_settings.collect::<Result<Vec<_>, _>>()?;
+                let own = of_settings
+                    .iter()
+                    .filter_map(|rp| rp.client())
+                    .map(|client| client.provider.clone());
+                let resource_server = resource_server(own.collect(), Some(&base_url))?;
+                for tenant in of_settings.iter().filter_map(|rp| rp.resource_server.as_ref()) {
+                    tenant.share_guards(&resource_server);
+                }
+                app.source = Source::Several(Arc::new(Providers {
+                    of_settings,
+                    chosen_by: self.provider_for.clone(),
+                }));
+                (Some(app), resource_server)
             }
         };
-
-        let mut relying_party = None;
-        if let Some((source, site)) = sign_in {
-            let (issuer, client_id) = source.client();
-            let keys = key_ring(&key, &settings, issuer, client_id)?;
-            let cookies = Cookies::new(keys, site.secure);
-            let attempts = Attempts::new(rocket_config.debug);
-            let rp = self.relying_party(source, site, cookies, settings, clock, attempts)?;
+        if let Some(rp) = &relying_party {
             rp.sessions.store.prepare().await?;
-            relying_party = Some(rp);
         }
         Ok(Prepared {
             relying_party,
@@ -296,21 +365,17 @@ impl Oidc {
             events: AppEvents(self.events.clone()),
             source,
             settings,
+            resource_server: None,
         })
     }
 }
 
 /// The keys of this client, with those of the setting `previous_secret_keys`.
-pub(crate) fn key_ring(
-    key: &SecretKey,
-    settings: &Settings,
-    issuer: &str,
-    client_id: &str,
-) -> Result<KeyRing, LaunchError> {
+pub(crate) fn key_ring(key: &SecretKey, settings: &Settings, client: &[&str]) -> Result<KeyRing, LaunchError> {
     let previous = settings.previous_secret_keys.iter();
     let previous: Result<Vec<_>, _> = previous.map(|key| SecretKey::parse(key.expose())).collect();
     let previous = previous.map_err(|error| wrong_key(error.cause()))?;
-    Ok(KeyRing::new(key, &previous, issuer, client_id))
+    Ok(KeyRing::new(key, &previous, client))
 }
 
 fn wrong_key(cause: &'static str) -> LaunchError {
@@ -355,7 +420,9 @@ impl Prepared {
         if let Some(dev_provider) = self.dev_provider {
             rocket = rocket.manage(dev_provider);
         }
-        let metadata = resource_server::routes(self.resource_server.apis());
+        let metadata = resource_server::routes(self.resource_server.apis(), |request| {
+            Box::pin(async { request::resource_server(request).await.ok().flatten() })
+        });
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
         let Some(rp) = self.relying_party else {
             return rocket;

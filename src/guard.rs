@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     observing,
     relying_party::{Freshness, RelyingParty, SessionHandle, User},
-    request::{RequestState, StepUp},
+    request::{RequestState, StepUp, relying_party_of_session},
     requirement::{Authentication, Requirement},
     resource_server::ResourceServer,
     session::{CurrentSession, NoSession, Session},
@@ -38,7 +38,10 @@ pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<
         return session;
     }
     let found = match request.rocket().state::<RelyingParty>() {
-        Some(rp) => read_session(request, rp).await.map(Arc::new),
+        Some(app) => match relying_party_of_session(request, app).await {
+            Ok(rp) => read_session(request, rp).await.map(Arc::new),
+            Err(reason) => Err(reason),
+        },
         // Only the app's own guard code reaches this: a guard in a route signature aborts the launch.
         None => {
             tracing::error!(
@@ -142,9 +145,12 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
     let rp = request.rocket().state::<RelyingParty>();
     let now = rp.map_or_else(|| Clock::default().now(), |rp| rp.clock.now());
 
-    let handle = request.rocket().state::<Arc<RelyingParty>>().map(|rp| SessionHandle {
+    let state = RequestState::of(request);
+    let of_provider = state.provider.get().and_then(|rp| rp.as_ref().ok());
+    let rp = of_provider.or_else(|| request.rocket().state::<Arc<RelyingParty>>());
+    let handle = rp.map(|rp| SessionHandle {
         rp: rp.clone(),
-        answer: RequestState::of(request).outgoing().clone(),
+        answer: state.outgoing().clone(),
     });
     User::new(session, handle, now).map_err(|error| {
         let expected = std::any::type_name::<C>();

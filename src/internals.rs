@@ -106,7 +106,7 @@ impl SessionCookies {
     /// With the app's `secret_key`, in one of the forms that Rocket accepts.
     pub fn new(secret_key: &str, issuer: &str, client_id: &str) -> Option<SessionCookies> {
         let key = SecretKey::parse(secret_key).ok()?;
-        Some(SessionCookies(KeyRing::new(&key, &[], issuer, client_id)))
+        Some(SessionCookies(KeyRing::new(&key, &[], &[issuer, client_id])))
     }
 
     /// The suffix of the names of the app's cookies.
@@ -188,7 +188,7 @@ pub fn browser(value: &str) -> Option<String> {
 /// Whether the query of a callback is accepted with a forged `state`: never.
 pub fn accepts_response(query: &str) -> bool {
     static KEYS: std::sync::LazyLock<KeyRing> =
-        std::sync::LazyLock::new(|| KeyRing::new(&SecretKey::generate().0, &[], "https://op.example", "app"));
+        std::sync::LazyLock::new(|| KeyRing::new(&SecretKey::generate().0, &[], &["https://op.example", "app"]));
     let Ok(response) = AuthorizationResponse::parse(query) else {
         return false;
     };

@@ -176,9 +176,11 @@ pub(crate) enum DecryptError {
 }
 
 impl KeyRing {
-    /// Derives this client's keys from the secret key and the previous ones.
-    pub(crate) fn new(secret_key: &SecretKey, previous: &[SecretKey], issuer: &str, client_id: &str) -> KeyRing {
-        let client = joined(&[issuer.as_bytes(), client_id.as_bytes()]);
+    /// Derives the keys of a client from the secret key and the previous ones. The client is its issuer and its id;
+    /// among several providers, also the provider's name.
+    pub(crate) fn new(secret_key: &SecretKey, previous: &[SecretKey], client: &[&str]) -> KeyRing {
+        let parts: Vec<&[u8]> = client.iter().map(|part| part.as_bytes()).collect();
+        let client = joined(&parts);
         let digest = digest::digest(&digest::SHA256, &client);
         let mut client_tag = [0; CLIENT_TAG_LEN];
         client_tag.copy_from_slice(&digest.as_ref()[..CLIENT_TAG_LEN]);
@@ -187,6 +189,11 @@ impl KeyRing {
             .map(|key| Keys::derive(key, &client))
             .collect();
         KeyRing(Arc::new(Ring { client_tag, keys }))
+    }
+
+    /// The tag of this client: four bytes of a digest.
+    pub(crate) fn client_tag_bytes(&self) -> [u8; CLIENT_TAG_LEN] {
+        self.0.client_tag
     }
 
     /// Eight hex digits of this issuer and client, the suffix of cookie names.
@@ -312,9 +319,16 @@ impl Keys {
 
 /// The SHA-256 digest of random ids, which need no key, as 43 characters of base64url.
 pub(crate) fn digest_name(kind: &str, parts: &[&str]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(kind, parts))
+}
+
+/// The SHA-256 digest of random ids.
+pub(crate) fn digest(kind: &str, parts: &[&str]) -> [u8; 32] {
     let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
     let text = joined(&[&[kind.as_bytes()], &parts[..]].concat());
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &text))
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, &text).as_ref());
+    bytes
 }
 
 fn expand(prk: &hkdf::Prk, info: &[&[u8]]) -> [u8; 32] {
@@ -350,7 +364,7 @@ mod tests {
 
     fn ring(key: u8, previous: &[u8], issuer: &str, client_id: &str) -> KeyRing {
         let previous: Vec<_> = previous.iter().map(|byte| secret_key(*byte)).collect();
-        KeyRing::new(&secret_key(key), &previous, issuer, client_id)
+        KeyRing::new(&secret_key(key), &previous, &[issuer, client_id])
     }
 
     fn app() -> KeyRing {

@@ -47,15 +47,17 @@ pub use guard::{
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError,
-    SignInUrl, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, RefreshError, Refused, RelyingParty,
+    SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, RequiredAuthentication, Requirement};
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
-pub use session::{NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store};
+pub use session::{
+    InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKey, store,
+};
 pub use token::{Claims, TokenError};
 
 /// For macros, binary, benches and fuzz targets of this crate. Not part of the public API.

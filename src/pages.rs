@@ -12,7 +12,7 @@ pub(crate) use error_page::ErrorPage;
 use crate::request::SignInFailure;
 
 /// Escapes text for HTML elements and quoted attributes.
-fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     RawStr::new(text).html_escape()
 }
 

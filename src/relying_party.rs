@@ -5,6 +5,7 @@ mod claimed_attempts;
 pub(crate) mod events;
 mod exchange;
 mod logout;
+mod providers;
 mod refresh;
 mod refresh_error;
 mod revocations;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     events::{AppEvents, NoEvents},
     exchange::Exchanges,
     logout::{FrontChannelLogout, PostLogout},
+    providers::{NoProvider, Providers},
     refresh::{Freshness, Refreshes},
     revocations::Revocations,
     sign_in::Completed,
@@ -30,6 +32,7 @@ pub(crate) use self::{
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
+    providers::ProviderFor,
     refresh_error::RefreshError,
     sign_in_error::SignInError,
     sign_in_url::SignInUrl,
@@ -41,6 +44,7 @@ use crate::{
     cookies::Cookies,
     provider::Provider,
     requirement::RequiredAuthentication,
+    resource_server::ResourceServer,
     session::Sessions,
     settings::{Settings, Site, TrustedProxies},
     token::{Claims, TESTING_ISSUER},
@@ -73,6 +77,8 @@ pub struct RelyingParty {
     pub(crate) events: AppEvents,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
+    /// Accepts the access tokens of this provider, in an app whose tenants have a provider each.
+    pub(crate) resource_server: Option<Arc<ResourceServer>>,
 }
 
 /// The app as an OAuth client of its provider: signs users in, refreshes their sessions and signs them out there.
@@ -96,6 +102,8 @@ impl Deref for Client<'_> {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Provider(Arc<Provider>),
+    /// Each provider has a relying party of its own.
+    Several(Arc<Providers>),
     /// `enabled = false`: one fixed user, or no signed-in user.
     TestingProfile(Option<Claims>),
 }
@@ -112,6 +120,7 @@ impl Source {
                 (&registration.issuer, &registration.client_id)
             }
             Source::TestingProfile(_) => (TESTING_ISSUER, ""),
+            Source::Several(_) => ("", ""),
         }
     }
 }
@@ -120,7 +129,7 @@ impl RelyingParty {
     /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`). A
     /// `next` that is not a path of this app is replaced by `/`.
     pub fn login_url(&self, next: &str) -> String {
-        self.route_url("login", next)
+        with_next(&self.login_path(), &self.local_address(next))
     }
 
     /// The URL of a sign-in with parameters of its own, such as `acr_values` or a scope, which are checked afterwards.
@@ -148,22 +157,58 @@ impl RelyingParty {
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.
     pub fn logout_url(&self, next: &str) -> String {
-        self.route_url("logout", next)
+        with_next(&self.route_path("logout"), &self.local_address(next))
     }
 
-    /// The app as a client of its provider; `None` while `enabled = false`.
+    /// The app as a client of its provider; `None` while `enabled = false`, and in an app with several providers,
+    /// where each has a relying party of its own.
     pub(crate) fn client(&self) -> Option<Client<'_>> {
         match &self.source {
             Source::Provider(provider) => Some(Client { rp: self, provider }),
-            Source::TestingProfile(_) => None,
+            Source::TestingProfile(_) | Source::Several(_) => None,
         }
+    }
+
+    /// The providers, if there are several.
+    pub(crate) fn providers(&self) -> Option<&Arc<Providers>> {
+        match &self.source {
+            Source::Several(providers) => Some(providers),
+            Source::Provider(_) | Source::TestingProfile(_) => None,
+        }
+    }
+
+    /// Whether the app's tenants have a provider each.
+    pub(crate) fn has_tenants(&self) -> bool {
+        self.providers().is_some_and(|providers| providers.chosen_by.is_some())
+    }
+
+    /// Whether responses of several providers arrive at its redirect URI.
+    pub(crate) fn shares_redirect_uri(&self) -> bool {
+        let own = self.settings.provider_name.as_ref();
+        own.is_some_and(|name| !self.site.callback_path.ends_with(&format!("/{name}")))
+    }
+
+    /// Whether users sign in at a provider.
+    pub(crate) fn is_enabled(&self) -> bool {
+        !matches!(self.source, Source::TestingProfile(_))
+    }
+
+    /// Whether its provider issues tokens in the name of this issuer.
+    pub(crate) fn is_of_issuer(&self, issuer: &str) -> bool {
+        let client = self.client();
+        client.is_some_and(|client| client.provider.registration.expected_issuer().accepts(issuer))
+    }
+
+    /// The name of the provider in the settings.
+    pub(crate) fn provider_name(&self) -> &str {
+        &self.sessions.provider
     }
 
     /// The claims of every visitor while `enabled = false`; `None` if visitors are signed out.
     pub(crate) fn testing_profile(&self) -> Option<&Claims> {
         match &self.source {
             Source::TestingProfile(profile) => profile.as_ref(),
-            Source::Provider(_) => None,
+            Source::Provider(_) | Source::Several(_) => None,
         }
     }
 
@@ -177,14 +222,23 @@ impl RelyingParty {
         ReturnTo::parse(address, &self.site.mount)
     }
 
-    fn route_url(&self, route: &str, next: &str) -> String {
-        let next = self.local_address(next);
-        let query: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
-        format!("{}?next={query}", self.route_path(route))
+    /// The path that begins a sign-in: among several providers, at this one.
+    pub(crate) fn login_path(&self) -> String {
+        let path = self.route_path("login");
+        match (&self.source, &self.settings.provider_name) {
+            (Source::Provider(_), Some(name)) => format!("{path}/{name}"),
+            _ => path,
+        }
     }
 
     /// The path of one of this crate's routes.
     pub(crate) fn route_path(&self, route: &str) -> String {
         format!("{}/{route}", self.site.mount.trim_end_matches('/'))
     }
+}
+
+/// The URL of a route, with the page to which the browser goes afterwards.
+fn with_next(path: &str, next: &ReturnTo) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
+    format!("{path}?next={next}")
 }

@@ -2,12 +2,14 @@
 
 mod page_load;
 mod reasons;
+mod relying_party;
 mod returned_query;
 mod sign_in_failure;
 mod state;
 mod step_up;
 
 pub(crate) use page_load::is_page_load;
+pub(crate) use relying_party::{relying_party, relying_party_of_session, resource_server};
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
 pub use sign_in_failure::SignInFailure;
 pub(crate) use state::{Refusal, RequestState};

@@ -87,14 +87,14 @@ pub(crate) struct Issuer {
 }
 
 impl ResourceServer {
-    /// The resource server for tokens of this provider and of the providers in the setting `issuers`.
+    /// The resource server for tokens of the app's providers, usually one, and of those in the setting `issuers`.
     pub(crate) fn new(
-        provider: Arc<Provider>,
+        own: Vec<Arc<Provider>>,
         base_url: Option<&Url>,
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, NotConfigured> {
-        let mut providers = vec![(provider, None)];
+        let mut providers: Vec<_> = own.into_iter().map(|provider| (provider, None)).collect();
         for (name, other) in &settings.issuers {
             let registration = other.registration(name, &settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
@@ -135,6 +135,13 @@ impl ResourceServer {
             source: Source::TestingProfile(accepted),
             trusted_proxies: TrustedProxies::default(),
             settings,
+        }
+    }
+
+    /// Lists the scopes of all guards of the app, which another resource server of it collects.
+    pub(crate) fn share_guards(&self, with: &ResourceServer) {
+        for (own, other) in self.apis.iter().zip(&with.apis) {
+            own.protected_resource.share_guards(&other.protected_resource);
         }
     }
 
@@ -428,12 +435,12 @@ impl Issuer {
         audience: Vec<String>,
         introspection_needs_audience: bool,
         client_id: &str,
-        settings: &Settings,
+        is_introspected: bool,
     ) -> Issuer {
-        let registration = &provider.registration;
+        let (registration, settings) = (&provider.registration, &provider.settings);
         let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
         Issuer {
-            is_introspected: other.is_none() && registration.may_introspect(settings),
+            is_introspected: is_introspected && registration.may_introspect(settings),
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
                 tenants: registration.tenants.clone(),
@@ -444,10 +451,14 @@ impl Issuer {
                 accepts: other.map_or(settings.accepts, |(_, other)| other.accepts),
                 accepts_setting: match other {
                     Some((name, _)) => format!("oidc.issuers.{name}.accepts"),
-                    None => "oidc.accepts".to_owned(),
+                    None => settings.key("accepts"),
                 },
                 require_at_jwt: settings.require_at_jwt,
-                roles: ClaimPath::parse_all(roles.unwrap_or(&settings.roles_claim)),
+                roles: match roles {
+                    Some(roles) => ClaimPath::parse_all(roles),
+                    None if settings.counts_groups() => ClaimPath::parse_all(&settings.roles_claim),
+                    None => vec![],
+                },
                 algorithms: settings.access_token_signing_algs.clone(),
                 clock_skew: settings.clock_skew,
             },

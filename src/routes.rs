@@ -5,7 +5,11 @@ mod debug;
 mod logout;
 mod sign_in;
 
-use std::{io::Cursor, net::IpAddr, sync::OnceLock};
+use std::{
+    io::Cursor,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use rocket::{
     Data, Request, Response, Route,
@@ -21,8 +25,8 @@ use crate::{
     cookies::SetCookie,
     observing,
     pages::{self, ErrorPage},
-    relying_party::{LOGGED_OUT, RelyingParty, SignInError},
-    request::{RequestState, SignInFailure},
+    relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError},
+    request::{RequestState, SignInFailure, relying_party},
     settings::is_loopback,
 };
 
@@ -30,6 +34,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 enum OidcRoute {
     Login,
+    /// Of one of several providers.
+    LoginAt,
     Authorize,
     AuthorizeHead,
     AuthorizeForm,
@@ -52,7 +58,11 @@ impl OidcRoute {
 
     fn span(self) -> tracing::Span {
         match self {
-            OidcRoute::Login | OidcRoute::Authorize | OidcRoute::AuthorizeForm | OidcRoute::InitiateLogin => {
+            OidcRoute::Login
+            | OidcRoute::LoginAt
+            | OidcRoute::Authorize
+            | OidcRoute::AuthorizeForm
+            | OidcRoute::InitiateLogin => {
                 tracing::debug_span!("sign_in")
             }
             _ => tracing::Span::none(),
@@ -63,21 +73,23 @@ impl OidcRoute {
 #[rocket::async_trait]
 impl Handler for OidcRoute {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(context) = RouteContext::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
+        let context = match RouteContext::new(request).await {
+            Ok(context) => context,
+            Err(status) => return Outcome::Error(status),
         };
         let response = async {
             match self {
-                OidcRoute::Login => context.login().await,
+                OidcRoute::Login => context.login(None).await,
+                OidcRoute::LoginAt => context.login(request.param(1).and_then(Result::ok)).await,
                 OidcRoute::Authorize => context.authorize().await,
                 OidcRoute::AuthorizeHead => Outcome::Success(html(Status::Ok, String::new())),
                 OidcRoute::AuthorizeForm => context.authorize_form(data).await,
                 OidcRoute::InitiateLogin => context.initiate_login().await,
                 OidcRoute::InitiateLoginForm => context.initiate_login_form(data).await,
-                OidcRoute::LogoutPage => Outcome::Success(context.button_page(None)),
-                OidcRoute::Logout => Outcome::Success(context.logout(data).await),
+                OidcRoute::LogoutPage => Outcome::Success(context.at_session().button_page(None)),
+                OidcRoute::Logout => Outcome::Success(context.at_session().logout(data).await),
                 OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
-                OidcRoute::BackchannelLogout => Outcome::Success(context.backchannel_logout(data).await),
+                OidcRoute::BackchannelLogout => context.backchannel_logout(data).await,
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
                 OidcRoute::Debug => context.debug().await,
             }
@@ -106,6 +118,19 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         OidcRoute::LoggedOut.at(Method::Get, LOGGED_OUT, "oidc_logged_out"),
         OidcRoute::BackchannelLogout.at(Method::Post, "/backchannel-logout", "oidc_backchannel_logout"),
     ];
+    if !rp.settings.providers.is_empty() {
+        routes.extend([
+            OidcRoute::LoginAt.at(Method::Get, "/login/<provider>", "oidc_login_at"),
+            OidcRoute::Authorize.at(Method::Get, "/authorize/<provider>", "oidc_authorize_at"),
+            OidcRoute::AuthorizeHead.at(Method::Head, "/authorize/<provider>", "oidc_authorize_head_at"),
+            OidcRoute::AuthorizeForm.at(Method::Post, "/authorize/<provider>", "oidc_authorize_form_at"),
+            OidcRoute::BackchannelLogout.at(
+                Method::Post,
+                "/backchannel-logout/<provider>",
+                "oidc_backchannel_logout_at",
+            ),
+        ]);
+    }
     if rp.settings.frontchannel_logout {
         let route = OidcRoute::FrontchannelLogout;
         routes.push(route.at(Method::Get, "/frontchannel-logout", "oidc_frontchannel_logout"));
@@ -117,21 +142,63 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
 struct RouteContext<'r, 'q> {
     request: &'r Request<'q>,
     rp: &'r RelyingParty,
+    /// The relying party of one of several providers, if it is that.
+    of_provider: Option<&'r Arc<RelyingParty>>,
     now: OffsetDateTime,
     /// The short name of the sign-in attempt of this request, once it is known.
     attempt: OnceLock<String>,
 }
 
 impl<'r, 'q> RouteContext<'r, 'q> {
-    /// `None` only without the fairing's state; the fairing mounts the routes together with it.
-    fn new(request: &'r Request<'q>) -> Option<RouteContext<'r, 'q>> {
-        let rp = request.rocket().state::<RelyingParty>()?;
-        Some(RouteContext {
+    /// Fails with 404 or 503 if the app's `provider_for` chooses no provider.
+    async fn new(request: &'r Request<'q>) -> Result<RouteContext<'r, 'q>, Status> {
+        // The fairing mounts the routes together with its state.
+        let app = request.rocket().state::<RelyingParty>();
+        let app = app.ok_or(Status::InternalServerError)?;
+        let rp = relying_party(request, app).await.map_err(|none| match none {
+            NoProvider::Unknown => Status::NotFound,
+            NoProvider::Undecided => Status::ServiceUnavailable,
+        })?;
+        Ok(RouteContext {
             request,
             rp,
+            of_provider: None,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
         })
+    }
+
+    /// The same request, at one of several providers.
+    fn at(&self, rp: &'r Arc<RelyingParty>) -> RouteContext<'r, 'q> {
+        RouteContext {
+            request: self.request,
+            rp,
+            of_provider: Some(rp),
+            now: self.now,
+            attempt: self.attempt.clone(),
+        }
+    }
+
+    /// The same request, at the provider of the session in its cookies.
+    fn at_session(self) -> RouteContext<'r, 'q> {
+        let name = self.rp.sessions.provider_in(self.request.cookies());
+        let providers = self.rp.providers();
+        match name.and_then(|name| providers?.named(name)) {
+            Some(rp) => self.at(rp),
+            None => self,
+        }
+    }
+
+    /// The provider that the path of this request names. Fails if there is none of that name here.
+    fn named_provider(&self) -> Result<Option<&'r Arc<RelyingParty>>, Status> {
+        let Some(Ok(name)) = self.request.param::<&str>(1) else {
+            return Ok(None);
+        };
+        match self.rp.providers() {
+            Some(providers) => providers.named(name).map(Some).ok_or(Status::NotFound),
+            None if name == self.rp.provider_name() => Ok(None),
+            None => Err(Status::NotFound),
+        }
     }
 
     /// The client address for rate limits.
@@ -269,6 +336,9 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Store(_) => "This site cannot save your sign-in right now. Please try again in a few minutes.",
         SignInError::ScopesNotGranted { .. } => {
             "The sign-in service did not grant this site the permissions that it asked for."
+        }
+        SignInError::AcrNotTrusted { .. } => {
+            "This page needs a sign-in that the service you signed in with does not offer."
         }
         SignInError::AppParameter { .. } | SignInError::ParametersTooLong { .. } => {
             "Something went wrong on this site. Please contact its operators."

@@ -14,8 +14,13 @@ mod refreshed_sessions;
 mod session_cache;
 mod sessions;
 pub mod store;
+mod user_key;
 
-use std::{ops::Not, sync::Arc, time::Duration};
+use std::{
+    ops::Not,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,12 +35,14 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use sessions::{BeginError, Revoke, Sessions, while_signing_in};
+pub(crate) use sessions::{BeginError, Revoke, SessionProvider, Sessions, while_signing_in};
+pub use user_key::{InvalidUserKey, UserKey};
 
 use crate::{
     keys::digest_name,
     requirement::Authentication,
     secret::{self, Secret},
+    settings::ONLY_PROVIDER,
     token::{ClaimSources, Claims},
 };
 
@@ -50,6 +57,9 @@ pub(crate) struct Session {
     /// Random, new at every sign-in.
     #[serde(rename = "i", with = "secret::text")]
     pub id: Secret,
+    /// The name of the provider, by whose keys the record is encrypted.
+    #[serde(skip, default = "only_provider")]
+    pub provider: Arc<str>,
     #[serde(skip)]
     pub issuer: Arc<str>,
     /// The merged claims of the ID token and UserInfo, as an app reads them.
@@ -106,6 +116,7 @@ impl Session {
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),
+            provider: only_provider(),
             issuer: issuer.into(),
             claims,
             data: Map::new(),
@@ -129,11 +140,16 @@ impl Session {
         }
     }
 
-    /// A short name of the user: a digest of issuer and subject.
+    /// A short name of the user: a digest of provider, issuer and subject.
     pub(crate) fn user_name(&self) -> String {
-        let mut name = digest_name("user", &[&self.issuer, self.subject()]);
+        let mut name = digest_name("user", &[&self.provider, &self.issuer, self.subject()]);
         name.truncate(22);
         name
+    }
+
+    /// Who the user is.
+    pub(crate) fn user_key(&self) -> UserKey {
+        UserKey::new(&self.provider, &self.issuer, self.subject())
     }
 
     /// `sub`.
@@ -158,6 +174,12 @@ impl SessionTokens {
         let tokens = [&self.access_token, &self.refresh_token, &self.id_token];
         tokens.map(|token| token.as_ref().map(Secret::expose))
     }
+}
+
+/// The provider's name in an app with one provider, made once.
+pub(crate) fn only_provider() -> Arc<str> {
+    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| ONLY_PROVIDER.into());
+    NAME.clone()
 }
 
 fn milliseconds(time: OffsetDateTime) -> i64 {
@@ -223,6 +245,13 @@ pub enum NoSession {
     /// 503.
     #[error("the session store is not reachable")]
     StoreUnavailable,
+    /// The request belongs to no provider, by [`Oidc::provider_for`](crate::Oidc::provider_for): it is nobody's. A page
+    /// load is not redirected to sign-in.
+    #[error("the request belongs to no provider")]
+    NoProvider,
+    /// `Oidc::provider_for` failed. The session is kept; guards respond with 503.
+    #[error("the provider of the request is not known")]
+    ProviderUndecided,
     /// `enabled = false`, and there is no testing profile or it was signed out.
     #[error("OpenID Connect is disabled, and no user is signed in")]
     Disabled,
@@ -243,6 +272,8 @@ impl NoSession {
             NoSession::RefreshUnavailable => "refresh_unavailable",
             NoSession::UnknownKey => "session_unknown_key",
             NoSession::StoreUnavailable => "store_unavailable",
+            NoSession::NoProvider => "no_provider",
+            NoSession::ProviderUndecided => "provider_undecided",
             NoSession::Disabled => "disabled",
         }
     }
@@ -251,7 +282,10 @@ impl NoSession {
     pub(crate) fn is_outage(self) -> bool {
         matches!(
             self,
-            NoSession::RefreshUnavailable | NoSession::UnknownKey | NoSession::StoreUnavailable
+            NoSession::RefreshUnavailable
+                | NoSession::UnknownKey
+                | NoSession::StoreUnavailable
+                | NoSession::ProviderUndecided
         )
     }
 }

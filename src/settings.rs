@@ -40,6 +40,7 @@ use self::{
     insecure_http_hosts::HttpHost,
     mistake::Mistake,
     presets::NameOrTable,
+    providers::Providers,
     trusted_proxies::ProxyAddress,
     value::{
         AccessTokenAlgorithm, BaseUrl, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath, PathOrUrl,
@@ -51,7 +52,8 @@ pub(crate) use self::{
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
     metadata_source::MetadataSource,
-    mode::{Mode, Registration},
+    mode::{Mode, ProviderMode, Registration},
+    providers::ONLY_PROVIDER,
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
     session::StoreUrl,
@@ -91,6 +93,7 @@ mod metadata_source;
 mod mistake;
 mod mode;
 mod presets;
+mod providers;
 mod resource_server;
 mod rocket_config;
 mod session;
@@ -132,6 +135,47 @@ settings! {
         ///
         /// _Default:_ none
         pub provider: Option<ProviderPreset> as Option<NameOrTable> = None,
+        /// Several providers, each by its own name: a table with all settings about a provider and the client at it, and
+        /// `label`, `logo` and `order`. The settings of the table `oidc` are their defaults, except for those that
+        /// identify one client, which must not be set there then. A name has lowercase letters, digits, `-` and
+        /// single `_`; it is part of URLs.
+        ///
+        /// _Default:_ `{}`
+        pub providers: BTreeMap<String, Settings> as Providers = BTreeMap::new(),
+        /// Whether all providers have one redirect URI, `{base_url}{mount}/authorize`, instead of
+        /// `{base_url}{mount}/authorize/{name}` for each. Then every response needs `iss`
+        /// ([RFC 9207](https://www.rfc-editor.org/rfc/rfc9207)), which few providers send: a response without it is
+        /// rejected.
+        ///
+        /// _Default:_ `false`
+        pub shared_redirect_uri: bool = false,
+        /// The provider of `providers` at which opaque access tokens are introspected. They are never tried at one
+        /// provider after the other.
+        ///
+        /// _Default:_ none
+        pub introspection_provider: Option<String> as Option<Text> = None,
+        /// For one of `providers`: its name for people, on the page on which they choose.
+        ///
+        /// _Default:_ the name of the table
+        pub label: Option<String> as Option<Text> = None,
+        /// For one of `providers`: the URL of its logo on that page, `https` or a path of the app.
+        ///
+        /// _Default:_ none
+        pub logo: Option<String> as Option<PathOrUrl> = None,
+        /// For one of `providers`: its place on that page; equal places are in alphabetical order.
+        ///
+        /// _Default:_ `0`
+        pub order: usize = 0,
+        /// With `providers`: whether [`User::groups`](crate::User::groups) has the groups that this provider sends.
+        /// Otherwise it is empty, so that an operator of one provider cannot make somebody an administrator of the app.
+        ///
+        /// _Default:_ `false`
+        pub trust_groups: bool = false,
+        /// With `providers`: the values of `acr` that count at guards with [`Acr`](crate::Acr), if this provider sends
+        /// them.
+        ///
+        /// _Default:_ `[]`
+        pub acr_values: Vec<String> as Words = vec![],
         /// The provider's issuer, exactly as in its metadata: `https`, or `http` on loopback and for
         /// `insecure_http_hosts`.
         /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
@@ -430,6 +474,7 @@ settings! {
     internal {
         origins: Origins,
         stray_characters: Vec<String>,
+        pub(crate) provider_name: Option<std::sync::Arc<str>>,
     }
 }
 
@@ -532,8 +577,9 @@ impl Settings {
         SettingsError::all(unreadable.into_iter().chain(errors.into_iter().flatten()))?;
         let mut settings = parsed?;
         if let Some(expansion) = settings.expansion()? {
-            settings = Settings::parse_table(&figment.join(expansion))?;
+            settings = Settings::parse_table(&figment.clone().join(expansion))?;
         }
+        settings.read_providers(&figment)?;
         settings.check()?;
         Ok((settings, ignored))
     }

@@ -20,7 +20,7 @@ use crate::{
     cookies::Cookies,
     fairing::{key_ring, start_dev_provider},
     provider::Provider,
-    settings::{Mode, Registration, Settings, Site},
+    settings::{Mode, ProviderMode, Registration, Settings, Site},
 };
 
 /// Diagnose why sign-in fails
@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// Rocket profile, such as release [default: ROCKET_PROFILE, or debug]
     #[arg(long)]
     profile: Option<String>,
+    /// Of several providers, check only the one with this name, a table of `oidc.providers`
+    #[arg(long)]
+    provider: Option<String>,
     /// Write the report as JSON
     #[arg(long)]
     json: bool,
@@ -44,6 +47,7 @@ impl Arguments {
         let mut doctor = Doctor {
             report: Report::default(),
             terminal: *terminal,
+            provider: self.provider,
         };
         doctor.examine(self.profile.as_deref()).await;
         doctor.report.write(terminal, self.json)
@@ -54,6 +58,8 @@ impl Arguments {
 struct Doctor {
     report: Report,
     terminal: Terminal,
+    /// The only one of several providers to check.
+    provider: Option<String>,
 }
 
 impl Doctor {
@@ -83,6 +89,18 @@ impl Doctor {
         self.insecure_settings(&app.settings);
 
         let settings = Arc::new(app.settings);
+        if let Some(name) = self
+            .provider
+            .as_ref()
+            .filter(|name| !settings.providers.contains_key(*name))
+        {
+            let cause = format!("there is no provider `{name}` in `oidc.providers`");
+            return self.report.failure(
+                "settings",
+                cause,
+                "name a table of `oidc.providers`, or leave `--provider` out",
+            );
+        }
         if !matches!(mode, Mode::Disabled { .. }) {
             self.proxies();
         }
@@ -94,7 +112,7 @@ impl Doctor {
             }
             Mode::RelyingParty { registration, site } => {
                 let issuer = &registration.issuer;
-                let keys = match key_ring(&key, &settings, issuer, &registration.client_id) {
+                let keys = match key_ring(&key, &settings, &[issuer, &registration.client_id]) {
                     Ok(keys) => keys,
                     Err(error) => return self.report.error("secret_key", error),
                 };
@@ -103,6 +121,25 @@ impl Doctor {
                     .await;
                 self.callback(&site);
                 self.provider(registration, Some(&site), &settings).await;
+                self.further_issuers(&settings).await;
+            }
+            Mode::SeveralProviders { providers, site } => {
+                let keys = match key_ring(&key, &settings, &["", site.base_url.as_str()]) {
+                    Ok(keys) => keys,
+                    Err(error) => return self.report.error("secret_key", error),
+                };
+                let cookies = Cookies::new(keys, site.secure);
+                self.session(&settings, &site, &cookies, "", app.rocket_config.debug)
+                    .await;
+                let only = self.provider.take();
+                let is_meant =
+                    |it: &ProviderMode| only.as_deref().is_none_or(|only| it.settings.provider_name() == only);
+                for provider in providers.into_iter().filter(is_meant) {
+                    self.report.about_provider(provider.settings.provider_name());
+                    self.callback(&provider.site);
+                    let (site, settings) = (provider.site, Arc::new(provider.settings));
+                    Box::pin(self.provider(provider.registration, Some(&site), &settings)).await;
+                }
                 self.further_issuers(&settings).await;
             }
         }

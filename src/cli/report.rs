@@ -40,9 +40,16 @@ pub(super) struct Check {
 pub(super) struct Report {
     pub checks: Vec<Check>,
     not_checked: Vec<&'static str>,
+    /// Precedes the name of each check: the provider among several.
+    prefix: String,
 }
 
 impl Report {
+    /// From here on, the checks are about this provider.
+    pub(super) fn about_provider(&mut self, name: &str) {
+        self.prefix = format!("{name}: ");
+    }
+
     pub(super) fn ok(&mut self, check: &str, finding: impl Into<String>) {
         self.push(check, Verdict::Ok, finding.into(), None);
     }
@@ -67,7 +74,7 @@ impl Report {
 
     fn push(&mut self, check: &str, verdict: Verdict, finding: String, remedy: Option<String>) {
         self.checks.push(Check {
-            check: check.to_owned(),
+            check: format!("{}{check}", self.prefix),
             verdict,
             finding,
             remedy,

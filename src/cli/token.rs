@@ -100,18 +100,26 @@ impl Arguments {
 fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     let mut settings = app.settings;
     set_dev_provider(&mut settings, &app.rocket_config);
-    let (registration, base_url) = match settings.mode(&app.rocket_config)? {
-        Mode::ResourceServerOnly(registration) => (registration, None),
-        Mode::RelyingParty { registration, site } => (registration, Some(site.base_url)),
+    let mode = settings.mode(&app.rocket_config)?;
+    let settings = Arc::new(settings);
+    let provider = |registration, settings: &Arc<Settings>| Provider::new(registration, None, settings.clone());
+    let (providers, base_url) = match mode {
+        Mode::ResourceServerOnly(registration) => (vec![provider(registration, &settings)], None),
+        Mode::RelyingParty { registration, site } => (vec![provider(registration, &settings)], Some(site.base_url)),
+        Mode::SeveralProviders { providers, site } => {
+            let providers = providers
+                .into_iter()
+                .map(|it| provider(it.registration, &Arc::new(it.settings)));
+            (providers.collect(), Some(site.base_url))
+        }
         Mode::Disabled { .. } => {
             let cause = "`enabled` is `false`, so the app accepts no tokens";
             return Err(Failure::new(cause, "set `enabled` to `true`"));
         }
     };
-    let settings = Arc::new(settings);
-    let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
+    let providers = providers.into_iter().map(|provider| provider.map(Arc::new));
     Ok(ResourceServer::new(
-        provider,
+        providers.collect::<Result<_, _>>()?,
         base_url.as_ref(),
         settings,
         Clock::default(),

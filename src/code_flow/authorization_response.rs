@@ -110,11 +110,11 @@ mod tests {
         );
         assert_eq!(
             judge("code=c&state=s", true).unwrap_err(),
-            "the response has no `iss`, which the provider's metadata announces"
+            "the response has no `iss`, which the provider's metadata announces or `shared_redirect_uri` requires"
         );
         assert_eq!(
             judge("error=access_denied&state=s", true).unwrap_err(),
-            "the response has no `iss`, which the provider's metadata announces"
+            "the response has no `iss`, which the provider's metadata announces or `shared_redirect_uri` requires"
         );
     }
 

@@ -31,9 +31,18 @@ pub enum ResponseError {
         /// The `iss` of the response.
         actual: String,
     },
-    /// 400: the metadata announces `iss` in the response, and it is absent (RFC 9207 §2.4).
-    #[error("the response has no `iss`, which the provider's metadata announces")]
+    /// 400: `iss` is absent, and the metadata announces it in the response, or several providers have one redirect URI
+    /// (RFC 9207 §2.4).
+    #[error("the response has no `iss`, which the provider's metadata announces or `shared_redirect_uri` requires")]
     IssMissing,
+    /// 400: the response arrived at another redirect URI than that of its attempt's provider.
+    #[error("the response arrived at `{actual}`, expected `{expected}`")]
+    RedirectUriMismatch {
+        /// The path of the redirect URI that was sent.
+        expected: String,
+        /// The path of the request.
+        actual: String,
+    },
     /// 400, 502 or 503: the provider returned an error (OpenID Connect Core 1.0 §3.1.2.6).
     #[error("the provider returned `{error}`: {description}")]
     Provider {
@@ -99,7 +108,12 @@ impl ResponseError {
             ResponseError::IssMissing => Facts::new(
                 "response_iss_missing",
                 400,
-                "set `oidc.issuer` to the issuer of the provider that responds",
+                "set `oidc.issuer` to the issuer of the provider that responds; with several providers of which one omits `iss`, set `shared_redirect_uri = false`",
+            ),
+            ResponseError::RedirectUriMismatch { .. } => Facts::new(
+                "redirect_uri_mismatch",
+                400,
+                "register the redirect URI of each provider at that provider alone; otherwise users are sent forged responses",
             ),
             ResponseError::Provider { error, description } => {
                 let is_denial = self.is_denial();

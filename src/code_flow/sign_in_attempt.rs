@@ -28,6 +28,7 @@ const IS_RESTARTED: u8 = 1;
 const HAS_DETAILS: u8 = 2;
 const HAS_ENDS: u8 = 4;
 const HAS_PARAMETERS: u8 = 8;
+const HAS_PROVIDER: u8 = 16;
 
 /// A random id of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub(crate) struct SignInAttempt {
     begun: i64,
     /// A SHA-256 digest of the browser id, truncated to 16 bytes.
     browser: [u8; ID_LEN],
+    /// The name of the provider, in an app with several.
+    pub(crate) provider: Option<String>,
     /// It was started automatically, to replace an attempt that could not be completed.
     pub(crate) is_restarted: bool,
     /// The ends of the user's sessions that were recorded before this attempt started. They may have been meant
@@ -93,12 +96,19 @@ impl SignInAttempt {
             id: AttemptId(random()),
             begun: now.unix_timestamp(),
             browser: browser.digest(),
+            provider: None,
             is_restarted,
             earlier_ends: EarlierEnds::default(),
             has_details: false,
             parameters: Some(SignInParameters::default()),
             return_to,
         }
+    }
+
+    /// Sets the provider, in an app with several: the attempt is for its response alone.
+    pub(crate) fn at_provider(mut self, name: Option<&str>) -> SignInAttempt {
+        self.provider = name.map(str::to_owned);
+        self
     }
 
     /// Sets what this attempt asks for beside the settings.
@@ -235,12 +245,17 @@ impl SignInAttempt {
         let flags = flag(self.is_restarted, IS_RESTARTED)
             | flag(self.has_details, HAS_DETAILS)
             | flag(!self.earlier_ends.is_empty(), HAS_ENDS)
-            | flag(!parameters.is_empty(), HAS_PARAMETERS);
+            | flag(!parameters.is_empty(), HAS_PARAMETERS)
+            | flag(self.provider.is_some(), HAS_PROVIDER);
         let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
         bytes.extend_from_slice(&self.id.0);
         bytes.extend_from_slice(&self.begun.to_be_bytes());
         bytes.push(flags);
         bytes.extend_from_slice(&self.browser);
+        if let Some(provider) = &self.provider {
+            bytes.extend_from_slice(&length_of(provider));
+            bytes.extend_from_slice(provider.as_bytes());
+        }
         if !self.earlier_ends.is_empty() {
             bytes.extend_from_slice(&self.earlier_ends.to_bytes());
         }
@@ -259,8 +274,13 @@ impl SignInAttempt {
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
         let (browser, mut address) = rest.split_first_chunk()?;
-        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS) != 0 {
+        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS | HAS_PROVIDER) != 0 {
             return None;
+        }
+        let mut provider = None;
+        if flags & HAS_PROVIDER != 0 {
+            let (name, rest) = split_text(address)?;
+            (provider, address) = (Some(name.to_owned()), rest);
         }
         let mut earlier_ends = EarlierEnds::default();
         if flags & HAS_ENDS != 0 {
@@ -283,6 +303,7 @@ impl SignInAttempt {
             id: AttemptId(*id),
             begun: i64::from_be_bytes(*begun),
             browser: *browser,
+            provider,
             is_restarted: flags & IS_RESTARTED != 0,
             earlier_ends,
             has_details,
@@ -322,10 +343,10 @@ impl Details {
     }
 }
 
-/// The length of the parameters before their text.
+/// The length of a text that precedes it.
 fn length_of(text: &str) -> [u8; 2] {
     u16::try_from(text.len())
-        .expect("parameters are bounded when they are set")
+        .expect("names and parameters are bounded when they are set")
         .to_be_bytes()
 }
 
@@ -440,7 +461,7 @@ mod tests {
     fn keys(byte: u8, previous: &[u8]) -> KeyRing {
         let key = |byte| SecretKey::from_bytes(vec![byte; 32]).unwrap();
         let previous: Vec<_> = previous.iter().map(|byte| key(*byte)).collect();
-        KeyRing::new(&key(byte), &previous, "https://op.example", "app")
+        KeyRing::new(&key(byte), &previous, &["https://op.example", "app"])
     }
 
     fn now() -> OffsetDateTime {

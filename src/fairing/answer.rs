@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let state = RequestState::of(request);
     let mut cookies = state.cookies.take();
-    if let Some(rp) = request.rocket().state::<RelyingParty>() {
+    if let Some(rp) = state.relying_party(request) {
         // Removes the note of ended sessions, once this node has recorded them. A sign-out has renewed it already.
         if state.is_ending.get().is_none() {
             let removal = rp.sessions.queue_ends_of_cookie(request.cookies());
@@ -134,8 +134,8 @@ fn redirect_to_step_up(request: &Request<'_>, response: &mut Response<'_>, step_
     if response.status() != Status::Unauthorized {
         return;
     }
-    let rp = request.rocket().state::<RelyingParty>();
-    match rp.filter(|rp| rp.client().is_some() && is_page_load(request)) {
+    let rp = RequestState::of(request).relying_party(request);
+    match rp.filter(|rp| rp.is_enabled() && is_page_load(request)) {
         Some(rp) => redirect(response, step_up.sign_in_url(rp, &request.uri().to_string())),
         None => {
             response.adjoin_header(Header::new("WWW-Authenticate", step_up.challenge()));
@@ -156,10 +156,16 @@ fn redirect(response: &mut Response<'_>, location: String) {
 
 /// Replaces the 401 of a page load that needs a session by a redirect to sign-in.
 fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
-    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+    let app = request.rocket().state::<RelyingParty>();
+    // Among several providers, the user chooses again; a tenant has one.
+    let of_tenant = || RequestState::of(request).relying_party(request);
+    let Some(rp) = app.filter(|app| !app.has_tenants()).or_else(of_tenant) else {
         return;
     };
-    if rp.client().is_some() && response.status() == Status::Unauthorized && is_page_load(request) {
+    if reason == NoSession::NoProvider {
+        return;
+    }
+    if rp.is_enabled() && response.status() == Status::Unauthorized && is_page_load(request) {
         let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
         let next = if returns {
             request.uri().to_string()

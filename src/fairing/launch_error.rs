@@ -33,6 +33,9 @@ pub enum LaunchError {
         /// Its error.
         cause: String,
     },
+    /// [`Oidc::provider_for`](crate::Oidc::provider_for) is set, and there is nothing that it could choose from.
+    #[error("`Oidc::provider_for` is set, and there are no `oidc.providers`")]
+    NoProviders,
     /// The session store cannot be used as configured. A store that is only down does not abort the launch.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,6 +58,9 @@ impl LaunchError {
             LaunchError::SecretKey { .. } => "set `secret_key` to the output of `openssl rand -base64 32`".to_owned(),
             LaunchError::NoSecretKey => "set ROCKET_SECRET_KEY to the output of `openssl rand -base64 32`".to_owned(),
             LaunchError::Custom { .. } => "fix the function given to `Oidc::try_custom`".to_owned(),
+            LaunchError::NoProviders => {
+                "add a table `oidc.providers.NAME` for each tenant, or remove `provider_for`".to_owned()
+            }
             LaunchError::Store(error) => error.remedy().to_owned(),
             LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }

@@ -1,9 +1,10 @@
 //! The report at liftoff: the settings in effect.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     observing,
+    provider::Provider,
     relying_party::{RelyingParty, Source},
     resource_server::ResourceServer,
 };
@@ -21,33 +22,67 @@ pub(super) async fn report(rp: &RelyingParty) {
             log("disabled", "no provider is contacted");
             log("testing profile", subject.as_deref().unwrap_or("none"));
         }
-        Source::Provider(provider) => {
-            log("issuer", &provider.registration.issuer);
-            if let Some(tenants) = &provider.registration.tenants {
-                log("tenants", &tenants.to_string());
-            }
-            log("client id", &provider.registration.client_id);
-            log("redirect URI to register", rp.site.redirect_uri.as_str());
-            log("scopes", &rp.settings.scopes.join(" "));
+        Source::Provider(provider) => report_provider(rp, provider).await,
+        Source::Several(providers) => {
             log("session", rp.sessions.describe());
             if let Some(size) = rp.sessions.describe_size() {
                 log("a large session", &size);
             }
-            if rp.settings.rp_initiated_logout {
-                log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
-            }
-            match provider.metadata(rp.clock.now()).await {
-                Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint.is_none() => {
-                    log("UserInfo", "not requested, the provider has no UserInfo endpoint");
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!("{error}; sign-in responds with 503 until the provider is available");
-                }
+            let chosen_by = if rp.has_tenants() { "`provider_for`" } else { "the user" };
+            log("provider chosen by", chosen_by);
+            for rp in &providers.of_settings {
+                report_one_of_several(rp);
             }
         }
     }
     for insecure in rp.settings.insecure_settings() {
+        observing::insecure_setting(&insecure.setting, &insecure.to_string());
+    }
+}
+
+/// Logs the settings of the only provider, and whether it responds.
+async fn report_provider(rp: &RelyingParty, provider: &Arc<Provider>) {
+    let log = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    log("issuer", &provider.registration.issuer);
+    if let Some(tenants) = &provider.registration.tenants {
+        log("tenants", &tenants.to_string());
+    }
+    log("client id", &provider.registration.client_id);
+    log("redirect URI to register", rp.site.redirect_uri.as_str());
+    log("scopes", &rp.settings.scopes.join(" "));
+    log("session", rp.sessions.describe());
+    if let Some(size) = rp.sessions.describe_size() {
+        log("a large session", &size);
+    }
+    if rp.settings.rp_initiated_logout {
+        log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
+    }
+    match provider.metadata(rp.clock.now()).await {
+        Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint.is_none() => {
+            log("UserInfo", "not requested, the provider has no UserInfo endpoint");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!("{error}; sign-in responds with 503 until the provider is available");
+        }
+    }
+}
+
+/// Logs what the operator registers at one of several providers, without a request to it.
+fn report_one_of_several(rp: &RelyingParty) {
+    let Some(client) = rp.client() else { return };
+    let (name, registration) = (rp.provider_name(), &client.provider.registration);
+    let log = |what: &str, value: &str| tracing::info!(target: INDENTED, "{name}, {what}: {value}");
+    log("issuer", &registration.issuer);
+    if let Some(tenants) = &registration.tenants {
+        log("tenants", &tenants.to_string());
+    }
+    log("client id", &registration.client_id);
+    log("redirect URI to register", rp.site.redirect_uri.as_str());
+    if rp.settings.rp_initiated_logout {
+        log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
+    }
+    for insecure in rp.settings.insecure_settings_of_provider() {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }
 }

@@ -14,7 +14,8 @@ use super::is_contradictory;
 use crate::{
     clock::Clock,
     observing::{self, RejectedToken},
-    request::RequestState,
+    relying_party::NoProvider,
+    request::{RequestState, resource_server},
     requirement::Requirement,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::{AnyScope, Demand, Scopes, nearest},
@@ -150,7 +151,10 @@ where
     C: DeserializeOwned + Send + Sync + 'static,
 {
     async fn accept(request: &Request<'_>) -> Result<Self, BearerError> {
-        let resource_server = request.rocket().state::<ResourceServer>();
+        let resource_server = resource_server(request).await.map_err(|none| match none {
+            NoProvider::Unknown => BearerError::NoProvider,
+            NoProvider::Undecided => BearerError::ProviderUndecided,
+        })?;
         let resource_server = resource_server.ok_or(BearerError::NoFairing)?;
         let accepted = resource_server.accept(S::API, request).await?;
         if !S::are_met_by(&accepted.token.scopes) {

@@ -7,17 +7,26 @@ use rocket::{
 };
 
 use super::is_fairing_missing;
-use crate::relying_party::RelyingParty;
+use crate::{
+    relying_party::{NoProvider, RelyingParty},
+    request::relying_party,
+};
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for &'r RelyingParty {
     type Error = ();
 
-    /// Success when the fairing is attached, which the sentinel checks at launch; else `Error(500)`.
+    /// Success when the fairing is attached, which the sentinel checks at launch; else `Error(500)`. With
+    /// [`Oidc::provider_for`](crate::Oidc::provider_for), it is that of the request's provider: `Error(404)` if there is
+    /// none, and `Error(503)` if it cannot be decided.
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<RelyingParty>() {
-            Some(rp) => Outcome::Success(rp),
-            None => Outcome::Error((Status::InternalServerError, ())),
+        let Some(app) = request.rocket().state::<RelyingParty>() else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        match relying_party(request, app).await {
+            Ok(rp) => Outcome::Success(rp),
+            Err(NoProvider::Unknown) => Outcome::Error((Status::NotFound, ())),
+            Err(NoProvider::Undecided) => Outcome::Error((Status::ServiceUnavailable, ())),
         }
     }
 }

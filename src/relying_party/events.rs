@@ -12,7 +12,7 @@ use crate::{
     printable::printable,
     relying_party::{SignInError, User},
     secret::Secret,
-    session::{Session, SessionChange, SessionTokens},
+    session::{Session, SessionChange, SessionTokens, UserKey},
     token::Claims,
 };
 
@@ -190,6 +190,7 @@ async fn catch_panic(name: &'static str, event: impl Future<Output = ()>) {
 /// }
 /// ```
 pub struct LoginRedirect<'a> {
+    provider: &'a str,
     redirect_uri: &'a str,
     next: &'a str,
     parameters: SignInParameters,
@@ -197,12 +198,23 @@ pub struct LoginRedirect<'a> {
 
 impl<'a> LoginRedirect<'a> {
     /// `parameters` are those that the URL of the sign-in asks for.
-    pub(crate) fn new(redirect_uri: &'a str, next: &'a str, parameters: SignInParameters) -> LoginRedirect<'a> {
+    pub(crate) fn new(
+        provider: &'a str,
+        redirect_uri: &'a str,
+        next: &'a str,
+        parameters: SignInParameters,
+    ) -> LoginRedirect<'a> {
         LoginRedirect {
+            provider,
             redirect_uri,
             next,
             parameters,
         }
+    }
+
+    /// The name of the provider in the settings; `default` in an app with one.
+    pub fn provider(&self) -> &str {
+        self.provider
     }
 
     /// The redirect URI, to which the provider sends the browser back.
@@ -286,6 +298,16 @@ impl NewSignIn<'_> {
     /// The issuer of the ID token.
     pub fn issuer(&self) -> &str {
         &self.session.issuer
+    }
+
+    /// The name of the provider in the settings; `default` in an app with one.
+    pub fn provider(&self) -> &str {
+        &self.session.provider
+    }
+
+    /// Who the user is: provider, issuer and `sub`.
+    pub fn key(&self) -> UserKey {
+        self.session.user_key()
     }
 
     /// The access token that the provider sent, even if `session.tokens` does not keep it.

@@ -12,7 +12,7 @@ use crate::{
     observing,
     provider::{KeyPurpose, ProviderError},
     secret::Secret,
-    session::{CurrentSession, EndCause, SessionChange, SessionInfo, store::StoreError},
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, UserKey, store::StoreError},
     settings::{KeptToken, Settings, Site},
     token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
@@ -95,30 +95,34 @@ impl RelyingParty {
     /// # Errors
     ///
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
-    /// Always fails with an issuer template (`oidc.tenants`); use [`end_sessions_at`](Self::end_sessions_at) there.
+    /// Always fails where `sub` alone does not say who the user is, with an issuer template (`oidc.tenants`) and with
+    /// several providers; use [`end_sessions_of_user`](Self::end_sessions_of_user) there.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
-        self.end_sessions_at(self.only_issuer()?, subject).await
+        self.end_sessions_of_user(&self.only_user(subject)?).await
     }
 
-    /// Like [`end_sessions`](Self::end_sessions), for the user with this `sub` at this issuer,
-    /// [`User::issuer`](crate::User::issuer). With a template, each tenant is an issuer.
+    /// Like [`end_sessions`](Self::end_sessions), for the user with this key, [`User::key`](crate::User::key). There are
+    /// no sessions of a user of an unknown provider, or of another provider than the request's
+    /// ([`Oidc::provider_for`](crate::Oidc::provider_for)).
     ///
     /// # Errors
     ///
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
-    pub async fn end_sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<usize>, StoreError> {
-        let cause = EndCause::App;
-        let index_keys = self.sessions.names.subject(issuer, subject);
+    pub async fn end_sessions_of_user(&self, user: &UserKey) -> Result<Option<usize>, StoreError> {
+        let Some(rp) = self.at_provider(user.provider()) else {
+            return Ok((!self.sessions.is_in_cookies()).then_some(0));
+        };
+        let (cause, sessions) = (EndCause::App, &rp.sessions);
+        let index_keys = sessions.names.subject(user.issuer(), user.subject());
         let mut ended = vec![];
-        let ending = self
-            .sessions
-            .end_matching(&index_keys, cause, self.clock.now(), &mut ended);
+        let ending = sessions.end_matching(&index_keys, cause, self.clock.now(), &mut ended);
         let result = ending.await;
-        let count = (!self.sessions.is_in_cookies()).then_some(ended.len());
+        let count = (!sessions.is_in_cookies()).then_some(ended.len());
         if count.is_none() && result.is_ok() {
-            ended.push(SessionChange::ended_all(issuer, Some(subject), None, cause));
+            let (provider, subject) = (sessions.provider.clone(), Some(user.subject()));
+            ended.push(SessionChange::ended_all(provider, user.issuer(), subject, None, cause));
         }
         observing::sessions_ended("app", ended.len());
         self.events.sessions_changed(None, ended).await;
@@ -136,8 +140,11 @@ impl RelyingParty {
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
+        let Some(rp) = self.of_session(id) else {
+            return Ok(false);
+        };
         let now = self.clock.now();
-        let end = self.sessions.end(id, None, EndCause::App, now).await?;
+        let end = rp.sessions.end(id, None, EndCause::App, now).await?;
         let has_ended = end.is_some();
         observing::sessions_ended("app", usize::from(has_ended));
         self.events.sessions_changed(None, end).await;
@@ -149,28 +156,49 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// Fails when the session store is unavailable. Always fails where the issuer is a template (`oidc.tenants`); use
-    /// [`sessions_at`](Self::sessions_at) there.
+    /// Fails when the session store is unavailable. Always fails where `sub` alone does not say who the user is, with
+    /// an issuer template (`oidc.tenants`) and with several providers; use
+    /// [`sessions_of_user`](Self::sessions_of_user) there.
     pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        self.sessions_at(self.only_issuer()?, subject).await
+        self.sessions_of_user(&self.only_user(subject)?).await
     }
 
-    /// Like [`sessions_of`](Self::sessions_of), for the user with this `sub` at this issuer,
-    /// [`User::issuer`](crate::User::issuer). With a template, each tenant is an issuer.
+    /// Like [`sessions_of`](Self::sessions_of), for the user with this key, [`User::key`](crate::User::key).
     ///
     /// # Errors
     ///
     /// Fails when the session store is unavailable.
-    pub async fn sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        let index_keys = self.sessions.names.subject(issuer, subject);
-        self.sessions.of(&index_keys, self.clock.now()).await
+    pub async fn sessions_of_user(&self, user: &UserKey) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+        let Some(rp) = self.at_provider(user.provider()) else {
+            return Ok((!self.sessions.is_in_cookies()).then(Vec::new));
+        };
+        let index_keys = rp.sessions.names.subject(user.issuer(), user.subject());
+        rp.sessions.of(&index_keys, self.clock.now()).await
     }
 
-    /// The single issuer of all users; an error where there are several.
-    fn only_issuer(&self) -> Result<&str, StoreError> {
-        match self.client() {
-            Some(client) if client.provider.registration.tenants.is_some() => Err(StoreError::of_ambiguous_subject()),
-            _ => Ok(self.issuer()),
+    /// The user with this `sub` of the only issuer; an error where there are several.
+    fn only_user(&self, subject: &str) -> Result<UserKey, StoreError> {
+        let has_tenants = |client: Client<'_>| client.provider.registration.tenants.is_some();
+        if self.providers().is_some() || self.client().is_some_and(has_tenants) {
+            return Err(StoreError::of_ambiguous_subject());
+        }
+        Ok(UserKey::new(self.provider_name(), self.issuer(), subject))
+    }
+
+    /// The relying party of the provider with this name: this one, or one of several.
+    fn at_provider(&self, name: &str) -> Option<&RelyingParty> {
+        match self.providers() {
+            Some(providers) => providers.named(name).map(|rp| &**rp),
+            None => (self.provider_name() == name).then_some(self),
+        }
+    }
+
+    /// The relying party that the session with this id is of: this one, or one of several.
+    pub(super) fn of_session(&self, id: &str) -> Option<&RelyingParty> {
+        let is_own = |rp: &RelyingParty| rp.settings.provider_name.is_none() || rp.sessions.names.is_own(id);
+        match self.providers() {
+            Some(providers) => providers.of_settings.iter().map(|rp| &**rp).find(|rp| is_own(rp)),
+            None => is_own(self).then_some(self),
         }
     }
 }
@@ -280,7 +308,13 @@ impl Client<'_> {
         match &result {
             Ok(()) => {
                 if self.sessions.is_in_cookies() {
-                    ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
+                    ended.push(SessionChange::ended_all(
+                        self.sessions.provider.clone(),
+                        issuer,
+                        subject,
+                        sid,
+                        cause,
+                    ));
                 }
                 observing::backchannel_logout(ended.len());
             }

@@ -105,9 +105,10 @@ impl RelyingParty {
     /// Fails when there is no such session, which is always so where sessions are kept in cookies, or when it is not
     /// refreshed.
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
-        let session = self.sessions.by_name(id, self.clock.now()).await;
+        let rp = self.of_session(id).ok_or(RefreshError::NoSession(NoSession::Absent))?;
+        let session = rp.sessions.by_name(id, self.clock.now()).await;
         let session = session.map_err(RefreshError::NoSession)?;
-        let refreshed = self.refresh_now(&session).await;
+        let refreshed = rp.refresh_now(&session).await;
         refreshed.map(drop).map_err(|not| not.error)
     }
 

@@ -40,7 +40,7 @@ impl Revocations {
 
     /// The callback with which session storage revokes tokens.
     pub(crate) fn into_revoke(self) -> Revoke {
-        Box::new(move |name, session, successor| {
+        Arc::new(move |name, session, successor| {
             let tokens = self.tokens_of(name, session, successor);
             revoke_later(&self.provider, &tokens, self.clock.now());
         })

@@ -10,7 +10,10 @@ use rocket::{Request, http::CookieJar};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Client, NotBegun, SignInError, events::NewSignIn, exchange::ExchangeOutcome, revoke_later::revoke_later};
+use super::{
+    Client, NotBegun, RelyingParty, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
+    revoke_later::revoke_later,
+};
 use crate::{
     code_flow::{
         AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, SignInParameters,
@@ -62,6 +65,7 @@ impl Client<'_> {
         client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
+        self.asked_acr_values(asked_of(&attempt)?)?;
         let metadata = self.provider.metadata(now).await?;
         self.provider.keys_before_sign_in(&metadata, now).await?;
         let client = self.provider.client(&metadata)?;
@@ -89,8 +93,9 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = self.provider.metadata(now).await?;
-        let announces_iss = metadata.authorization_response_iss_parameter_supported;
-        Ok(response.accept(self.provider.registration.expected_issuer(), announces_iss)?)
+        // Otherwise a response at a redirect URI of several providers might be any provider's (RFC 9207 §1).
+        let requires_iss = metadata.authorization_response_iss_parameter_supported || self.shares_redirect_uri();
+        Ok(response.accept(self.provider.registration.expected_issuer(), requires_iss)?)
     }
 
     /// The session of an attempt: begun by this callback, or by an identical one.
@@ -178,6 +183,7 @@ impl Client<'_> {
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &self.provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
+        session.provider = self.sessions.provider.clone();
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
@@ -271,7 +277,7 @@ impl Client<'_> {
         // What this sign-in asked for replaced what the settings ask for.
         let asked = asked_of(attempt)?;
         let max_age = asked.max_age().or_else(|| self.settings.max_age());
-        let acr_values = asked.acr_values().unwrap_or_else(|| self.settings.acr_values());
+        let acr_values = self.asked_acr_values(asked)?;
         let demands_authentication = asked.demands_authentication() || max_age == Some(Duration::ZERO);
         let expected = IdTokenExpectations {
             nonce: Some(nonce),
@@ -292,9 +298,28 @@ impl Client<'_> {
                 |error| error.wants_fresh_keys(),
             )
             .await?;
-        let id_token = verdict?;
+        let mut id_token = verdict?;
+        let acr = &mut id_token.authentication.acr;
+        *acr = acr.take().filter(|acr| self.settings.counts_acr(acr));
         self.provider.id_token_accepted(id_token.algorithm);
         Ok(id_token)
+    }
+
+    /// The values of `acr` that this sign-in asks for. Fails if the provider is trusted with none of them.
+    fn asked_acr_values(&self, asked: &SignInParameters) -> Result<Vec<String>, SignInError> {
+        let all = asked
+            .acr_values()
+            .unwrap_or_else(|| self.settings.requested_acr_values());
+        let counted = all.iter().filter(|acr| self.settings.counts_acr(acr));
+        let counted: Vec<_> = counted.cloned().collect();
+        if counted.is_empty() && !all.is_empty() {
+            let provider = self.provider_name().to_owned();
+            return Err(SignInError::AcrNotTrusted {
+                provider,
+                acr_values: all,
+            });
+        }
+        Ok(counted)
     }
 
     /// Adds the UserInfo claims of the same user (OpenID Connect Core 1.0 §5.3).
@@ -349,6 +374,9 @@ impl Client<'_> {
             return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
         session.earlier_ends = ends;
+        if jar.is_some() {
+            self.end_session_at_other_provider(request, now, changes).await?;
+        }
 
         let begun = self.sessions.begin(session, tokens, jar, now, changes).await;
         let current = begun.map_err(|error| match error {
@@ -358,6 +386,32 @@ impl Client<'_> {
         })?;
         changes.push(SessionChange::began(&current));
         Ok(current)
+    }
+
+    /// Ends the browser's session at another provider, which the new session replaces in its cookies.
+    async fn end_session_at_other_provider(
+        &self,
+        request: &Request<'_>,
+        now: OffsetDateTime,
+        changes: &mut Vec<SessionChange>,
+    ) -> Result<(), NotBegun> {
+        let app = request.rocket().state::<RelyingParty>();
+        let jar = request.cookies();
+        let other = app.and_then(|app| {
+            let name = app
+                .sessions
+                .provider_in(jar)
+                .filter(|name| *name != self.provider_name())?;
+            app.providers()?.named(name)
+        });
+        match other {
+            Some(other) => other
+                .sessions
+                .end_before_other(jar, now, changes)
+                .await
+                .map_err(|error| SignInError::from(error).into()),
+            None => Ok(()),
+        }
     }
 
     /// Begins a session for a request that is not a callback. Returns the cookies that the response would set.

@@ -104,6 +104,15 @@ pub enum SignInError {
         /// The scopes.
         missing: Vec<String>,
     },
+    /// 500: a guard or a sign-in asks for values of `acr` of which this one of several providers is trusted with none
+    /// ([`Settings::acr_values`](crate::settings::Settings::acr_values)).
+    #[error("the provider `{provider}` is not trusted with any `acr` of {}", acr_values.join(" "))]
+    AcrNotTrusted {
+        /// The name of the provider in the settings.
+        provider: String,
+        /// The values.
+        acr_values: Vec<String>,
+    },
     /// 400: the provider or the app ended the user's sessions while they signed in, and again while they signed in a
     /// second time.
     #[error("the sessions of the user were ended while they signed in")]
@@ -252,6 +261,11 @@ impl SignInError {
                 "scopes_not_granted",
                 403,
                 "ask the user again for their consent, or allow the scopes for this client at the provider",
+            ),
+            SignInError::AcrNotTrusted { .. } => Facts::new(
+                "acr_not_trusted",
+                500,
+                "list in `acr_values` of the provider's table the values that it checks as this app expects, or use other providers for this page",
             ),
             SignInError::SessionsEnded => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
             SignInError::Loop { .. } => Facts::new(

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{RelyingParty, SignInError};
+use super::{RelyingParty, SignInError, with_next};
 use crate::{
     code_flow::{ReturnTo, SignInParameters},
     keys::{KeyRing, Purpose},
@@ -37,6 +37,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignInUrl<'a> {
     rp: &'a RelyingParty,
+    provider: Option<String>,
     next: ReturnTo,
     parameters: SignInParameters,
 }
@@ -50,6 +51,7 @@ impl<'a> SignInUrl<'a> {
     pub(super) fn new(rp: &'a RelyingParty) -> SignInUrl<'a> {
         SignInUrl {
             rp,
+            provider: None,
             next: ReturnTo::home(),
             parameters: SignInParameters::default(),
         }
@@ -61,6 +63,17 @@ impl<'a> SignInUrl<'a> {
     #[must_use]
     pub fn next(mut self, next: &str) -> Self {
         self.next = self.rp.local_address(next);
+        self
+    }
+
+    /// The provider at which the user signs in, by its name in the settings. The URL of an unknown one, or of one that
+    /// the app's [`provider_for`](crate::Oidc::provider_for) does not choose, responds with 404. In an app without
+    /// `oidc.providers` it has no effect.
+    ///
+    /// _Default:_ the user chooses among several
+    #[must_use]
+    pub fn provider(mut self, name: &str) -> Self {
+        self.provider = Some(name.to_owned());
         self
     }
 
@@ -140,7 +153,14 @@ impl<'a> SignInUrl<'a> {
 
 impl fmt::Display for SignInUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.rp.login_url(self.next.as_str()))?;
+        let path = match &self.provider {
+            Some(name) if !self.rp.settings.providers.is_empty() || self.rp.settings.provider_name.is_some() => {
+                let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+                format!("{}/{name}", self.rp.route_path("login"))
+            }
+            _ => self.rp.login_path(),
+        };
+        f.write_str(&with_next(&path, &self.next))?;
         if self.parameters.is_empty() {
             return Ok(());
         }

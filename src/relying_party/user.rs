@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     relying_party::{RefreshError, RelyingParty},
     secret::Secret,
-    session::{CurrentSession, OutgoingSession},
+    session::{CurrentSession, OutgoingSession, UserKey},
     token::Claims,
 };
 
@@ -99,6 +99,16 @@ impl<C> User<C> {
         &self.session.issuer
     }
 
+    /// The name of the provider in the settings, a table of `oidc.providers`; `default` in an app with one provider.
+    pub fn provider(&self) -> &str {
+        &self.session.provider
+    }
+
+    /// Who the user is: provider, issuer and `sub`, the key of everything that an app keeps about them.
+    pub fn key(&self) -> UserKey {
+        self.session.user_key()
+    }
+
     /// The `name` claim: the full name, for display.
     pub fn name(&self) -> Option<&str> {
         self.text("name")
@@ -120,7 +130,13 @@ impl<C> User<C> {
     }
 
     /// The `groups` claim, or an empty list. A single string is a list of one.
+    ///
+    /// Among several providers, it is empty unless the user's has `trust_groups = true`.
     pub fn groups(&self) -> Vec<&str> {
+        let counts = |handle: &SessionHandle| handle.rp.settings.counts_groups();
+        if !self.handle.as_ref().is_none_or(counts) {
+            return vec![];
+        }
         match self.session.claims.value("groups") {
             Some(serde_json::Value::String(one)) => vec![one],
             Some(serde_json::Value::Array(list)) => list.iter().filter_map(|group| group.as_str()).collect(),

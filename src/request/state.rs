@@ -9,6 +9,7 @@ use rocket::Request;
 
 use crate::{
     cookies::CookieChanges,
+    relying_party::{NoProvider, RelyingParty},
     request::{SignInFailure, StepUp},
     resource_server::BearerError,
     scopes::Demand,
@@ -19,6 +20,10 @@ use crate::{
 pub(crate) struct RequestState {
     /// The cookies that the response sets and removes.
     pub(crate) cookies: CookieChanges,
+    /// Among several providers, the relying party of the tenant, or of the session in the request's cookies.
+    pub(crate) provider: OnceLock<Result<Arc<RelyingParty>, NoProvider>>,
+    /// Among several providers, the relying party at which this request signs a user in.
+    pub(crate) signed_in_at: OnceLock<Arc<RelyingParty>>,
     /// The session, cached once a guard has read it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, NoSession>>,
     /// The session that the response sends to the browser, if any.
@@ -63,6 +68,13 @@ impl RequestState {
                 None => return,
             }
         }
+    }
+
+    /// The relying party whose session this request has, or gets; without several providers, the app's.
+    pub(crate) fn relying_party<'r>(&'r self, request: &'r Request<'_>) -> Option<&'r RelyingParty> {
+        let of_session = || self.provider.get()?.as_ref().ok();
+        let of_several = self.signed_in_at.get().or_else(of_session);
+        of_several.map(|rp| &**rp).or_else(|| request.rocket().state())
     }
 
     /// The rejections by guards, in order.

@@ -91,7 +91,10 @@ impl Accepted {
         };
         let authentication = Authentication {
             time: time.map(|time| time as i64),
-            acr: claims.get("acr"),
+            acr: claims.get("acr").filter(|acr: &String| {
+                let issuer = self.issuer.as_ref();
+                issuer.is_none_or(|issuer| issuer.provider.settings.counts_acr(acr))
+            }),
         };
         required.is_met_by(&authentication, now, skew)
     }

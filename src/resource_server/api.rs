@@ -30,11 +30,14 @@ pub(crate) struct Api {
 impl Api {
     /// The app's own API, for guards that name none.
     pub(super) fn unnamed(providers: &[Known<'_>], base_url: Option<&Url>, settings: &Settings) -> Api {
-        let audience = |known: Option<&IssuerSettings>, client_id: &str| match known {
-            None => settings.access_token_audience(client_id),
+        let audience = |known: Option<&IssuerSettings>, provider: &Provider| match known {
+            None => provider
+                .settings
+                .access_token_audience(&provider.registration.client_id),
             Some(other) => other.audience.clone(),
         };
-        let needs_audience = settings.has_audience() && !settings.insecure_introspection_without_audience;
+        let needs_audience =
+            |settings: &Settings| settings.has_audience() && !settings.insecure_introspection_without_audience;
         let (issuers, authorization_servers) = issuers(providers, audience, needs_audience, settings);
         let resource = settings.resource.as_ref().or(base_url);
         let is_requested = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
@@ -47,12 +50,12 @@ impl Api {
 
     /// An API of the setting `apis`.
     pub(super) fn named(name: &str, api: &ApiSettings, providers: &[Known<'_>], settings: &Settings) -> Api {
-        let audience = |known: Option<&IssuerSettings>, _: &str| match known {
+        let audience = |known: Option<&IssuerSettings>, _: &Provider| match known {
             None => api.access_token_audience(),
             Some(other) => other.apis.get(name).cloned().unwrap_or_default(),
         };
         // Only the audience distinguishes a token for this API from one for another.
-        let (issuers, authorization_servers) = issuers(providers, audience, true, settings);
+        let (issuers, authorization_servers) = issuers(providers, audience, |_| true, settings);
         let (resource, scopes) = (Some(&api.resource), &api.scopes_supported);
         let protected_resource = ProtectedResource::new(settings, resource, scopes, authorization_servers, true);
         Api::new(Some(name), protected_resource, issuers, settings)
@@ -97,31 +100,39 @@ impl Api {
 /// The issuers that have an audience, and those of them that the metadata lists as `authorization_servers`.
 fn issuers(
     providers: &[Known<'_>],
-    audience: impl Fn(Option<&IssuerSettings>, &str) -> Vec<String>,
-    introspection_needs_audience: bool,
+    audience: impl Fn(Option<&IssuerSettings>, &Provider) -> Vec<String>,
+    introspection_needs_audience: impl Fn(&Settings) -> bool,
     settings: &Settings,
 ) -> (Vec<Arc<Issuer>>, Vec<String>) {
-    let own = providers.iter().find(|(_, other)| other.is_none());
-    let client_id = own.map_or("", |(own, _)| &*own.registration.client_id);
+    let own = || providers.iter().filter(|(_, other)| other.is_none());
+    let first_client_id = own().next().map_or("", |(own, _)| &*own.registration.client_id);
+    let is_only = own().count() == 1;
     let mut issuers = vec![];
     let mut authorization_servers = vec![];
     for (provider, other) in providers {
         let table = other.map(|(_, table)| table);
-        let audience = audience(table, client_id);
+        let audience = audience(table, provider);
         if audience.is_empty() {
             continue;
         }
+        let client_id = match table {
+            Some(_) => first_client_id,
+            None => &provider.registration.client_id,
+        };
+        // Opaque tokens do not say who issued them, and are not shown to one provider after the other.
+        let is_named = || settings.introspection_provider.as_deref() == Some(provider.settings.provider_name());
+        let is_introspected = table.is_none() && (is_only || is_named());
         let issuer = Issuer::new(
             provider.clone(),
             *other,
             audience,
-            introspection_needs_audience,
+            introspection_needs_audience(&provider.settings),
             client_id,
-            settings,
+            is_introspected,
         );
         let is_listed = match table {
             Some(table) => table.authorization_server,
-            None => settings.authorization_server,
+            None => provider.settings.authorization_server,
         };
         // Clients do not request identity tokens for this API, so their issuer is not listed by default.
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);

@@ -56,6 +56,13 @@ pub enum BearerError {
     /// 503 with `Retry-After` while the provider is down; 502 when its response is unusable.
     #[error(transparent)]
     Provider(Arc<ProviderError>),
+    /// 401, with a challenge and no error: the request belongs to no provider, by
+    /// [`Oidc::provider_for`](crate::Oidc::provider_for), so that no token is accepted.
+    #[error("the request belongs to no provider")]
+    NoProvider,
+    /// 503 with `Retry-After`: `Oidc::provider_for` failed.
+    #[error("the provider of the request is not known")]
+    ProviderUndecided,
     /// 500: the fairing is not attached; its sentinel aborts the launch before this.
     #[error("the fairing is not attached")]
     NoFairing,
@@ -118,6 +125,12 @@ impl BearerError {
                 let status = if error.is_outage() { 503 } else { 502 };
                 Facts::new(error.reason(), status, error.remedy())
             }
+            BearerError::NoProvider => Facts::new("no_provider", 401, "send the request to the host of a tenant"),
+            BearerError::ProviderUndecided => Facts::new(
+                "provider_undecided",
+                503,
+                "look at the error of `provider_for` in the log",
+            ),
             BearerError::NoFairing => Facts::new(
                 "no_fairing",
                 500,
@@ -134,12 +147,16 @@ impl BearerError {
             | BearerError::Malformed { .. }
             | BearerError::Token(_)
             | BearerError::Scope { .. }
-            | BearerError::Authentication { .. } => false,
+            | BearerError::Authentication { .. }
+            | BearerError::NoProvider => false,
             // Logged by the call that failed. Requests rejected meanwhile add nothing, and anyone can send them.
             BearerError::Provider(cause) => {
                 !matches!(**cause, ProviderError::Busy { .. } | ProviderError::Unavailable { .. })
             }
-            BearerError::Claims { .. } | BearerError::NoFairing | BearerError::NoApi => true,
+            BearerError::Claims { .. }
+            | BearerError::ProviderUndecided
+            | BearerError::NoFairing
+            | BearerError::NoApi => true,
         }
     }
 
@@ -149,6 +166,7 @@ impl BearerError {
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
             BearerError::Provider(error) if error.is_outage() => Some(error.retry_after().unwrap_or(DEFAULT)),
+            BearerError::ProviderUndecided => Some(DEFAULT),
             _ => None,
         }
     }
@@ -167,7 +185,9 @@ impl BearerError {
         // None of these values can contain a quote: settings are validated, and constants are checked at compile time.
         let mut add = |name: &str, value: &str| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
-            BearerError::Missing => needed.into_iter().for_each(|scope| add("scope", scope)),
+            BearerError::Missing | BearerError::NoProvider => {
+                needed.into_iter().for_each(|scope| add("scope", scope));
+            }
             BearerError::Malformed { cause } => {
                 add("error", "invalid_request");
                 add("error_description", cause);
@@ -195,7 +215,9 @@ impl BearerError {
                     add(name, &value);
                 }
             }
-            BearerError::Provider(_) | BearerError::NoFairing | BearerError::NoApi => return None,
+            BearerError::Provider(_) | BearerError::ProviderUndecided | BearerError::NoFairing | BearerError::NoApi => {
+                return None;
+            }
         }
         if let Some(url) = resource_metadata {
             add("resource_metadata", url);

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     io::Cursor,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use rocket::{
     Data, Request, Response, Route,
+    futures::future::BoxFuture,
     http::{ContentType, Method, Status, uri::Host},
     route::{Handler, Outcome},
 };
@@ -30,7 +31,7 @@ pub(crate) struct ProtectedResource {
     published: Option<Published>,
     authorization_servers: Vec<String>,
     /// The scopes of every `Bearer` in a route; `None` if no route has one.
-    scopes: Mutex<Option<BTreeSet<&'static str>>>,
+    guards: OnceLock<Arc<Mutex<Option<BTreeSet<&'static str>>>>>,
     further_scopes: Vec<String>,
     /// Published even if no `Bearer` was found in a route.
     is_requested: bool,
@@ -62,7 +63,7 @@ impl ProtectedResource {
             realm: settings.realm.clone(),
             published: resource.filter(|_| settings.resource_metadata).map(Published::new),
             authorization_servers,
-            scopes: Mutex::default(),
+            guards: OnceLock::new(),
             further_scopes: further_scopes.to_vec(),
             is_requested,
         }
@@ -70,14 +71,24 @@ impl ProtectedResource {
 
     /// Records a guard of the app, with the scopes it may require.
     pub(crate) fn is_guarded_by(&self, any_of: &'static [&'static [&'static str]]) {
-        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.get_or_insert_default().extend(any_of.iter().copied().flatten());
+        self.scopes()
+            .get_or_insert_default()
+            .extend(any_of.iter().copied().flatten());
     }
 
     /// Whether a route has a `Bearer`.
     pub(crate) fn is_guarded(&self) -> bool {
-        let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.is_some()
+        self.scopes().is_some()
+    }
+
+    /// Has the same guards as another one, from now on.
+    pub(super) fn share_guards(&self, other: &ProtectedResource) {
+        let _ = self.guards.set(other.guards.get_or_init(Arc::default).clone());
+    }
+
+    fn scopes(&self) -> MutexGuard<'_, Option<BTreeSet<&'static str>>> {
+        let guards = self.guards.get_or_init(Arc::default);
+        guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value of `WWW-Authenticate` for this error; `None` if a token would not help.
@@ -94,7 +105,7 @@ impl ProtectedResource {
     /// The metadata document (§2); `None` if this app is not an API.
     fn metadata(&self) -> Option<String> {
         let published = self.published.as_ref()?;
-        let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        let scopes = self.scopes();
         if scopes.is_none() && !self.is_requested {
             return None;
         }
@@ -142,13 +153,19 @@ impl Published {
     }
 }
 
+/// Finds the resource server for a request.
+pub(crate) type Finder = for<'r> fn(&'r Request<'_>) -> BoxFuture<'r, Option<&'r ResourceServer>>;
+
 /// The routes of the published metadata of these APIs.
-pub(crate) fn routes(apis: &[Api]) -> Vec<Route> {
+pub(crate) fn routes(apis: &[Api], finder: Finder) -> Vec<Route> {
     let paths = apis.iter().filter_map(|api| api.protected_resource.path());
     let paths: BTreeSet<&str> = paths.collect();
     let routes = paths.into_iter().flat_map(|path| {
         let named = |name: &'static str, method| {
-            let metadata = Metadata(path.to_owned());
+            let metadata = Metadata {
+                path: path.to_owned(),
+                finder,
+            };
             let mut route = Route::new(method, path, metadata);
             route.name = Some(name.into());
             route
@@ -163,14 +180,17 @@ pub(crate) fn routes(apis: &[Api]) -> Vec<Route> {
 
 /// Serves `GET /.well-known/oauth-protected-resource` and paths below it, and their CORS preflight requests.
 #[derive(Clone)]
-struct Metadata(String);
+struct Metadata {
+    path: String,
+    finder: Finder,
+}
 
 impl Metadata {
     /// The metadata at this path, which APIs on two hosts may share.
-    fn find(&self, request: &Request<'_>) -> Option<String> {
-        let apis = request.rocket().state::<ResourceServer>()?.apis();
+    async fn find(&self, request: &Request<'_>) -> Option<String> {
+        let apis = (self.finder)(request).await?.apis();
         let resources = apis.iter().map(|api| &api.protected_resource);
-        let here = resources.filter(|resource| resource.path() == Some(&self.0));
+        let here = resources.filter(|resource| resource.path() == Some(&self.path));
         let mut found = here.filter_map(|it| Some((it.published.as_ref()?, it.metadata()?)));
         let first = found.next()?;
         let host = request.host();
@@ -187,7 +207,7 @@ impl Metadata {
 #[rocket::async_trait]
 impl Handler for Metadata {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(metadata) = self.find(request) else {
+        let Some(metadata) = self.find(request).await else {
             return Outcome::Forward((data, Status::NotFound));
         };
         // Public, and read by clients that run in browsers (CORS).

@@ -19,7 +19,7 @@ use crate::{
     keys::Purpose,
     observing, pages,
     provider::Provider,
-    relying_party::{FrontChannelLogout, events},
+    relying_party::{FrontChannelLogout, RelyingParty, events},
     request::{RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
     settings::ClearSiteData,
@@ -97,16 +97,31 @@ impl<'r> RouteContext<'r, '_> {
 
     /// `POST {mount}/backchannel-logout`: the provider reports that a session has ended
     /// (OpenID Connect Back-Channel Logout 1.0 §2.5).
-    pub(super) async fn backchannel_logout(&self, data: Data<'_>) -> Response<'r> {
-        let Some(client) = self.rp.client() else {
+    ///
+    /// Among several providers, `POST {mount}/backchannel-logout/{provider}` is for one; without the name, the token's
+    /// `iss` and `aud` select it.
+    pub(super) async fn backchannel_logout(&self, data: Data<'_>) -> Outcome<'r> {
+        match self.named_provider() {
+            Ok(named) => Outcome::Success(self.accept_logout_token(named, data).await),
+            Err(status) => Outcome::Error(status),
+        }
+    }
+
+    async fn accept_logout_token(&self, named: Option<&'r Arc<RelyingParty>>, data: Data<'_>) -> Response<'r> {
+        if !self.rp.is_enabled() {
             return refusal("sign-in is disabled");
-        };
+        }
         let Some(pairs) = form(self.request, data, MAX_BODY_SIZE).await else {
             return refusal("the body is not a form, or is too long");
         };
         let mut tokens = pairs.into_iter().filter(|(name, _)| name == "logout_token");
         let (Some((_, logout_token)), None) = (tokens.next(), tokens.next()) else {
             return refusal("`logout_token` must be present exactly once");
+        };
+        let of_token = || self.rp.providers()?.of_logout_token(&logout_token);
+        let of_provider = named.or_else(of_token);
+        let Some(client) = of_provider.map_or(self.rp, |rp| rp).client() else {
+            return refusal("the logout token is not from one of the providers");
         };
         let mut ended = vec![];
         let accepting = async {
@@ -129,11 +144,12 @@ impl<'r> RouteContext<'r, '_> {
     /// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page loads this in a frame (OpenID Connect
     /// Front-Channel Logout 1.0 §2). The browser sends no cookie: `sid` identifies the session.
     pub(super) async fn frontchannel_logout(&self) -> Outcome<'r> {
-        let Some(client) = self.rp.client() else {
-            return Outcome::Error(Status::NotFound);
-        };
         let parameter = |name| self.returned_parameter(name).unwrap_or_default();
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
+        let of_issuer = || self.rp.providers()?.of_issuer(&issuer);
+        let Some(client) = of_issuer().map_or(self.rp, |rp| rp).client() else {
+            return Outcome::Error(Status::NotFound);
+        };
         let mut ended = vec![];
         let ending = async {
             let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
@@ -181,6 +197,14 @@ impl RouteContext<'_, '_> {
     async fn sign_out(&self) -> SignedOut {
         let return_to = self.next_after_logout();
         let Some(client) = self.rp.client() else {
+            if self.rp.is_enabled() {
+                // No session, and so none of several providers.
+                return SignedOut {
+                    reason: NoSession::Absent.reason(),
+                    return_to: return_to.to_string(),
+                    ..SignedOut::default()
+                };
+            }
             let current = current_session(self.request).await;
             let ttl = self.rp.settings.session.absolute_timeout;
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");

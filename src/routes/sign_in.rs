@@ -1,6 +1,6 @@
 //! The sign-in routes: the redirect to the provider, and the callback.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
@@ -15,12 +15,13 @@ use crate::{
     code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
-    keys::Purpose,
+    keys::{KeyNumber, Purpose},
     observing, pages,
     printable::printable,
     provider::{Endpoint, ProviderError},
-    relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, SignInError, decrypt_parameters},
+    relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, decrypt_parameters},
     request::{RequestState, ReturnedQuery},
+    secret::Secret,
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
 };
@@ -55,7 +56,10 @@ const MAX_HINT_LEN: usize = 256;
 impl<'r> RouteContext<'r, '_> {
     /// `GET {mount}/login`: begins the sign-in that the query asks for, by `next`, `login_hint`, and the encrypted
     /// parameters of a [`SignInUrl`](crate::SignInUrl). Other parameters of the query are ignored.
-    pub(super) async fn login(&self) -> Outcome<'r> {
+    ///
+    /// Among several providers, `GET {mount}/login/{provider}` or the parameter `provider` says at which; without it,
+    /// the user chooses.
+    pub(super) async fn login(&self, provider: Option<&str>) -> Outcome<'r> {
         let next = self.next();
         let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
         let keys = &self.rp.cookies.keys;
@@ -64,7 +68,70 @@ impl<'r> RouteContext<'r, '_> {
             Some(Ok(parameters)) => parameters,
             Some(Err(error)) => return self.failed(error, &next).await,
         };
-        self.begin(EarlierEnds::default(), next, parameters, false).await
+        let of_query = self.request.query_value::<String>("provider").and_then(Result::ok);
+        let provider = provider.or(of_query.as_deref());
+        let Some(providers) = self.rp.providers() else {
+            let is_other = |name: &str| self.rp.settings.provider_name.is_some() && name != self.rp.provider_name();
+            if provider.is_some_and(is_other) {
+                return Outcome::Error(Status::NotFound);
+            }
+            return self.begin(EarlierEnds::default(), next, parameters, false).await;
+        };
+        match (provider, &*providers.of_settings) {
+            (Some(name), _) => match providers.named(name) {
+                Some(rp) => self.at(rp).begin_here(next, parameters).await,
+                None => Outcome::Error(Status::NotFound),
+            },
+            (None, [only]) => self.at(only).begin_here(next, parameters).await,
+            (None, several) => self.choose(several, &next),
+        }
+    }
+
+    /// Begins a sign-in at one of several providers, after the user agreed if another site began it.
+    async fn begin_here(&self, next: ReturnTo, parameters: SignInParameters) -> Outcome<'r> {
+        let has_others = self
+            .request
+            .rocket()
+            .state::<RelyingParty>()
+            .and_then(RelyingParty::providers);
+        let has_others = has_others.is_some_and(|providers| providers.of_settings.len() > 1);
+        match self.of_provider {
+            Some(rp) if has_others && self.is_begun_elsewhere() => self.choose(std::slice::from_ref(rp), &next),
+            _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
+        }
+    }
+
+    /// Whether the browser says that a page of another site, or of a sibling sub-domain, led here.
+    fn is_begun_elsewhere(&self) -> bool {
+        let mut site = self.request.headers().get("Sec-Fetch-Site");
+        site.any(|site| !["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own)))
+    }
+
+    /// The page with a button for each provider, which begins this sign-in there.
+    fn choose(&self, providers: &[Arc<RelyingParty>], next: &ReturnTo) -> Outcome<'r> {
+        let kept = [PARAMETERS, "login_hint"].into_iter().filter_map(|name| {
+            let value = self.request.query_value::<String>(name)?.ok()?;
+            Some((name.to_owned(), value))
+        });
+        let kept: Vec<_> = kept.collect();
+        let button = |rp: &Arc<RelyingParty>| {
+            let mut url = rp.login_url(next.as_str());
+            if !kept.is_empty() {
+                url = format!("{url}&{}", query(&kept));
+            }
+            let label = rp
+                .settings
+                .label
+                .clone()
+                .unwrap_or_else(|| rp.provider_name().to_owned());
+            format!(
+                "<p><a class=\"button\" href=\"{}\">{}</a></p>",
+                pages::escape(&url),
+                pages::escape(&label)
+            )
+        };
+        let buttons: String = providers.iter().map(button).collect();
+        Outcome::Success(html(Status::Ok, buttons))
     }
 
     /// The `login_hint` of the query.
@@ -81,6 +148,29 @@ impl<'r> RouteContext<'r, '_> {
     /// ([Core §4](https://openid.net/specs/openid-connect-core-1_0.html#ThirdPartyInitiatedLogin)).
     pub(super) async fn initiate_login(&self) -> Outcome<'r> {
         let parameter = |name| self.request.query_value::<String>(name).and_then(Result::ok);
+        if let Some(providers) = self.rp.providers() {
+            let actual = parameter("iss").unwrap_or_default();
+            let named = providers.of_settings.iter().filter(|rp| rp.is_of_issuer(&actual));
+            let named: Vec<_> = named.collect();
+            let [rp] = named[..] else {
+                let error = SignInError::InitiatedByAnotherIssuer {
+                    expected: "an issuer of one of `oidc.providers`".to_owned(),
+                    actual: Some(printable(&actual)),
+                };
+                return self.failed(error, &ReturnTo::home()).await;
+            };
+            let target = parameter("target_link_uri");
+            let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
+            // Whoever sent the browser here, its user decides.
+            return match &*providers.of_settings {
+                [_] => {
+                    self.at(rp)
+                        .begin(EarlierEnds::default(), target, self.login_hint(), false)
+                        .await
+                }
+                _ => self.choose(std::slice::from_ref(rp), &target),
+            };
+        }
         if let Some(client) = self.rp.client() {
             let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
@@ -138,7 +228,8 @@ impl<'r> RouteContext<'r, '_> {
         }
 
         let redirect_uri = self.rp.site.redirect_uri.as_str();
-        let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
+        let provider = self.rp.provider_name();
+        let mut login = LoginRedirect::new(provider, redirect_uri, return_to.as_str(), parameters);
         self.rp.events.before_login_redirect(request, &mut login).await;
         let parameters = match login.into_parameters() {
             Ok(parameters) => parameters,
@@ -146,6 +237,7 @@ impl<'r> RouteContext<'r, '_> {
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
         let attempt = attempt.after_ends(ends).with_parameters(parameters);
+        let attempt = attempt.at_provider(self.rp.settings.provider_name.as_deref());
         let beginning = client.begin_sign_in(&browser.id, attempt, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
@@ -180,7 +272,7 @@ impl<'r> RouteContext<'r, '_> {
     pub(super) async fn authorize_form(&self, data: Data<'_>) -> Outcome<'r> {
         let home = ReturnTo::home();
         let pairs = form(self.request, data, MAX_FORM_SIZE).await;
-        if self.rp.settings.response_mode != ResponseMode::FormPost {
+        if !self.expects_form() {
             let is_response = |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
             if !pairs.unwrap_or_default().iter().any(is_response) {
                 return Outcome::Error(Status::NotFound);
@@ -205,9 +297,9 @@ impl<'r> RouteContext<'r, '_> {
     /// `GET {mount}/authorize`: handles the response with which the browser comes back from the provider.
     pub(super) async fn authorize(&self) -> Outcome<'r> {
         let request = self.request;
-        let Some(client) = self.rp.client() else {
+        if !self.rp.is_enabled() {
             return Outcome::Success(redirect("/"));
-        };
+        }
         if is_fetched(request) {
             // A prefetch or a subresource request must not use up the code.
             return Outcome::Success(not_a_page_load());
@@ -232,6 +324,67 @@ impl<'r> RouteContext<'r, '_> {
             return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
+        match self.provider_of(&attempt) {
+            Ok(None) => self.complete(response, state, attempt, key, is_stale).await,
+            Ok(Some(rp)) => self.at(rp).complete(response, state, attempt, key, is_stale).await,
+            Err(error) => self.failed(error.into(), &ReturnTo::home()).await,
+        }
+    }
+
+    /// The attempt's provider, among several. The response must have arrived at its redirect URI: otherwise one
+    /// provider could pass on the code of another (mix-up, RFC 9700 §4.4).
+    fn provider_of(&self, attempt: &SignInAttempt) -> Result<Option<&'r Arc<RelyingParty>>, ResponseError> {
+        let Some(name) = &attempt.provider else {
+            let is_here = self.rp.settings.provider_name.is_none() && self.rp.providers().is_none();
+            return if is_here {
+                Ok(None)
+            } else {
+                Err(ResponseError::StateMismatch)
+            };
+        };
+        let of_several = match self.rp.providers() {
+            Some(providers) => Some(providers.named(name).ok_or(ResponseError::StateMismatch)?),
+            None if name == self.rp.provider_name() => None,
+            None => return Err(ResponseError::StateMismatch),
+        };
+        let expected = &of_several.map_or(self.rp, |rp| rp).site.callback_path;
+        let actual = self.request.uri().path();
+        if actual.as_str() != expected {
+            return Err(ResponseError::RedirectUriMismatch {
+                expected: expected.clone(),
+                actual: printable(actual.as_str()),
+            });
+        }
+        Ok(of_several)
+    }
+
+    /// Whether the provider posts its response to this path.
+    fn expects_form(&self) -> bool {
+        let posts = |rp: &RelyingParty| rp.settings.response_mode == ResponseMode::FormPost;
+        match self.rp.providers() {
+            Some(providers) => providers
+                .of_settings
+                .iter()
+                .any(|rp| posts(rp) && self.request.uri().path().as_str() == rp.site.callback_path),
+            None => posts(self.rp),
+        }
+    }
+
+    /// Handles the response to this attempt.
+    async fn complete(
+        &self,
+        response: AuthorizationResponse,
+        state: Secret,
+        attempt: SignInAttempt,
+        key: KeyNumber,
+        is_stale: bool,
+    ) -> Outcome<'r> {
+        let (request, keys) = (self.request, &self.rp.cookies.keys);
+        let Some(client) = self.rp.client() else {
+            return self
+                .failed(ResponseError::StateMismatch.into(), &ReturnTo::home())
+                .await;
+        };
         let _ = self.attempt.set(attempt.id.short_name());
         let Some(browser) = self.browser() else {
             return self.failed(SignInError::NotPending, &attempt.return_to).await;
@@ -260,6 +413,9 @@ impl<'r> RouteContext<'r, '_> {
             .step(&attempt.id.short_name(), "the response matches the request", self.now);
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
+        if let Some(rp) = self.of_provider {
+            let _ = RequestState::of(request).signed_in_at.set(rp.clone());
+        }
         let address = self.client_address();
         let completing = client.complete(request, &attempt, secrets, code, address, self.now);
         match completing.await {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CurrentSession, NoSession, Session};
+use super::{CurrentSession, NoSession, Session, Sessions, UserKey};
 use crate::{
     observing::{self, SessionLine},
     printable::printable_name,
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionChange {
     cause: Cause,
+    provider: Arc<str>,
     issuer: Arc<str>,
     subject: Option<String>,
     sid: Option<String>,
@@ -128,6 +129,17 @@ impl SessionChange {
         &self.issuer
     }
 
+    /// The name of that provider in the settings, as [`User::provider`](crate::User::provider).
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// Who the user is; `None` when `sub` is not known.
+    pub fn key(&self) -> Option<UserKey> {
+        let subject = self.subject.as_deref()?;
+        Some(UserKey::new(&self.provider, &self.issuer, subject))
+    }
+
     /// `sub` of the user; `None` when it is not known, as for a logout by `sid` with sessions in cookies.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
@@ -185,15 +197,17 @@ impl SessionChange {
     }
 
     /// The end of a session of which nothing but its name is known.
-    pub(super) fn ended_by_name(issuer: &Arc<str>, name: &str, cause: EndCause) -> SessionChange {
+    pub(super) fn ended_by_name(sessions: &Sessions, name: &str, cause: EndCause) -> SessionChange {
+        let (provider, issuer) = (sessions.provider.clone(), sessions.issuer.clone());
         SessionChange {
             session_id: Some(name.to_owned()),
-            ..SessionChange::ended_all(issuer.clone(), None, None, cause)
+            ..SessionChange::ended_all(provider, issuer, None, None, cause)
         }
     }
 
     /// The end of all sessions with this `sid` or of this user.
     pub(crate) fn ended_all(
+        provider: Arc<str>,
         issuer: impl Into<Arc<str>>,
         subject: Option<&str>,
         sid: Option<&str>,
@@ -201,6 +215,7 @@ impl SessionChange {
     ) -> SessionChange {
         SessionChange {
             cause: Cause::Ended(cause),
+            provider,
             issuer: issuer.into(),
             subject: subject.map(str::to_owned),
             sid: sid.map(str::to_owned),
@@ -211,6 +226,7 @@ impl SessionChange {
     fn of(name: &str, session: &Session, cause: Cause) -> SessionChange {
         SessionChange {
             cause,
+            provider: session.provider.clone(),
             issuer: session.issuer.clone(),
             subject: Some(session.subject().to_owned()),
             sid: session.sid().map(str::to_owned),
@@ -223,7 +239,7 @@ impl SessionChange {
         if let Some(id) = &self.session_id {
             return id == session.name();
         }
-        if self.issuer != session.issuer {
+        if self.provider != session.provider || self.issuer != session.issuer {
             return false;
         }
         let is_of_user = self.subject.as_deref() == Some(session.subject());
@@ -259,6 +275,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::session::only_provider;
 
     const ISSUER: &str = "https://op.example";
 
@@ -273,7 +290,7 @@ mod tests {
         let with_sid = session("a", json!({ "sub": "alice", "sid": "1" }));
         let without_sid = session("b", json!({ "sub": "alice" }));
         let cause = EndCause::BackchannelLogout;
-        let all = |subject, sid| SessionChange::ended_all(ISSUER, subject, sid, cause);
+        let all = |subject, sid| SessionChange::ended_all(only_provider(), ISSUER, subject, sid, cause);
         for (change, expected) in [
             (SessionChange::began(&with_sid), [true, false]),
             (SessionChange::began(&without_sid), [false, true]),
@@ -288,7 +305,7 @@ mod tests {
             let actual = [&with_sid, &without_sid].map(|s| change.is_about_session(s));
             assert_eq!(actual, expected, "{change:?}");
         }
-        let elsewhere = SessionChange::ended_all("https://other.example", Some("alice"), None, cause);
+        let elsewhere = SessionChange::ended_all(only_provider(), "https://other.example", Some("alice"), None, cause);
         assert!(!elsewhere.is_about_session(&with_sid));
     }
 

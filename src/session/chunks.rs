@@ -1,6 +1,6 @@
 //! The session cookies: one encrypted text, split into chunks that browsers accept.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
@@ -15,12 +15,21 @@ pub(super) const MAX_CHUNKS: usize = 5;
 /// Terminates the text: a stale chunk of a longer text is not part of it.
 const TERMINATOR: char = '.';
 
-/// The cookies of a session, in the order of its chunks.
-pub(super) struct SessionCookies(Vec<NamedCookie>);
+/// Separates the name of the provider from the text.
+const AFTER_PROVIDER: char = '~';
+
+/// The cookies of a session.
+pub(super) struct SessionCookies {
+    /// In the order of its chunks.
+    chunks: Vec<NamedCookie>,
+    /// Where the sessions of several providers have cookies of the same names: the name of this provider, which
+    /// precedes the text. It only selects the keys; the text is encrypted for the provider.
+    provider: Option<Arc<str>>,
+}
 
 impl SessionCookies {
     /// With this name, or by default one with the client tag, so that apps on one host do not collide.
-    pub(super) fn new(cookies: &Cookies, name: Option<&str>) -> SessionCookies {
+    pub(super) fn new(cookies: &Cookies, name: Option<&str>, provider: Option<Arc<str>>) -> SessionCookies {
         let base = match name {
             Some(name) => name.to_owned(),
             None => format!("{}_{}", super::COOKIE, cookies.keys.client_tag()),
@@ -29,19 +38,34 @@ impl SessionCookies {
             let suffix = if i == 0 { String::new() } else { format!("_{i}") };
             cookies.exactly(&format!("{base}{suffix}"), "/")
         };
-        SessionCookies((0..MAX_CHUNKS).map(chunk).collect())
+        SessionCookies {
+            chunks: (0..MAX_CHUNKS).map(chunk).collect(),
+            provider,
+        }
     }
 
     /// The first cookie, which every session has.
     #[cfg(any(test, feature = "cli"))]
     pub(super) fn first(&self) -> &NamedCookie {
-        &self.0[0]
+        &self.chunks[0]
     }
 
-    /// The joined text of a request's chunks, still encrypted, including its terminator.
+    /// The name of the provider whose session a request carries, where several providers have cookies of the same
+    /// names.
+    pub(super) fn provider<'r>(&self, jar: &'r CookieJar<'_>) -> Option<&'r str> {
+        let (provider, _) = self.chunks[0].read(jar)?.split_once(AFTER_PROVIDER)?;
+        Some(provider)
+    }
+
+    /// The joined text of a request's chunks, still encrypted, including its terminator. `None` for the session of
+    /// another provider.
     pub(super) fn read<'r>(&self, jar: &'r CookieJar<'_>) -> Option<Cow<'r, str>> {
-        let mut text = Cow::from(self.0[0].read(jar)?);
-        for cookie in &self.0[1..] {
+        let mut first = self.chunks[0].read(jar)?;
+        if let Some(provider) = &self.provider {
+            first = first.strip_prefix(&**provider)?.strip_prefix(AFTER_PROVIDER)?;
+        }
+        let mut text = Cow::from(first);
+        for cookie in &self.chunks[1..] {
             if text.ends_with(TERMINATOR) {
                 break;
             }
@@ -54,16 +78,20 @@ impl SessionCookies {
     }
 
     /// Whether a text fits into this number of cookies.
-    pub(super) fn fits(text: &str, max: usize) -> bool {
-        text.len() + TERMINATOR.len_utf8() <= CHUNK_LEN * max
+    pub(super) fn fits(&self, text: &str, max: usize) -> bool {
+        let before = self.provider.as_ref().map_or(0, |provider| provider.len() + 1);
+        before + text.len() + TERMINATOR.len_utf8() <= CHUNK_LEN * max
     }
 
     /// Sets the chunks of a text, and removes stale further chunks from the browser.
     pub(super) fn write(&self, jar: &CookieJar<'_>, text: &str, ttl: Duration, now: OffsetDateTime) -> Vec<SetCookie> {
-        let text = format!("{text}{TERMINATOR}");
+        let text = match &self.provider {
+            Some(provider) => format!("{provider}{AFTER_PROVIDER}{text}{TERMINATOR}"),
+            None => format!("{text}{TERMINATOR}"),
+        };
         let mut rest = &*text;
         let mut set = vec![];
-        for cookie in &self.0 {
+        for cookie in &self.chunks {
             if rest.is_empty() {
                 break;
             }
@@ -77,7 +105,7 @@ impl SessionCookies {
 
     /// Removes the cookies that the browser has, starting at index `first`.
     pub(super) fn removals(&self, jar: &CookieJar<'_>, first: usize) -> Vec<SetCookie> {
-        let further = self.0.iter().skip(first);
+        let further = self.chunks.iter().skip(first);
         let further = further.filter(|cookie| cookie.read(jar).is_some());
         further.map(NamedCookie::remove).collect()
     }

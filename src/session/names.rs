@@ -1,8 +1,10 @@
 //! Keys of a store's entries and sessions. Names of random ids are plain digests; names of guessable values, such as a
 //! `sub`, are keyed hashes, so that a reader of the store cannot guess them.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use crate::{
-    keys::{KeyRing, digest_name},
+    keys::{KeyRing, digest, digest_name},
     secret::Secret,
 };
 
@@ -15,9 +17,19 @@ impl Names {
         Names(keys)
     }
 
-    /// The name of a session, from the secret id in its browser's cookie.
+    /// The name of a session, from the secret id in its browser's cookie: the tag of the client, which is no secret,
+    /// and 28 bytes of a digest.
     pub(crate) fn session(&self, id: &Secret) -> String {
-        digest_name("session", &[id.expose()])
+        let mut name = digest("session", &[id.expose()]);
+        let tag = self.0.client_tag_bytes();
+        name[..tag.len()].copy_from_slice(&tag);
+        URL_SAFE_NO_PAD.encode(name)
+    }
+
+    /// Whether a session of this name is of this client at this provider.
+    pub(crate) fn is_own(&self, session: &str) -> bool {
+        let tag = self.0.client_tag_bytes();
+        URL_SAFE_NO_PAD.decode(session).is_ok_and(|name| name.starts_with(&tag))
     }
 
     /// The index keys of a user's sessions: one per secret key, the one to write first.
@@ -105,7 +117,7 @@ mod tests {
     #[test]
     fn names_are_distinct() {
         let key = SecretKey::from_bytes(vec![1; 32]).unwrap();
-        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        let keys = KeyRing::new(&key, &[], &["https://op.example", "app"]);
         let names = Names::new(keys);
         let all = [
             names.session(&Secret::new("id")),
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn names_are_stable() {
         let key = SecretKey::from_bytes((0..64).collect()).unwrap();
-        let names = Names::new(KeyRing::new(&key, &[], "https://op.example", "app"));
+        let names = Names::new(KeyRing::new(&key, &[], &["https://op.example", "app"]));
         let session = names.session(&Secret::new("id"));
         let subject = names.subject("https://op.example", "alice").remove(0);
         assert_eq!(

@@ -15,6 +15,7 @@ use std::{
 };
 
 use moka::sync::Cache;
+use rocket::http::CookieJar;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -28,7 +29,7 @@ use super::{
     CurrentSession, Names, NoSession, Session,
     chunks::SessionCookies,
     ended_cookie::EndedCookie,
-    milliseconds,
+    milliseconds, only_provider,
     refreshed_sessions::RefreshedSessions,
     session_cache::{SessionCache, SessionNames},
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
@@ -66,11 +67,22 @@ const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need: always kept.
 const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
 
+/// The provider of sessions, and the keys that encrypt them.
+pub(crate) struct SessionProvider<'a> {
+    pub(crate) name: Arc<str>,
+    pub(crate) issuer: &'a str,
+    /// The accepted tenants, if the issuer is a template.
+    pub(crate) tenants: Option<Tenants>,
+    pub(crate) keys: &'a KeyRing,
+}
+
 /// The sessions of this app, and the caches about them.
 pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
     keys: KeyRing,
     cookies: SessionCookies,
+    /// The name of the provider.
+    pub(crate) provider: Arc<str>,
     pub(super) issuer: Arc<str>,
     /// The accepted tenants, if the issuer is a template.
     tenants: Option<Tenants>,
@@ -91,13 +103,13 @@ pub(crate) struct Sessions {
     pub(super) revoke: Option<Revoke>,
     cache: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
-    refreshed_sessions: RefreshedSessions,
+    refreshed_sessions: Arc<RefreshedSessions>,
     /// When the use of each session in cookies was last recorded, in seconds since 1970.
     pub(super) touched: Cache<String, i64>,
     /// Sessions whose expiry has been reported already.
     reported_expiries: Cache<String, ()>,
     /// Whether the warning about large response headers has been logged.
-    is_size_known: AtomicBool,
+    is_size_known: Arc<AtomicBool>,
     /// The newest generation that the browser is known to have, per session; for a shared store.
     seen_newest: Cache<String, u64>,
 }
@@ -132,7 +144,8 @@ impl Sessions {
             max_per_user,
             names: Names::new(cookies.keys.clone()),
             keys: cookies.keys.clone(),
-            cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
+            cookies: SessionCookies::new(cookies, settings.cookie.as_deref(), None),
+            provider: only_provider(),
             issuer: issuer.into(),
             tenants: None,
             is_in_cookies,
@@ -143,13 +156,55 @@ impl Sessions {
             ended_cookie: EndedCookie::new(cookies),
             revoke: None,
             cache: SessionCache::new(settings.cache),
-            refreshed_sessions: RefreshedSessions::new(),
+            refreshed_sessions: Arc::new(RefreshedSessions::new()),
             touched: Cache::new(MAX_TOUCHED),
             reported_expiries: Cache::new(MAX_TOUCHED),
-            is_size_known: AtomicBool::new(false),
+            is_size_known: Arc::default(),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
+    }
+
+    /// The sessions of one of several providers: under its own keys, in the same store, with the same knowledge of what
+    /// has ended.
+    pub(crate) fn of_provider(&self, provider: SessionProvider<'_>, cookies: &Cookies) -> Sessions {
+        let SessionProvider {
+            name,
+            issuer,
+            tenants,
+            keys,
+        } = provider;
+        let shares_cookies = keys.client_tag() != cookies.keys.client_tag();
+        let prefix = shares_cookies.then(|| name.clone());
+        Sessions {
+            settings: self.settings.clone(),
+            max_per_user: self.max_per_user,
+            names: Names::new(keys.clone()),
+            keys: keys.clone(),
+            cookies: SessionCookies::new(cookies, self.settings.cookie.as_deref(), prefix),
+            provider: name,
+            issuer: issuer.into(),
+            tenants,
+            is_in_cookies: self.is_in_cookies,
+            store: self.store.clone(),
+            is_shared: self.is_shared,
+            known_sids: self.known_sids.clone(),
+            unrecorded: self.unrecorded.clone(),
+            ended_cookie: EndedCookie::new(cookies),
+            revoke: None,
+            // By the text of cookies, which one provider's keys decrypt.
+            cache: SessionCache::new(self.settings.cache),
+            refreshed_sessions: self.refreshed_sessions.clone(),
+            touched: self.touched.clone(),
+            reported_expiries: self.reported_expiries.clone(),
+            is_size_known: self.is_size_known.clone(),
+            seen_newest: self.seen_newest.clone(),
+        }
+    }
+
+    /// The name of the provider whose session a request carries, where providers share cookies.
+    pub(crate) fn provider_in<'r>(&self, jar: &'r CookieJar<'_>) -> Option<&'r str> {
+        self.cookies.provider(jar)
     }
 
     /// Enables front-channel logout, whose requests are unsigned.

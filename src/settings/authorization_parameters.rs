@@ -110,7 +110,7 @@ impl Settings {
     }
 
     /// The requested `acr_values`, in order of preference.
-    pub fn acr_values(&self) -> Vec<String> {
+    pub fn requested_acr_values(&self) -> Vec<String> {
         let value = self.extra_authorization_parameters.get("acr_values");
         let text = value.and_then(parameter).unwrap_or_default();
         text.split_whitespace().map(str::to_owned).collect()

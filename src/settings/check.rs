@@ -23,6 +23,7 @@ impl Settings {
             self.check_addresses(),
             self.check_apis(),
             self.check_issuers(),
+            self.check_providers(),
         ];
         errors.extend(
             found

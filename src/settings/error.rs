@@ -223,7 +223,11 @@ impl fmt::Display for Origin {
 
 /// The origins of all values of the settings.
 #[derive(Clone, Default)]
-pub(super) struct Origins(BTreeMap<String, Origin>);
+pub(super) struct Origins {
+    of: BTreeMap<String, Origin>,
+    /// The key of the table that these are about, such as `providers.google.`; empty for `oidc` itself.
+    table: String,
+}
 
 impl Origins {
     pub(super) fn of(figment: &Figment, table: &Value) -> Origins {
@@ -248,7 +252,7 @@ impl Origins {
 
     fn visit(&mut self, value: &Value, path: &mut Vec<String>, locate: &dyn Fn(Tag, &[String]) -> Origin) {
         if !path.is_empty() {
-            self.0.insert(path.join("."), locate(value.tag(), path));
+            self.of.insert(path.join("."), locate(value.tag(), path));
         }
         let members = value.as_dict().into_iter().flatten();
         let members = members.map(|(name, value)| (name.clone(), value));
@@ -263,13 +267,26 @@ impl Origins {
 
     /// The origin of the value of `key`.
     pub(super) fn find(&self, key: &str) -> Origin {
-        self.0.get(key).cloned().unwrap_or_else(|| Origin::absent(key))
+        let absent = || Origin::absent(&format!("{}{key}", self.table));
+        self.of.get(key).cloned().unwrap_or_else(absent)
+    }
+
+    /// The origins of the settings of one of `providers`: in its own table, or in `oidc`.
+    pub(super) fn of_provider(&self, name: &str) -> Origins {
+        let table = format!("providers.{name}.");
+        let mut of = self.of.clone();
+        for (key, origin) in &self.of {
+            if let Some(key) = key.strip_prefix(&table) {
+                of.insert(key.to_owned(), origin.clone());
+            }
+        }
+        Origins { of, table }
     }
 
     /// Resolves `path` relative to the file that names it, as Rocket does; for any other origin, relative to the
     /// working directory.
     pub(super) fn resolve(&self, key: &str, path: &Path) -> PathBuf {
-        let file = self.0.get(key).and_then(|origin| origin.file.as_deref());
+        let file = self.of.get(key).and_then(|origin| origin.file.as_deref());
         match file.and_then(|file| file.parent()) {
             Some(directory) => directory.join(path),
             None => path.to_owned(),

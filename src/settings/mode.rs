@@ -33,6 +33,19 @@ pub(crate) enum Mode {
         registration: Registration,
         site: Site,
     },
+    /// The table `providers`, in the order of the chooser.
+    SeveralProviders {
+        providers: Vec<ProviderMode>,
+        site: Site,
+    },
+}
+
+/// One of several providers, with every value that it requires.
+#[derive(Clone, Debug)]
+pub(crate) struct ProviderMode {
+    pub settings: Settings,
+    pub registration: Registration,
+    pub site: Site,
 }
 
 /// The app's client registration at the provider.
@@ -69,7 +82,45 @@ impl Settings {
     /// `client_id` are filled in.
     pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
+        if self.enabled && !self.providers.is_empty() {
+            return self.several_providers(rocket_config);
+        }
         self.resolve(rocket_config).map_err(|mistake| self.error(mistake))
+    }
+
+    fn several_providers(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+        let site = self.site(rocket_config)?;
+        let providers = self
+            .of_providers()
+            .into_iter()
+            .map(|own| own.provider_mode(rocket_config));
+        let providers: Vec<_> = providers.collect();
+        SettingsError::all(
+            providers
+                .iter()
+                .filter_map(|own| own.as_ref().err())
+                .flat_map(SettingsError::each),
+        )?;
+        let providers = providers.into_iter().flatten().collect();
+        Ok(Mode::SeveralProviders { providers, site })
+    }
+
+    /// Resolves the settings of one of several providers.
+    pub(crate) fn provider_mode(self, rocket_config: &RocketConfig) -> Result<ProviderMode, SettingsError> {
+        self.check()?;
+        let resolve = || {
+            let client_secrets = self.client_secrets()?;
+            let registration = self.registration(client_secrets.as_deref())?;
+            self.check_authentication(&registration)?;
+            let site = self.resolve_site(rocket_config)?;
+            Ok((registration, site))
+        };
+        let (registration, site) = resolve().map_err(|mistake: Mistake| self.error(mistake))?;
+        Ok(ProviderMode {
+            settings: self,
+            registration,
+            site,
+        })
     }
 
     fn resolve(&self, rocket_config: &RocketConfig) -> Result<Mode, Mistake> {

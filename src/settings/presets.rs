@@ -116,6 +116,12 @@ impl Settings {
     }
 }
 
+impl Expansion {
+    pub(super) fn into_table(self) -> Dict {
+        self.settings
+    }
+}
+
 impl ProviderPreset {
     fn issuer(&self) -> Result<String, Mistake> {
         match self.name {

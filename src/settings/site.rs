@@ -81,8 +81,18 @@ impl Settings {
         Ok(here.or_else(|| uris.next()).cloned())
     }
 
+    /// The path of the callback: one for each of several providers, unless they share it.
     pub(super) fn callback_path(&self) -> String {
-        format!("{}/authorize", self.mount.trim_end_matches('/'))
+        let shared = format!("{}/authorize", self.mount.trim_end_matches('/'));
+        let is_set_to_shared = || {
+            self.overwrite_redirect_uri
+                .as_ref()
+                .is_some_and(|url| url.path() == shared)
+        };
+        match &self.provider_name {
+            Some(name) if !self.shared_redirect_uri && !is_set_to_shared() => format!("{shared}/{name}"),
+            _ => shared,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -12,7 +13,8 @@ use super::{
         string,
     },
     facts::{TokenFacts, TokenKind},
-    json::type_name,
+    json::{parse_object, type_name},
+    jws::parts_of,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -62,6 +64,19 @@ pub(crate) enum EndedSession {
 }
 
 impl LogoutToken {
+    /// `iss` and `aud` of a token that is not verified, to find out which provider verifies it.
+    pub(crate) fn unverified_parties(compact: &str) -> Option<(String, Vec<String>)> {
+        let [_, payload, _] = parts_of(compact)?;
+        let claims = parse_object(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        let issuer = claims.get("iss")?.as_str()?.to_owned();
+        let audience = match claims.get("aud")? {
+            Value::String(one) => vec![one.clone()],
+            Value::Array(all) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => return None,
+        };
+        Some((issuer, audience))
+    }
+
     /// Accepts a logout token by the steps of [Back-Channel Logout §2.6], the signature first. The caller checks
     /// whether its `jti` was used before (step 8).
     ///

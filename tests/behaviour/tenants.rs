@@ -8,7 +8,7 @@ use rocket::{
     routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{LoggedIn, RelyingParty};
+use rocket_openidconnect::{LoggedIn, RelyingParty, UserKey};
 
 use crate::{
     bearer::app::{Answer, Api, refused},
@@ -93,9 +93,9 @@ fn issuer(user: LoggedIn) -> String {
 #[get("/end?<tenant>&<sub>")]
 async fn end(rp: &RelyingParty, template: &State<String>, tenant: &str, sub: &str) -> String {
     let issuer = template.replace("{tenantid}", tenant);
-    let listed = rp.sessions_at(&issuer, sub).await;
+    let listed = rp.sessions_of_user(&UserKey::of_only_provider(&issuer, sub)).await;
     let listed = listed.map(|sessions| sessions.map(|sessions| sessions.len()));
-    let ended = rp.end_sessions_at(&issuer, sub).await;
+    let ended = rp.end_sessions_of_user(&UserKey::of_only_provider(&issuer, sub)).await;
     format!("{listed:?} {ended:?}")
 }
 
@@ -328,7 +328,7 @@ async fn one_sub_at_two_tenants_is_two_people() {
     assert_eq!(
         page.is(Status::Ok).body,
         "a `sub` alone does not identify a user where the issuer is a template; \
-         call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user"
+         call `end_sessions_of_user` or `sessions_of_user`, with `User::key` of the user"
     );
     first.visit("/me").await.is(Status::Ok).sees("alice");
 }

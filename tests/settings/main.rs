@@ -127,7 +127,7 @@ fn every_setting_in_a_file() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
     assert_eq!(settings.max_age(), Some(Duration::from_secs(300)));
-    assert_eq!(settings.acr_values(), ["gold", "silver"]);
+    assert_eq!(settings.requested_acr_values(), ["gold", "silver"]);
     assert_eq!(settings.session.idle_timeout, Duration::from_secs(1800));
     assert_eq!(settings.session.absolute_timeout, Duration::from_secs(5400));
     let [previous] = &settings.previous_secret_keys[..] else {

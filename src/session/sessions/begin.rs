@@ -38,6 +38,7 @@ impl Sessions {
         ended: &mut Vec<SessionChange>,
     ) -> Result<CurrentSession, BeginError> {
         session.ends = self.end_of(&session);
+        session.provider = self.provider.clone();
         self.drop_unkept(&mut session, &mut tokens);
         let name = self.names.session(&session.id).into();
         let version = u64::from(!self.is_in_cookies);
@@ -117,21 +118,47 @@ impl Sessions {
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<Option<CurrentSession>, StoreError> {
-        let Some(name) = self.name_in(jar).filter(|name| *name != new.name) else {
-            return Ok(None);
+        match self.name_in(jar).filter(|name| *name != new.name) {
+            Some(name) => self.end_former(&name, jar, now, ended).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the browser's session here in favour of one at another provider, and revokes its tokens.
+    pub(crate) async fn end_before_other(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
+        let Some(name) = self.name_in(jar) else {
+            return Ok(());
         };
+        if let Some(former) = self.end_former(&name, jar, now, ended).await? {
+            self.revoke_replaced(&former, None);
+        }
+        Ok(())
+    }
+
+    async fn end_former(
+        &self,
+        name: &str,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<CurrentSession>, StoreError> {
         let replaced = self.find_ending(jar, now).await;
         if let Err(NoSession::StoreUnavailable) = replaced {
             // Fail now: do not wait for the store twice.
             return Err(StoreError::new("the browser's previous session cannot be ended"));
         }
         let known = replaced.as_ref().ok();
-        let end = self.end(&name, known, EndCause::Replaced, now).await?;
+        let end = self.end(name, known, EndCause::Replaced, now).await?;
         // In cookie mode, an ended session is ended by its name again.
         let was_alive_before = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
         ended.extend(end.filter(|_| was_alive_before));
         let replaced = replaced.ok();
-        let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
+        let was_alive = |session: &CurrentSession| self.is_alive(name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
         Ok(replaced)

@@ -94,7 +94,7 @@ impl Sessions {
         let end = match session {
             Some(session) if !self.is_alive(name, session, now) => return None,
             Some(session) => SessionChange::ended(name, session, cause),
-            None => SessionChange::ended_by_name(&self.issuer, name, cause),
+            None => SessionChange::ended_by_name(self, name, cause),
         };
         self.unrecorded.is_first_report(name).then_some(end)
     }
@@ -146,7 +146,13 @@ impl Sessions {
         };
         let told = self.names.sid_end_report_lock(issuer, sid, newest);
         if self.store.lock(&told, "1", self.settings.absolute_timeout).await? {
-            ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
+            ended.push(SessionChange::ended_all(
+                self.provider.clone(),
+                issuer,
+                None,
+                Some(sid),
+                cause,
+            ));
         }
         Ok(())
     }

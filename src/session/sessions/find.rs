@@ -224,6 +224,7 @@ impl Sessions {
     pub(super) fn decode(&self, record: &[u8]) -> Option<DecryptedSession> {
         let issuer = |claims: &Claims| self.issuer_of(claims);
         let (mut session, body_start) = record::decode(record, issuer)?;
+        session.provider = self.provider.clone();
         self.retain_kept_claims(&mut session.claims);
         Some(DecryptedSession {
             names: self.names_of(&session),

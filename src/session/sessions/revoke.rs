@@ -1,11 +1,13 @@
 //! Revocation of the tokens of ended sessions. Tokens of sessions that the provider ended are not revoked.
 
+use std::sync::Arc;
+
 use super::Sessions;
 use crate::session::{CurrentSession, EndCause};
 
 /// Revokes the tokens of an ended session. Arguments: its name, the session if known, and the session that replaced it,
 /// if both may have tokens of one grant.
-pub(crate) type Revoke = Box<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
+pub(crate) type Revoke = Arc<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
 
 impl Sessions {
     /// Revokes the tokens of an ended session that this node knows. Does nothing if the provider ended it, or if

@@ -20,7 +20,7 @@ fn app_cookies(keys: &[u8]) -> Cookies {
     let mut keys = keys.iter().map(|byte| SecretKey::from_bytes(vec![*byte; 32]).unwrap());
     let first = keys.next().unwrap();
     let previous: Vec<_> = keys.collect();
-    Cookies::new(KeyRing::new(&first, &previous, ISSUER, "app"), false)
+    Cookies::new(KeyRing::new(&first, &previous, &[ISSUER, "app"]), false)
 }
 
 /// A node of the app with this shared store and these keys.
@@ -946,7 +946,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     let last = end - Duration::from_millis(1);
     clock.advance((last - clock.now()).try_into().unwrap());
     assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
-    sessions.refreshed_sessions = RefreshedSessions::new();
+    sessions.refreshed_sessions = RefreshedSessions::new().into();
     assert_eq!(found_at(&sessions, &older, last).await, Err(NoSession::Superseded));
 }
 
@@ -1109,7 +1109,7 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     assert_eq!(elsewhere(&other, &current).await, Ok(None));
 
     let cause = EndCause::FrontchannelLogout;
-    let expected = SessionChange::ended_all(ISSUER, None, Some("known"), cause);
+    let expected = SessionChange::ended_all(crate::session::only_provider(), ISSUER, None, Some("known"), cause);
     assert_eq!(end("known").await, [expected]);
     // A session may have begun since on a node with a slow clock: it ends too, and nothing is reported twice.
     assert_eq!(end("known").await, []);

@@ -487,7 +487,7 @@ mod tests {
     #[rocket::async_test]
     async fn an_end_that_does_not_fit_into_the_queue_is_reported_once() {
         let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
-        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        let keys = KeyRing::new(&key, &[], &["https://op.example", "app"]);
         let cookies = Cookies::new(keys, false);
         let clock = Clock::fixed_at(NOW);
         let settings = SessionSettings::default();

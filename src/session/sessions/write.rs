@@ -13,7 +13,7 @@ use crate::{
     cookies::SetCookie,
     keys::Purpose,
     secret::Secret,
-    session::{CurrentSession, Session, SessionTokens, SessionTooLarge, chunks::SessionCookies, record},
+    session::{CurrentSession, Session, SessionTokens, SessionTooLarge, record},
     settings::KeptToken,
     token::{Claims, VERIFIED},
 };
@@ -95,7 +95,7 @@ impl Sessions {
         let current = CurrentSession::new(Arc::new(session), body.into(), name, version);
         if self.is_in_cookies {
             let text = self.cookie_text(&current);
-            if !SessionCookies::fits(&text, max) {
+            if !self.cookies.fits(&text, max) {
                 return Err(SessionTooLarge::new(&current, tokens, text.len(), max));
             }
         }

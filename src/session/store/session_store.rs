@@ -226,7 +226,7 @@ impl StoreError {
     /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         if self.is_ambiguous {
-            return "call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user";
+            return "call `end_sessions_of_user` or `sessions_of_user`, with `User::key` of the user";
         }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {

@@ -243,7 +243,7 @@ async fn iss_of_another_provider() {
 
 #[rocket::async_test]
 async fn iss_missing_where_it_is_announced() {
-    let error = "the response has no `iss`, which the provider's metadata announces";
+    let error = "the response has no `iss`, which the provider's metadata announces or `shared_redirect_uri` requires";
     let begun = Begun::new().await;
     let begun = begun.refused(|c| c.without("iss"), 400, error);
     begun.await.is_still_pending().await;

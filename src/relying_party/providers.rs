@@ -1,0 +1,117 @@
+//! Several providers in one app, each with a relying party of its own: its own keys, settings and sessions.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use rocket::Request;
+
+use super::RelyingParty;
+use crate::token::LogoutToken;
+
+/// Decides which provider a request belongs to, in an app whose tenants have a provider each: see
+/// [`Oidc::provider_for`](crate::Oidc::provider_for). A function from a request to a name is one, too.
+///
+/// ```
+/// use rocket::Request;
+/// use rocket_openidconnect::{Oidc, ProviderFor};
+///
+/// struct Domains;
+///
+/// #[rocket::async_trait]
+/// impl ProviderFor for Domains {
+///     async fn provider_for(
+///         &self,
+///         request: &Request<'_>,
+///     ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
+///         let host = request.host().map(|host| host.domain().as_str().to_owned());
+///         Ok(match host { Some(host) => tenant_of(&host).await?, None => None })
+///     }
+/// }
+///
+/// let fairing = Oidc::fairing().provider_for(Domains);
+/// # async fn tenant_of(_: &str) -> Result<Option<String>, std::io::Error> { Ok(None) }
+/// ```
+#[rocket::async_trait]
+pub trait ProviderFor: Send + Sync + 'static {
+    /// The name of the provider whose users may use the app in this request.
+    ///
+    /// `Ok(None)` means that it is nobody's: guards respond with 401, routes with 404.
+    ///
+    /// # Errors
+    ///
+    /// An error means that it cannot be decided now: guards and routes respond with 503.
+    async fn provider_for(&self, request: &Request<'_>) -> Result<Option<String>, Box<dyn Error + Send + Sync>>;
+}
+
+#[rocket::async_trait]
+impl<F> ProviderFor for F
+where
+    F: Fn(&Request<'_>) -> Option<String> + Send + Sync + 'static,
+{
+    async fn provider_for(&self, request: &Request<'_>) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
+        Ok(self(request))
+    }
+}
+
+/// The providers of an app that has several.
+pub(crate) struct Providers {
+    /// Those of the settings, in the order in which a user chooses.
+    pub(crate) of_settings: Vec<Arc<RelyingParty>>,
+    /// Decides for each request, in an app whose tenants have a provider each.
+    pub(crate) chosen_by: Option<Arc<dyn ProviderFor>>,
+}
+
+/// Why a request has no provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoProvider {
+    /// There is none of this name, or the app says that there is none.
+    Unknown,
+    /// The app could not decide.
+    Undecided,
+}
+
+impl Providers {
+    /// The relying party of the provider with this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<RelyingParty>> {
+        self.of_settings.iter().find(|rp| rp.provider_name() == name)
+    }
+
+    /// The relying party of the provider with this issuer.
+    pub(crate) fn of_issuer(&self, issuer: &str) -> Option<&Arc<RelyingParty>> {
+        self.of_settings.iter().find(|rp| rp.is_of_issuer(issuer))
+    }
+
+    /// The relying party for which a logout token claims to be. The claim is not verified.
+    pub(crate) fn of_logout_token(&self, token: &str) -> Option<&Arc<RelyingParty>> {
+        let (issuer, audience) = LogoutToken::unverified_parties(token)?;
+        let is_for = |rp: &&Arc<RelyingParty>| {
+            let client = rp.client();
+            let is_named = client.is_some_and(|client| audience.contains(&client.provider.registration.client_id));
+            is_named && rp.is_of_issuer(&issuer)
+        };
+        self.of_settings.iter().find(is_for)
+    }
+
+    /// The relying party for a request, in an app whose tenants have a provider each.
+    pub(crate) async fn chosen(
+        &self,
+        by: &dyn ProviderFor,
+        request: &Request<'_>,
+    ) -> Result<Arc<RelyingParty>, NoProvider> {
+        match by.provider_for(request).await {
+            Ok(name) => name
+                .and_then(|name| self.named(&name).cloned())
+                .ok_or(NoProvider::Unknown),
+            Err(error) => {
+                tracing::error!(reason = "provider_undecided", "`provider_for` failed: {error}");
+                Err(NoProvider::Undecided)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Providers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.of_settings.iter().map(|rp| rp.provider_name());
+        f.debug_list().entries(names).finish()
+    }
+}

@@ -1,0 +1,76 @@
+//! Which of several relying parties serves a request.
+
+use rocket::Request;
+
+use super::RequestState;
+use crate::{
+    relying_party::{NoProvider, Providers, RelyingParty},
+    resource_server::ResourceServer,
+    session::NoSession,
+};
+
+/// The relying party that serves a request: that of its provider, in an app whose tenants have one each; otherwise the
+/// app's.
+pub(crate) async fn relying_party<'r>(
+    request: &'r Request<'_>,
+    app: &'r RelyingParty,
+) -> Result<&'r RelyingParty, NoProvider> {
+    match tenants(app) {
+        None => Ok(app),
+        Some(providers) => Box::pin(tenant(request, providers)).await,
+    }
+}
+
+/// The relying party whose session a request carries.
+pub(crate) async fn relying_party_of_session<'r>(
+    request: &'r Request<'_>,
+    app: &'r RelyingParty,
+) -> Result<&'r RelyingParty, NoSession> {
+    let here = relying_party(request, app).await.map_err(|none| match none {
+        NoProvider::Unknown => NoSession::NoProvider,
+        NoProvider::Undecided => NoSession::ProviderUndecided,
+    })?;
+    let Some(providers) = here.providers() else {
+        return Ok(here);
+    };
+    let name = here.sessions.provider_in(request.cookies()).ok_or(NoSession::Absent)?;
+    let provider = providers.named(name).ok_or(NoSession::Unreadable)?;
+    let of_session = RequestState::of(request).provider.get_or_init(|| Ok(provider.clone()));
+    of_session.as_deref().map_err(|_| NoSession::Unreadable)
+}
+
+/// The resource server for a request, as [`relying_party`].
+pub(crate) async fn resource_server<'r>(request: &'r Request<'_>) -> Result<Option<&'r ResourceServer>, NoProvider> {
+    let rocket = request.rocket();
+    let app = rocket.state::<ResourceServer>();
+    match rocket.state::<RelyingParty>().and_then(tenants) {
+        None => Ok(app),
+        Some(providers) => {
+            let here = Box::pin(tenant(request, providers)).await?;
+            Ok(here.resource_server.as_deref())
+        }
+    }
+}
+
+/// The providers of an app whose tenants have one each.
+fn tenants(app: &RelyingParty) -> Option<&Providers> {
+    app.providers()
+        .map(|providers| &**providers)
+        .filter(|providers| providers.chosen_by.is_some())
+}
+
+/// Asks the app once for each request.
+async fn tenant<'r>(request: &'r Request<'_>, providers: &Providers) -> Result<&'r RelyingParty, NoProvider> {
+    let tenant = &RequestState::of(request).provider;
+    if tenant.get().is_none()
+        && let Some(by) = &providers.chosen_by
+    {
+        let chosen = providers.chosen(&**by, request).await;
+        let _ = tenant.set(chosen);
+    }
+    match tenant.get() {
+        Some(Ok(rp)) => Ok(rp),
+        Some(Err(none)) => Err(*none),
+        None => Err(NoProvider::Unknown),
+    }
+}

@@ -1,0 +1,339 @@
+//! The table `providers`: several providers in one app.
+
+use std::collections::BTreeMap;
+
+use figment::{
+    Figment,
+    value::{Dict, Value},
+};
+
+use super::{
+    InsecureSetting, Settings, SettingsError,
+    declaration::{Invalid, Parser, Setting, SettingType},
+    mistake::{Mistake, rule},
+    syntax::{self, Syntax},
+};
+
+/// The name of the only provider of an app without the table `providers`.
+pub(crate) const ONLY_PROVIDER: &str = "default";
+/// The maximum length of a provider's name.
+const MAX_NAME_LEN: usize = 64;
+
+/// Declares the settings of the app as a whole, which no provider has for itself.
+macro_rules! settings_of_the_app {
+    ($($field:ident),* $(,)?) => {
+        const OF_THE_APP: &[&str] = &[$(stringify!($field)),*];
+
+        impl Settings {
+            /// Takes the settings of the app as a whole from `app`.
+            fn with_settings_of(mut self, app: &Settings) -> Settings {
+                $( self.$field.clone_from(&app.$field); )*
+                self
+            }
+        }
+    };
+}
+
+settings_of_the_app!(
+    enabled,
+    testing_profile,
+    insecure_testing_profile,
+    providers,
+    shared_redirect_uri,
+    introspection_provider,
+    insecure_http_hosts,
+    clock_skew,
+    resource_server_only,
+    preserve_next_on_error,
+    frontchannel_logout,
+    clear_site_data,
+    mount,
+    previous_secret_keys,
+    sign_in_timeout,
+    max_state_length,
+    trusted_proxies,
+    token_cache,
+    apis,
+    realm,
+    resource_metadata,
+    resource,
+    scopes_supported,
+    session,
+    http,
+);
+
+/// The settings that identify a client at a provider, so that no other provider can have them.
+const OF_ONE_PROVIDER: [&str; 16] = [
+    "provider",
+    "issuer",
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "client_secrets",
+    "private_key_file",
+    "private_key_id",
+    "server_metadata_url",
+    "tenants",
+    "overwrite_redirect_uri",
+    "issuers",
+    "dev_provider",
+    "label",
+    "logo",
+    "order",
+];
+
+/// The table `providers`.
+pub(super) struct Providers;
+
+/// One provider in it.
+struct ProviderTable;
+
+impl SettingType for Providers {
+    type Value = BTreeMap<String, Settings>;
+    const SYNTAX: Syntax = syntax::TABLE;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        let providers = BTreeMap::<String, ProviderTable>::parse(value, parser)?;
+        Self::validate(&providers, parser)?;
+        Ok(providers)
+    }
+
+    fn validate(providers: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        for name in providers.keys() {
+            check_name(name).map_err(|mistake| mistake.at(""))?;
+        }
+        BTreeMap::<String, ProviderTable>::validate(providers, parser)
+    }
+
+    fn member(_: &str) -> Option<Setting> {
+        Some(Setting::of::<ProviderTable>())
+    }
+}
+
+impl SettingType for ProviderTable {
+    type Value = Settings;
+    const SYNTAX: Syntax = syntax::TABLE;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Settings, Invalid> {
+        let table = value.as_dict().ok_or_else(|| Invalid::Type(value.to_actual()))?;
+        let of_the_app = table.keys().filter(|key| OF_THE_APP.contains(&key.as_str()));
+        let mut is_refused = false;
+        for key in of_the_app {
+            let cause = "it is a setting of the app, and applies to all providers";
+            parser.refuse::<Self>(key, Invalid::new(cause, format!("move `{key}` to the table `oidc`")));
+            is_refused = true;
+        }
+        let parsed = Settings::parse(value, parser)?;
+        if is_refused {
+            return Err(Invalid::Reported);
+        }
+        Ok(parsed)
+    }
+
+    fn validate(settings: &Settings, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        Settings::validate(settings, parser)
+    }
+
+    fn member(name: &str) -> Option<Setting> {
+        if OF_THE_APP.contains(&name) {
+            return None;
+        }
+        Settings::member(name)
+    }
+}
+
+/// A name is part of URLs, cookies and environment variables.
+fn check_name(name: &str) -> Result<(), Mistake> {
+    rule("", is_provider_name(name))
+        .cause(format!("{name:?} is not a name for a provider"))
+        .remedy(format!(
+            "use lowercase letters, digits, `-` and single `_`, at most {MAX_NAME_LEN} characters"
+        ))
+}
+
+/// Whether a provider may have this name.
+pub(crate) fn is_provider_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    (1..=MAX_NAME_LEN).contains(&name.len()) && name.chars().all(is_plain) && !name.contains("__")
+}
+
+impl Settings {
+    /// The name of the provider that these settings are about.
+    pub(crate) fn provider_name(&self) -> &str {
+        self.provider_name.as_deref().unwrap_or(ONLY_PROVIDER)
+    }
+
+    /// Whether a value of `acr` counts: among several providers, one that this provider is trusted to assert.
+    pub(crate) fn counts_acr(&self, acr: &str) -> bool {
+        self.provider_name.is_none() || self.acr_values.iter().any(|trusted| trusted == acr)
+    }
+
+    /// Whether groups and roles of the provider's users count.
+    pub(crate) fn counts_groups(&self) -> bool {
+        self.provider_name.is_none() || self.trust_groups
+    }
+
+    /// The full key of a setting, for a text.
+    pub(crate) fn key(&self, setting: &str) -> String {
+        match &self.provider_name {
+            Some(name) => format!("oidc.providers.{name}.{setting}"),
+            None => format!("oidc.{setting}"),
+        }
+    }
+
+    /// The settings of each provider in the table `providers`, with those of the app, in the order of the chooser.
+    pub(crate) fn of_providers(&self) -> Vec<Settings> {
+        let mut all: Vec<Settings> = self
+            .providers
+            .iter()
+            .map(|(name, own)| {
+                let mut own = own.clone().with_settings_of(self);
+                own.providers.clear();
+                own.provider_name = Some(name.as_str().into());
+                own
+            })
+            .collect();
+        all.sort_by_key(|provider| provider.order);
+        all
+    }
+
+    /// The settings of this provider among several that make the app less secure.
+    pub(crate) fn insecure_settings_of_provider(&self) -> Vec<InsecureSetting> {
+        let of_provider = self.insecure_settings().into_iter();
+        let of_provider = of_provider.filter(|found| !OF_THE_APP.contains(&&*found.setting));
+        let named = of_provider.map(|found| InsecureSetting {
+            setting: format!("providers.{}.{}", self.provider_name(), found.setting).into(),
+            ..found
+        });
+        named.collect()
+    }
+
+    /// Reads each provider again, with the settings of the table `oidc` as defaults.
+    pub(super) fn read_providers(&mut self, figment: &Figment) -> Result<(), SettingsError> {
+        if self.providers.is_empty() {
+            return Ok(());
+        }
+        let table = figment.find_value("").map_err(SettingsError::from_figment)?;
+        let mut defaults = table.into_dict().unwrap_or_default();
+        let tables = defaults
+            .remove("providers")
+            .and_then(Value::into_dict)
+            .unwrap_or_default();
+        defaults.retain(|key, _| !OF_ONE_PROVIDER.contains(&key.as_str()));
+        for (name, table) in tables {
+            let own = table.into_dict().unwrap_or_default();
+            let mut merged = defaults.clone();
+            merge(&mut merged, own.clone());
+            let mut settings = self.read_provider(&name, merged)?;
+            if let Some(expansion) = settings.expansion()? {
+                let mut merged = defaults.clone();
+                merge(&mut merged, expansion.into_table());
+                merge(&mut merged, own);
+                settings = self.read_provider(&name, merged)?;
+            }
+            self.providers.insert(name, settings);
+        }
+        Ok(())
+    }
+
+    fn read_provider(&self, name: &str, table: Dict) -> Result<Settings, SettingsError> {
+        let origins = self.origins.of_provider(name);
+        let (mut settings, stray_characters) = Parser::parse::<Settings>(&Value::from(table), &origins)?;
+        settings.stray_characters = stray_characters;
+        settings.origins = origins;
+        settings.provider_name = Some(name.into());
+        Ok(settings)
+    }
+
+    /// Validates the table `providers` as a whole.
+    pub(super) fn check_providers(&self) -> Result<(), Mistake> {
+        let is_known = |name: &String| self.providers.contains_key(name);
+        let named = self.introspection_provider.as_ref();
+        rule("introspection_provider", named.is_none_or(is_known))
+            .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
+            .remedy("name a table of `oidc.providers`")?;
+        let is_alone = self.providers.is_empty();
+        let of_a_button = [
+            ("label", self.label.is_some()),
+            ("logo", self.logo.is_some()),
+            ("order", self.order != 0),
+            ("trust_groups", self.trust_groups),
+            ("acr_values", !self.acr_values.is_empty()),
+        ];
+        let of_a_button = of_a_button.into_iter().filter(|(key, _)| {
+            // The defaults of all providers.
+            is_alone || !["trust_groups", "acr_values"].contains(key)
+        });
+        for (key, is_set) in of_a_button {
+            rule(key, !is_set || self.provider_name.is_some())
+                .cause("it is about one of several providers")
+                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"))?;
+        }
+        if is_alone {
+            return Ok(());
+        }
+        let at_the_top = [
+            ("provider", self.provider.is_some()),
+            ("issuer", self.issuer.is_some()),
+            ("client_id", self.client_id.is_some()),
+            ("client_secret", self.client_secret.is_some()),
+            ("client_secret_file", self.client_secret_file.is_some()),
+            ("client_secrets", self.client_secrets.is_some()),
+            ("private_key_file", self.private_key_file.is_some()),
+            ("private_key_id", self.private_key_id.is_some()),
+            ("server_metadata_url", self.server_metadata_url.is_some()),
+            ("tenants", !self.tenants.is_empty()),
+            ("overwrite_redirect_uri", self.overwrite_redirect_uri.is_some()),
+            ("dev_provider", self.dev_provider.is_some()),
+        ];
+        for (key, is_set) in at_the_top {
+            rule(key, !is_set)
+                .cause("it is about one provider, and `oidc.providers` has several")
+                .remedy(format!("move `{key}` to a table of `oidc.providers`"))?;
+        }
+        rule("resource_server_only", !self.resource_server_only)
+            .cause("an app that only accepts access tokens signs nobody in at `oidc.providers`")
+            .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`")?;
+        self.check_one_client_each()
+    }
+
+    /// Two providers with one issuer and one client are one: whose user somebody is would be unclear.
+    fn check_one_client_each(&self) -> Result<(), Mistake> {
+        let mut clients = BTreeMap::new();
+        for (name, provider) in &self.providers {
+            let client_secrets = provider.client_secrets().ok().flatten();
+            let table = client_secrets.as_deref();
+            let issuer = provider.issuer.clone().or_else(|| table?.issuer.clone());
+            let client_id = provider.client_id.clone().or_else(|| table?.client_id.clone());
+            let Some(issuer) = issuer else { continue };
+            let key = format!("providers.{name}.issuer");
+            let other = clients.insert((issuer.clone(), client_id), name);
+            rule(key.clone(), other.is_none())
+                .cause(format!(
+                    "`{issuer}` with the same client is `oidc.providers.{}` already",
+                    other.map_or("", String::as_str)
+                ))
+                .remedy("give each provider its own issuer, or its own `client_id`")?;
+            let is_shared = clients.keys().filter(|(other, _)| *other == issuer).count() > 1;
+            rule(key, !is_shared || !self.shared_redirect_uri)
+                .cause(format!(
+                    "two providers have the issuer `{issuer}`, and one redirect URI: whose response it is would be \
+                     unclear"
+                ))
+                .remedy("remove `shared_redirect_uri`")?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds a table to another one; its values take precedence.
+fn merge(table: &mut Dict, over: Dict) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Dict(_, inner)), Value::Dict(_, over)) => merge(inner, over),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
