@@ -5,12 +5,13 @@ mod debug;
 mod logout;
 mod sign_in;
 
-use std::{io::Cursor, net::IpAddr, sync::OnceLock};
+use std::{net::IpAddr, sync::OnceLock};
 
 use rocket::{
     Data, Request, Response, Route,
     data::ToByteUnit,
     http::{ContentType, Method, Status},
+    response,
     route::{Handler, Outcome},
 };
 use time::OffsetDateTime;
@@ -20,7 +21,7 @@ use crate::{
     code_flow::{ResponseError, ReturnTo},
     cookies::SetCookie,
     observing,
-    pages::{self, ErrorPage},
+    pages::{AppPages, BuiltInPages, Pages, html, protect_buttons},
     relying_party::{LOGGED_OUT, RelyingParty, SignInError},
     request::{RequestState, SignInFailure},
     settings::is_loopback,
@@ -74,8 +75,8 @@ impl Handler for OidcRoute {
                 OidcRoute::AuthorizeForm => context.authorize_form(data).await,
                 OidcRoute::InitiateLogin => context.initiate_login().await,
                 OidcRoute::InitiateLoginForm => context.initiate_login_form(data).await,
-                OidcRoute::LogoutPage => Outcome::Success(context.button_page(None)),
-                OidcRoute::Logout => Outcome::Success(context.logout(data).await),
+                OidcRoute::LogoutPage => context.sign_out_page(None),
+                OidcRoute::Logout => context.logout(data).await,
                 OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
                 OidcRoute::BackchannelLogout => Outcome::Success(context.backchannel_logout(data).await),
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
@@ -197,17 +198,13 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         });
         let state = RequestState::of(self.request);
         let failure = state.sign_in.get_or_init(|| failure);
-        let error_page = self.request.rocket().state::<ErrorPage>();
-        match error_page.and_then(|page| page.render(self.request, failure)) {
-            None => Outcome::Success(html(failure.status(), pages::sign_in_failed(failure))),
-            Some(Ok(mut response)) => {
-                if response.status() == Status::Ok {
-                    response.set_status(failure.status());
-                }
-                Outcome::Success(response)
-            }
-            Some(Err(status)) => Outcome::Error(status),
-        }
+        outcome(failure.status(), self.pages().sign_in_failed(self.request, failure))
+    }
+
+    /// The pages of the app, or the built-in ones.
+    fn pages(&self) -> &'r dyn Pages {
+        let pages = self.request.rocket().state::<AppPages>();
+        pages.map_or(&BuiltInPages, |pages| &**pages)
     }
 }
 
@@ -284,26 +281,34 @@ fn explanation(error: &SignInError) -> &str {
     }
 }
 
+/// The outcome of a page with buttons that the app, or the built-in page, has rendered.
+fn button_page<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
+    let rendered = rendered.map(|mut response| {
+        protect_buttons(&mut response);
+        response
+    });
+    outcome(status, rendered)
+}
+
+/// The outcome of a rendered page; `status` is that of a response without one of its own.
+fn outcome<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
+    match rendered {
+        Ok(mut response) => {
+            if response.status() == Status::Ok {
+                response.set_status(status);
+            }
+            Outcome::Success(response)
+        }
+        Err(status) => Outcome::Error(status),
+    }
+}
+
 fn redirect<'r>(location: &str) -> Response<'r> {
     Response::build()
         .status(Status::SeeOther)
         .raw_header("Location", location.to_owned())
         .raw_header("Cache-Control", "no-store")
         .raw_header("Referrer-Policy", "no-referrer")
-        .finalize()
-}
-
-fn html<'r>(status: Status, page: String) -> Response<'r> {
-    Response::build()
-        .status(status)
-        .header(ContentType::HTML)
-        .raw_header("Cache-Control", "no-store")
-        .raw_header("Referrer-Policy", "no-referrer")
-        .raw_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
-        )
-        .sized_body(page.len(), Cursor::new(page))
         .finalize()
 }
 
