@@ -4,6 +4,7 @@
 mod access_tokens;
 mod browser;
 mod browser_sign_in;
+mod browser_step_up;
 mod command_line;
 mod example;
 mod issuer_recipes;
