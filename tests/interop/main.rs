@@ -21,11 +21,13 @@ mod node_provider;
 mod numbers;
 mod postgres_server;
 mod redis_server;
+mod second_factor;
 mod sessions;
 mod sign_in;
 mod slow_node;
 mod sql_sessions;
 mod step_up;
+mod step_up_at_keycloak;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
 #[path = "../cli/tool.rs"]
