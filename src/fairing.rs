@@ -11,7 +11,6 @@ use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
-    response::Responder,
 };
 use serde::Deserialize;
 use url::Url;
@@ -26,13 +25,13 @@ use crate::{
     cookies::Cookies,
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
-    pages::ErrorPage,
+    pages::{AppPages, Pages},
     provider::Provider,
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, Providers, Refreshes, RelyingParty,
         Revocations, Source,
     },
-    request::{self, PrivatePaths, RequestState, SignInFailure},
+    request::{self, PrivatePaths, RequestState},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
@@ -75,7 +74,7 @@ pub struct Oidc {
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
     provider_for: Option<Arc<dyn ProviderFor>>,
-    error_page: ErrorPage,
+    pages: AppPages,
     private_paths: OnceLock<PrivatePaths>,
 }
 
@@ -118,7 +117,7 @@ impl Oidc {
             clock: Clock::default(),
             session_store: None,
             provider_for: None,
-            error_page: ErrorPage(None),
+            pages: AppPages::default(),
             private_paths: OnceLock::new(),
         }
     }
@@ -174,38 +173,11 @@ impl Oidc {
         self
     }
 
-    /// Sets the app's own error page for a failed sign-in: translated, in the app's design. By default the user sees
-    /// a plain page in English with the error id.
+    /// Sets the app's own pages, such as the one for a failed sign-in, in place of the built-in ones.
     ///
-    /// The function returns any responder. `Cache-Control: no-store`, `Referrer-Policy: no-referrer` and, in an
-    /// outage, `Retry-After` are added; the status is the failure's unless the responder sets one. A responder that
-    /// fails passes the response to the app's catcher of that status, as always in Rocket. [`SignInFailure::of`]
-    /// gives the catcher the failure: `error_page(|_, failure| failure.status())` passes every failure to the
-    /// catchers.
-    ///
-    /// # Security
-    ///
-    /// Escape what goes into HTML: `explanation` may be the app's own text, and an error quotes the provider.
-    ///
-    /// ```
-    /// use rocket::response::content::RawHtml;
-    /// use rocket_openidconnect::Oidc;
-    ///
-    /// let fairing = Oidc::fairing().error_page(|_request, failure| {
-    ///     let text = match failure.error.reason() {
-    ///         "access_denied" => "Sie haben die Anmeldung abgebrochen.",
-    ///         _ => "Die Anmeldung ist fehlgeschlagen.",
-    ///     };
-    ///     RawHtml(format!("<!DOCTYPE html><title>Anmeldung</title><p>{text}</p><p>Fehler {}</p>", failure.id))
-    /// });
-    /// ```
-    pub fn error_page<R>(mut self, page: impl Fn(&Request<'_>, &SignInFailure) -> R + Send + Sync + 'static) -> Oidc
-    where
-        R: for<'r> Responder<'r, 'static>,
-    {
-        self.error_page = ErrorPage(Some(Arc::new(move |request, failure| {
-            page(request, failure).respond_to(request)
-        })));
+    /// For an example see [`Pages`].
+    pub fn pages(mut self, pages: impl Pages) -> Oidc {
+        self.pages = AppPages(Arc::new(pages));
         self
     }
 
@@ -411,7 +383,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn into_rocket(self, mut rocket: Rocket<Build>, error_page: ErrorPage) -> Rocket<Build> {
+    fn into_rocket(self, mut rocket: Rocket<Build>, pages: AppPages) -> Rocket<Build> {
         if let Some(key) = self.generated_key {
             let figment = rocket.figment().clone();
             rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
@@ -432,7 +404,7 @@ impl Prepared {
             rocket = rocket.mount(mount.clone(), routes::debug_routes());
         }
         let rocket = rocket.manage(Arc::new(rp.clone())).manage(rp);
-        rocket.manage(error_page).mount(mount, routes)
+        rocket.manage(pages).mount(mount, routes)
     }
 }
 
@@ -447,7 +419,7 @@ impl Fairing for Oidc {
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
         let error = match self.prepare(&rocket).await {
-            Ok(prepared) => return Ok(prepared.into_rocket(rocket, self.error_page.clone())),
+            Ok(prepared) => return Ok(prepared.into_rocket(rocket, self.pages.clone())),
             Err(error) => error,
         };
         tracing::error!("{error}");

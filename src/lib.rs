@@ -44,6 +44,10 @@ pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,
 };
+pub use pages::{
+    BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, ReplacedUser, SignInConfirmation,
+    SignOutConfirmation, UserLabel,
+};
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{

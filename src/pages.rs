@@ -1,15 +1,70 @@
-//! The built-in HTML pages: failed sign-in, the sign-out button, and a sign-out that was not recorded.
+//! The HTML pages: those that an app may render itself, and the built-in ones.
 
+mod app_pages;
 pub(crate) mod debug;
-mod error_page;
+mod form;
+mod provider_choice;
+mod sign_in_confirmation;
+mod sign_out;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io::Cursor};
 
-use rocket::http::RawStr;
+use rocket::{
+    Response,
+    http::{ContentType, RawStr, Status},
+};
 
-pub(crate) use error_page::ErrorPage;
+pub(crate) use app_pages::AppPages;
+pub use app_pages::{BuiltInPages, Pages};
+pub use form::HiddenField;
+pub use provider_choice::{ProviderChoice, ProviderLink};
+pub use sign_in_confirmation::{ReplacedUser, SignInConfirmation, UserLabel};
+pub use sign_out::SignOutConfirmation;
 
 use crate::request::SignInFailure;
+
+/// A built-in page without forms that redirect to another site.
+pub(crate) fn html<'r>(status: Status, page: String) -> Response<'r> {
+    let mut response = built_in(page, "form-action 'self'; ");
+    response.set_status(status);
+    response.set_raw_header("Cache-Control", "no-store");
+    response.set_raw_header("Referrer-Policy", "no-referrer");
+    response
+}
+
+/// A built-in page with these directives in its `Content-Security-Policy`. A page whose form leads to the provider has
+/// no `form-action`: browsers apply it to every subsequent redirect.
+fn built_in<'r>(page: String, directives: &str) -> Response<'r> {
+    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; {directives}{NO_FRAMES}");
+    Response::build()
+        .header(ContentType::HTML)
+        .raw_header("Content-Security-Policy", policy)
+        .sized_body(page.len(), Cursor::new(page))
+        .finalize()
+}
+
+/// Sets the headers of a page with buttons, whoever rendered it.
+pub(crate) fn protect_buttons(response: &mut Response<'_>) {
+    response.set_raw_header("Cache-Control", "no-store");
+    // With `no-referrer` a form would be posted with `Origin: null`; with `same-origin` the URL of a callback, with its
+    // code, would be in the `Referer` of the app's next request.
+    response.set_raw_header("Referrer-Policy", "strict-origin");
+    // Another site could place the button of a page in a frame under the user's pointer.
+    let mut policies = response.headers().get("Content-Security-Policy");
+    let forbids = |policy: &str| {
+        let policy = policy.to_ascii_lowercase();
+        let mut directives = policy.split(';').map(str::trim);
+        // The first directive of a name counts.
+        directives.find(|directive| directive.starts_with("frame-ancestors")) == Some(NO_FRAMES)
+    };
+    let is_forbidden = policies.any(forbids);
+    drop(policies);
+    if !is_forbidden {
+        response.adjoin_raw_header("Content-Security-Policy", NO_FRAMES);
+    }
+}
+
+const NO_FRAMES: &str = "frame-ancestors 'none'";
 
 /// Escapes text for HTML elements and quoted attributes.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
@@ -18,7 +73,7 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
 
 /// The page for a failed sign-in: an explanation, links to continue, and the error id that is also logged.
 pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
-    page(
+    document(
         "Sign-in failed",
         &format!(
             "<h1>Sign-in failed</h1><p>{}</p>\
@@ -28,32 +83,6 @@ pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
             escape(&failure.try_again),
             escape(&failure.id),
         ),
-    )
-}
-
-/// The sign-out page with a button, so that a link to it works and an image on another site cannot sign the user
-/// out. The form posts `value` as `button`.
-pub(crate) fn sign_out(action: &str, value: &str) -> String {
-    let body = format!("<h1>Sign out?</h1>{}", sign_out_form(action, value));
-    page("Sign out", &body)
-}
-
-/// The page for a sign-out request that did not come from a page of this app, with the sign-out button.
-pub(crate) fn sign_out_refused(explanation: &str, action: &str, value: &str) -> String {
-    let body = format!(
-        "<h1>Not signed out</h1><p>{}</p>{}",
-        escape(explanation),
-        sign_out_form(action, value)
-    );
-    page("Not signed out", &body)
-}
-
-fn sign_out_form(action: &str, value: &str) -> String {
-    format!(
-        "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"button\" value=\"{}\">\
-         <p><button class=\"button\" id=\"sign-out\">Sign out</button> <a href=\"/\">Stay signed in</a></p></form>",
-        escape(action),
-        escape(value),
     )
 }
 
@@ -75,7 +104,7 @@ pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>,
         None => (String::new(), " class=\"button\""),
     };
     let here = escape(here);
-    page(
+    document(
         "Signed out in this browser",
         &format!(
             "<h1>Signed out in this browser</h1>\
@@ -87,7 +116,7 @@ pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>,
 
 /// The page for a rejected frame or prefetch request, which changes nothing.
 pub(crate) fn refused(title: &str, explanation: &str) -> String {
-    page(
+    document(
         title,
         &format!(
             "<h1>{}</h1><p>{}</p><p><a href=\"/\">Start page</a></p>",
@@ -97,7 +126,7 @@ pub(crate) fn refused(title: &str, explanation: &str) -> String {
     )
 }
 
-fn page(title: &str, body: &str) -> String {
+fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -112,10 +141,12 @@ const STYLE: &str = "\
 body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--ground);color:var(--ink);\
 font:16px/1.5 system-ui,sans-serif}\
 main{background:var(--paper);max-width:26rem;margin:1rem;padding:2rem 2.25rem;border-radius:14px;\
-box-shadow:0 8px 30px #0002}h1{font-size:1.35rem;margin:0 0 .75rem}a{color:var(--accent)}\
+box-shadow:0 8px 30px #0002;overflow-wrap:anywhere}h1{font-size:1.35rem;margin:0 0 .75rem}a{color:var(--accent)}\
 .button{display:inline-block;border:0;border-radius:8px;padding:.6rem 1.1rem;margin-right:.75rem;font:inherit;\
 background:var(--accent);color:#fff;text-decoration:none;cursor:pointer}\
-@media(prefers-color-scheme:dark){.button{color:#12151f}}.quiet{color:var(--soft);font-size:.85rem}";
+@media(prefers-color-scheme:dark){.button{color:#12151f}}.quiet{color:var(--soft);font-size:.85rem}\
+.choice{list-style:none;margin:0;padding:0}.choice li{margin-top:.75rem}\
+.choice .button{display:flex;gap:.6rem;align-items:center;margin:0}";
 
 #[cfg(test)]
 mod tests {

@@ -199,6 +199,11 @@ impl RelyingParty {
         client.is_some_and(|client| client.provider.registration.expected_issuer().accepts(issuer))
     }
 
+    /// The name of the provider for people.
+    pub(crate) fn label(&self) -> &str {
+        self.settings.label.as_deref().unwrap_or_else(|| self.provider_name())
+    }
+
     /// The name of the provider in the settings.
     pub(crate) fn provider_name(&self) -> &str {
         &self.sessions.provider

@@ -6,7 +6,6 @@ mod logout;
 mod sign_in;
 
 use std::{
-    io::Cursor,
     net::IpAddr,
     sync::{Arc, OnceLock},
 };
@@ -15,6 +14,7 @@ use rocket::{
     Data, Request, Response, Route,
     data::ToByteUnit,
     http::{ContentType, Method, Status},
+    response,
     route::{Handler, Outcome},
 };
 use time::OffsetDateTime;
@@ -24,7 +24,7 @@ use crate::{
     code_flow::{ResponseError, ReturnTo},
     cookies::SetCookie,
     observing,
-    pages::{self, ErrorPage},
+    pages::{AppPages, BuiltInPages, Pages, html, protect_buttons},
     relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError},
     request::{RequestState, SignInFailure, relying_party},
     settings::is_loopback,
@@ -36,6 +36,8 @@ enum OidcRoute {
     Login,
     /// Of one of several providers.
     LoginAt,
+    /// The same, with the button of the page that asks.
+    LoginConfirmed,
     Authorize,
     AuthorizeHead,
     AuthorizeForm,
@@ -81,13 +83,14 @@ impl Handler for OidcRoute {
             match self {
                 OidcRoute::Login => context.login(None).await,
                 OidcRoute::LoginAt => context.login(request.param(1).and_then(Result::ok)).await,
+                OidcRoute::LoginConfirmed => context.login_confirmed().await,
                 OidcRoute::Authorize => context.authorize().await,
                 OidcRoute::AuthorizeHead => Outcome::Success(html(Status::Ok, String::new())),
                 OidcRoute::AuthorizeForm => context.authorize_form(data).await,
                 OidcRoute::InitiateLogin => context.initiate_login().await,
                 OidcRoute::InitiateLoginForm => context.initiate_login_form(data).await,
-                OidcRoute::LogoutPage => Outcome::Success(context.at_session().button_page(None)),
-                OidcRoute::Logout => Outcome::Success(context.at_session().logout(data).await),
+                OidcRoute::LogoutPage => context.at_session().sign_out_page(None),
+                OidcRoute::Logout => context.at_session().logout(data).await,
                 OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
                 OidcRoute::BackchannelLogout => context.backchannel_logout(data).await,
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
@@ -121,6 +124,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     if !rp.settings.providers.is_empty() {
         routes.extend([
             OidcRoute::LoginAt.at(Method::Get, "/login/<provider>", "oidc_login_at"),
+            OidcRoute::LoginConfirmed.at(Method::Post, "/login/<provider>", "oidc_login_confirmed"),
             OidcRoute::Authorize.at(Method::Get, "/authorize/<provider>", "oidc_authorize_at"),
             OidcRoute::AuthorizeHead.at(Method::Head, "/authorize/<provider>", "oidc_authorize_head_at"),
             OidcRoute::AuthorizeForm.at(Method::Post, "/authorize/<provider>", "oidc_authorize_form_at"),
@@ -264,17 +268,13 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         });
         let state = RequestState::of(self.request);
         let failure = state.sign_in.get_or_init(|| failure);
-        let error_page = self.request.rocket().state::<ErrorPage>();
-        match error_page.and_then(|page| page.render(self.request, failure)) {
-            None => Outcome::Success(html(failure.status(), pages::sign_in_failed(failure))),
-            Some(Ok(mut response)) => {
-                if response.status() == Status::Ok {
-                    response.set_status(failure.status());
-                }
-                Outcome::Success(response)
-            }
-            Some(Err(status)) => Outcome::Error(status),
-        }
+        outcome(failure.status(), self.pages().sign_in_failed(self.request, failure))
+    }
+
+    /// The pages of the app, or the built-in ones.
+    fn pages(&self) -> &'r dyn Pages {
+        let pages = self.request.rocket().state::<AppPages>();
+        pages.map_or(&BuiltInPages, |pages| &**pages)
     }
 }
 
@@ -354,26 +354,34 @@ fn explanation(error: &SignInError) -> &str {
     }
 }
 
+/// The outcome of a page with buttons that the app, or the built-in page, has rendered.
+fn button_page<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
+    let rendered = rendered.map(|mut response| {
+        protect_buttons(&mut response);
+        response
+    });
+    outcome(status, rendered)
+}
+
+/// The outcome of a rendered page; `status` is that of a response without one of its own.
+fn outcome<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
+    match rendered {
+        Ok(mut response) => {
+            if response.status() == Status::Ok {
+                response.set_status(status);
+            }
+            Outcome::Success(response)
+        }
+        Err(status) => Outcome::Error(status),
+    }
+}
+
 fn redirect<'r>(location: &str) -> Response<'r> {
     Response::build()
         .status(Status::SeeOther)
         .raw_header("Location", location.to_owned())
         .raw_header("Cache-Control", "no-store")
         .raw_header("Referrer-Policy", "no-referrer")
-        .finalize()
-}
-
-fn html<'r>(status: Status, page: String) -> Response<'r> {
-    Response::build()
-        .status(status)
-        .header(ContentType::HTML)
-        .raw_header("Cache-Control", "no-store")
-        .raw_header("Referrer-Policy", "no-referrer")
-        .raw_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
-        )
-        .sized_body(page.len(), Cursor::new(page))
         .finalize()
 }
 

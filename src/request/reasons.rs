@@ -7,7 +7,7 @@ use crate::{resource_server::BearerError, session::NoSession};
 
 impl SignInFailure {
     /// The failed sign-in that this request's response reports, if there is one. Catchers use it when
-    /// [`Oidc::error_page`](crate::Oidc::error_page) leaves the response to them.
+    /// [`Pages::sign_in_failed`](crate::Pages::sign_in_failed) leaves the response to them.
     ///
     /// ```
     /// use rocket::{Request, catch};

@@ -1,12 +1,16 @@
-//! A failed sign-in, as the app's error page or catcher sees it.
+//! A failed sign-in, as the app's page or catcher sees it.
 
 use rocket::http::Status;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::relying_party::SignInError;
 
 /// A failed sign-in: its error, and what the error page shows.
 ///
-/// [`Oidc::error_page`](crate::Oidc::error_page) receives it; a catcher gets it from [`of`](Self::of).
+/// [`Pages::sign_in_failed`](crate::Pages::sign_in_failed) receives it; a catcher gets it from [`of`](Self::of).
+///
+/// It serializes as the context of a template, with the fields `reason` (the reason code), `status`, `id`,
+/// `explanation` and `try_again`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SignInFailure {
@@ -39,6 +43,19 @@ impl SignInFailure {
     }
 }
 
+/// Without the error itself, which is for the log.
+impl Serialize for SignInFailure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("SignInFailure", 5)?;
+        fields.serialize_field("reason", self.error.reason())?;
+        fields.serialize_field("status", &self.status().code)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("explanation", &self.explanation)?;
+        fields.serialize_field("try_again", &self.try_again)?;
+        fields.end()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -57,5 +74,23 @@ mod tests {
         };
         assert_eq!(failure.status(), Status::ServiceUnavailable);
         assert_eq!(failure.retry_after(), Some(60));
+    }
+
+    #[test]
+    fn a_template_gets_the_reason_code_and_no_error() {
+        let failure = SignInFailure {
+            error: SignInError::AlreadyUsed,
+            id: "a1b2c3d4".to_owned(),
+            explanation: "Please sign in again.".to_owned(),
+            try_again: "/oidc/login?next=%2F".to_owned(),
+        };
+        let expected = serde_json::json!({
+            "reason": failure.error.reason(),
+            "status": 400,
+            "id": "a1b2c3d4",
+            "explanation": "Please sign in again.",
+            "try_again": "/oidc/login?next=%2F",
+        });
+        assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
     }
 }

@@ -12,12 +12,13 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{RouteContext, clear_site_data, form, html, redirect};
+use super::{RouteContext, button_page, clear_site_data, form, html, redirect};
 use crate::{
     code_flow::{Browser, PENDING_LOGOUT, PendingLogout, ReturnTo},
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
-    observing, pages,
+    observing,
+    pages::{self, HiddenField, SignOutConfirmation},
     provider::Provider,
     relying_party::{FrontChannelLogout, RelyingParty, events},
     request::{RequestState, ReturnedQuery},
@@ -38,7 +39,7 @@ const MAX_BODY_SIZE: u64 = 64 * 1024;
 
 impl<'r> RouteContext<'r, '_> {
     /// `POST {mount}/logout?next=…`: ends the session in this app, then at the provider.
-    pub(super) async fn logout(&self, data: Data<'_>) -> Response<'r> {
+    pub(super) async fn logout(&self, data: Data<'_>) -> Outcome<'r> {
         let _ = RequestState::of(self.request).is_ending.set(());
         let rejected = match self.sender() {
             Sender::ThisApp => None,
@@ -51,10 +52,10 @@ impl<'r> RouteContext<'r, '_> {
         if let Some(explanation) = rejected {
             let reason = "sign_out_by_another_site";
             tracing::warn!(reason, "a sign-out request from another site was rejected");
-            return self.button_page(Some(explanation));
+            return self.sign_out_page(Some(explanation));
         }
         let signed_out = self.sign_out_with_events().instrument(span()).await;
-        signed_out.into_response(&self.rp.settings.clear_site_data)
+        Outcome::Success(signed_out.into_response(&self.rp.settings.clear_site_data))
     }
 
     /// Signs out, and calls the app's handlers.
@@ -349,7 +350,7 @@ impl RouteContext<'_, '_> {
     }
 
     /// The sender of this request according to the browser: `Sec-Fetch-Site` if present, else `Origin`.
-    fn sender(&self) -> Sender {
+    pub(super) fn sender(&self) -> Sender {
         let headers = self.request.headers();
         if let Some(site) = headers.get_one("Sec-Fetch-Site") {
             // `none`: the user, for example by a reload. `same-site` is a sibling sub-domain.
@@ -385,7 +386,7 @@ impl RouteContext<'_, '_> {
     }
 
     /// A page with the sign-out button, for a `GET` and for a request that did not come from a page of this app.
-    pub(super) fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+    pub(super) fn sign_out_page<'p>(&self, rejected: Option<&str>) -> Outcome<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form does not repeat it.
         let action = if self.redirects_to_other_site() {
@@ -397,21 +398,16 @@ impl RouteContext<'_, '_> {
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
         let keys = &self.rp.cookies.keys;
         let value = keys.encrypt_text(Purpose::SignOutButton, &context, &ends.to_string());
-        let mut response = match refused {
-            Some(explanation) => {
-                let page = pages::sign_out_refused(explanation, &action, &value);
-                html(Status::Forbidden, page)
-            }
-            None => html(Status::Ok, pages::sign_out(&action, &value)),
+        let status = rejected.map_or(Status::Ok, |_| Status::Forbidden);
+        let page = SignOutConfirmation {
+            action,
+            fields: vec![HiddenField {
+                name: BUTTON.to_owned(),
+                value,
+            }],
+            rejected: rejected.map(str::to_owned),
         };
-        // With `no-referrer` the form would be posted with `Origin: null`.
-        response.set_raw_header("Referrer-Policy", "same-origin");
-        // Without `form-action`: browsers apply it to every subsequent redirect, including the provider's.
-        response.set_raw_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-        );
-        response
+        button_page(status, self.pages().confirm_sign_out(self.request, &page))
     }
 
     /// Whether the posted form has the button of a page for this session. No other site can read that page; and a
@@ -485,7 +481,7 @@ fn clear_data(response: &mut Response<'_>, value: Option<String>) {
 }
 
 /// The sender of a sign-out request.
-enum Sender {
+pub(super) enum Sender {
     ThisApp,
     /// Another site, or a sibling sub-domain.
     AnotherOrigin,

@@ -10,13 +10,14 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use super::{RouteContext, form, html, redirect};
+use super::{RouteContext, button_page, form, logout::Sender, redirect};
 use crate::{
     code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
-    observing, pages,
+    observing,
+    pages::{self, ProviderChoice, ProviderLink, SignInConfirmation, html},
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, decrypt_parameters},
@@ -61,12 +62,9 @@ impl<'r> RouteContext<'r, '_> {
     /// the user chooses.
     pub(super) async fn login(&self, provider: Option<&str>) -> Outcome<'r> {
         let next = self.next();
-        let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
-        let keys = &self.rp.cookies.keys;
-        let parameters = match encrypted.map(|value| decrypt_parameters(keys, &value, self.now)) {
-            None => self.login_hint(),
-            Some(Ok(parameters)) => parameters,
-            Some(Err(error)) => return self.failed(error, &next).await,
+        let parameters = match self.parameters() {
+            Ok(parameters) => parameters,
+            Err(error) => return self.failed(error, &next).await,
         };
         let of_query = self.request.query_value::<String>("provider").and_then(Result::ok);
         let provider = provider.or(of_query.as_deref());
@@ -87,6 +85,15 @@ impl<'r> RouteContext<'r, '_> {
         }
     }
 
+    /// What the query asks for.
+    fn parameters(&self) -> Result<SignInParameters, SignInError> {
+        let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
+        match encrypted {
+            None => Ok(self.login_hint()),
+            Some(value) => decrypt_parameters(&self.rp.cookies.keys, &value, self.now),
+        }
+    }
+
     /// Begins a sign-in at one of several providers, after the user agreed if another site began it.
     async fn begin_here(&self, next: ReturnTo, parameters: SignInParameters) -> Outcome<'r> {
         let has_others = self
@@ -96,7 +103,7 @@ impl<'r> RouteContext<'r, '_> {
             .and_then(RelyingParty::providers);
         let has_others = has_others.is_some_and(|providers| providers.of_settings.len() > 1);
         match self.of_provider {
-            Some(rp) if has_others && self.is_begun_elsewhere() => self.choose(std::slice::from_ref(rp), &next),
+            Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next),
             _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
         }
     }
@@ -107,31 +114,60 @@ impl<'r> RouteContext<'r, '_> {
         site.any(|site| !["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own)))
     }
 
-    /// The page with a button for each provider, which begins this sign-in there.
+    /// `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
+    pub(super) async fn login_confirmed(&self) -> Outcome<'r> {
+        let named = match self.named_provider() {
+            Ok(named) => named,
+            Err(status) => return Outcome::Error(status),
+        };
+        let next = self.next();
+        let parameters = match self.parameters() {
+            Ok(parameters) => parameters,
+            Err(error) => return self.failed(error, &next).await,
+        };
+        match (named, self.sender()) {
+            (Some(rp), Sender::ThisApp) => self.at(rp).begin(EarlierEnds::default(), next, parameters, false).await,
+            (Some(rp), _) => self.confirm(rp, &next),
+            (None, _) => self.begin(EarlierEnds::default(), next, parameters, false).await,
+        }
+    }
+
+    /// The page on which the user chooses a provider, for this sign-in.
     fn choose(&self, providers: &[Arc<RelyingParty>], next: &ReturnTo) -> Outcome<'r> {
-        let kept = [PARAMETERS, "login_hint"].into_iter().filter_map(|name| {
+        let link = |rp: &Arc<RelyingParty>| ProviderLink {
+            name: rp.provider_name().to_owned(),
+            label: rp.label().to_owned(),
+            logo: rp.settings.logo.clone(),
+            url: self.url_at(rp, next),
+        };
+        let choice = ProviderChoice {
+            providers: providers.iter().map(link).collect(),
+            next: next.to_string(),
+        };
+        button_page(Status::Ok, self.pages().choose_provider(self.request, &choice))
+    }
+
+    /// The page that asks the user whether to begin a sign-in that another site began.
+    fn confirm(&self, rp: &RelyingParty, next: &ReturnTo) -> Outcome<'r> {
+        let confirmation = SignInConfirmation {
+            action: self.url_at(rp, next),
+            fields: vec![],
+            provider: rp.label().to_owned(),
+            cancel: "/".to_owned(),
+            replaces: None,
+        };
+        button_page(Status::Ok, self.pages().confirm_sign_in(self.request, &confirmation))
+    }
+
+    /// The URL of this sign-in at one of several providers, with what its query asks for.
+    fn url_at(&self, rp: &RelyingParty, next: &ReturnTo) -> String {
+        let asked = [PARAMETERS, "login_hint"].into_iter().filter_map(|name| {
             let value = self.request.query_value::<String>(name)?.ok()?;
             Some((name.to_owned(), value))
         });
-        let kept: Vec<_> = kept.collect();
-        let button = |rp: &Arc<RelyingParty>| {
-            let mut url = rp.login_url(next.as_str());
-            if !kept.is_empty() {
-                url = format!("{url}&{}", query(&kept));
-            }
-            let label = rp
-                .settings
-                .label
-                .clone()
-                .unwrap_or_else(|| rp.provider_name().to_owned());
-            format!(
-                "<p><a class=\"button\" href=\"{}\">{}</a></p>",
-                pages::escape(&url),
-                pages::escape(&label)
-            )
-        };
-        let buttons: String = providers.iter().map(button).collect();
-        Outcome::Success(html(Status::Ok, buttons))
+        let asked: Vec<_> = asked.collect();
+        let url = rp.login_url(next.as_str());
+        if asked.is_empty() { url } else { format!("{url}&{}", query(&asked)) }
     }
 
     /// The `login_hint` of the query.
@@ -168,7 +204,7 @@ impl<'r> RouteContext<'r, '_> {
                         .begin(EarlierEnds::default(), target, self.login_hint(), false)
                         .await
                 }
-                _ => self.choose(std::slice::from_ref(rp), &target),
+                _ => self.confirm(rp, &target),
             };
         }
         if let Some(client) = self.rp.client() {

@@ -240,7 +240,7 @@ async fn the_button_signs_out_in_every_browser() {
         let browser = signed_in(&app, &provider).await;
         let page = browser.visit("/oidc/logout?next=/me").await;
         // With `no-referrer`, browsers send `Origin: null` in place of the app's own.
-        assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
+        assert_eq!(page.header("Referrer-Policy"), Some("strict-origin"));
         // A proxy may set that policy all the same.
         let form = format!("button={}", button_value(&page));
         post_without_origin(&browser, &form).await.redirects_to("/me");
@@ -257,7 +257,7 @@ async fn a_form_whose_origin_is_hidden_is_answered_with_the_button() {
     page.is(Status::Forbidden)
         .sees("Your browser did not say which site asked to sign you out.")
         .sees("<form method=\"post\" action=\"&#x2F;oidc&#x2F;logout?next=%2Fme\">");
-    assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
+    assert_eq!(page.header("Referrer-Policy"), Some("strict-origin"));
     browser.visit("/me").await.is(Status::Ok);
     let form = format!("button={}", button_value(&page));
     post_without_origin(&browser, &form).await.redirects_to("/me");

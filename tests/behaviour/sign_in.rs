@@ -462,7 +462,7 @@ async fn pages_of_sign_in_are_not_stored_and_send_no_referrer() {
         assert_eq!(page.header("Cache-Control"), Some("no-store"), "{}", page.url);
         // The button's form needs its `Origin`.
         let policy = match page.url.as_str() {
-            "/oidc/logout" => "same-origin",
+            "/oidc/logout" => "strict-origin",
             _ => "no-referrer",
         };
         assert_eq!(page.header("Referrer-Policy"), Some(policy), "{}", page.url);

@@ -171,7 +171,7 @@ impl Realm {
     }
 
     /// Another one: the id of what it made, and the answer.
-    async fn call(&self, method: Method, path: &str, body: Value) -> (Value, Value) {
+    pub async fn call(&self, method: Method, path: &str, body: Value) -> (Value, Value) {
         let token = self.administrators_token().await;
         let url = format!("{}{path}", self.admin);
         let request = reqwest::Client::new().request(method.clone(), &url).bearer_auth(token);

@@ -4,6 +4,7 @@
 mod access_tokens;
 mod browser;
 mod browser_sign_in;
+mod browser_step_up;
 mod command_line;
 mod example;
 mod issuer_recipes;
@@ -20,11 +21,13 @@ mod node_provider;
 mod numbers;
 mod postgres_server;
 mod redis_server;
+mod second_factor;
 mod sessions;
 mod sign_in;
 mod slow_node;
 mod sql_sessions;
 mod step_up;
+mod step_up_at_keycloak;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
 #[path = "../cli/tool.rs"]

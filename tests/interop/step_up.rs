@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rocket::{
-    Config,
+    Build, Config, Rocket,
     figment::Figment,
     get,
     http::{Accept, Status},
@@ -67,9 +67,9 @@ fn unknown(rp: &RelyingParty) -> Redirect {
 }
 
 /// An app, a browser, and the person before it.
-struct Visit {
-    client: Client,
-    walker: Walker,
+pub struct Visit {
+    pub client: Client,
+    pub walker: Walker,
 }
 
 impl Visit {
@@ -83,6 +83,10 @@ impl Visit {
         let rocket = rocket::custom(figment)
             .attach(Oidc::fairing())
             .mount("/", routes![me, fresh, second, again, recent, notes, unknown]);
+        Visit::open(rocket).await
+    }
+
+    pub async fn open(rocket: Rocket<Build>) -> Visit {
         Visit {
             client: Client::tracked(rocket).await.unwrap(),
             walker: Walker::new(),
@@ -90,7 +94,7 @@ impl Visit {
     }
 
     /// Loads a page and follows redirects, also those of the provider, where the person does this.
-    async fn load(&mut self, path: &str, person: fn() -> Person) -> (Status, String) {
+    pub async fn load(&mut self, path: &str, person: fn() -> Person) -> (Status, String) {
         let mut path = path.to_owned();
         for _ in 0..10 {
             let response = self.client.get(path.clone()).header(Accept::HTML).dispatch().await;

@@ -6,9 +6,23 @@ use std::collections::BTreeMap;
 use reqwest::{Client, Response, redirect::Policy};
 use url::Url;
 
+use crate::second_factor;
+
+/// The shared secret of everybody's second factor at Keycloak.
+pub const SECOND_FACTOR: &str = "second-factor-of-interop";
+
 pub struct Walker {
     http: Client,
     cookies: BTreeMap<String, String>,
+    /// The forms of Keycloak that were filled in.
+    pub forms: Vec<Form>,
+}
+
+/// What a form of Keycloak asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Password,
+    SecondFactor,
 }
 
 /// What a person does on the sign-in page.
@@ -22,6 +36,7 @@ impl Walker {
         Walker {
             http: Client::builder().redirect(Policy::none()).build().unwrap(),
             cookies: BTreeMap::new(),
+            forms: vec![],
         }
     }
 
@@ -40,9 +55,13 @@ impl Walker {
                 continue;
             }
             let (status, page) = (response.status(), response.text().await.unwrap());
-            if let (Person::SignsIn(user), Some(action)) = (&person, keycloak_form(&page)) {
+            if let (Person::SignsIn(user), Some((asked, action))) = (&person, keycloak_form(&page)) {
                 url = url.join(&action).unwrap();
-                form = Some(format!("username={user}&password={user}-password"));
+                self.forms.push(asked);
+                form = Some(match asked {
+                    Form::Password => format!("username={user}&password={user}-password"),
+                    Form::SecondFactor => format!("otp={}", second_factor::code(SECOND_FACTOR)),
+                });
                 continue;
             }
             let (action, fields) = match &person {
@@ -122,10 +141,16 @@ impl Walker {
     }
 }
 
-/// Where Keycloak's form with user name and password is sent, if this page has it.
-fn keycloak_form(page: &str) -> Option<String> {
-    let (_, form) = page.split_once("id=\"kc-form-login\"")?;
-    let (_, action) = form.split_once("action=\"")?;
-    let (action, _) = action.split_once('"')?;
-    Some(action.replace("&amp;", "&"))
+/// What Keycloak's form asks for and where it is sent, if this page has it.
+fn keycloak_form(page: &str) -> Option<(Form, String)> {
+    let forms = [
+        ("kc-form-login", Form::Password),
+        ("kc-otp-login-form", Form::SecondFactor),
+    ];
+    forms.into_iter().find_map(|(id, form)| {
+        let (_, rest) = page.split_once(&format!("id=\"{id}\""))?;
+        let (_, action) = rest.split_once("action=\"")?;
+        let (action, _) = action.split_once('"')?;
+        Some((form, action.replace("&amp;", "&")))
+    })
 }

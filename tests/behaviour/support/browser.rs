@@ -353,9 +353,14 @@ impl Page {
         values(&self.headers, name).next()
     }
 
+    /// Every header of this name.
+    pub fn header_values(&self, name: &str) -> Vec<&str> {
+        values(&self.headers, name).collect()
+    }
+
     /// The `Set-Cookie` headers.
     pub fn set_cookies(&self) -> Vec<&str> {
-        values(&self.headers, "set-cookie").collect()
+        self.header_values("set-cookie")
     }
 
     /// The body as JSON. Panics if it is none.
