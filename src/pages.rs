@@ -32,8 +32,8 @@ pub(crate) fn html<'r>(status: Status, page: String) -> Response<'r> {
     response
 }
 
-/// A built-in page with these directives in its `Content-Security-Policy`. A page whose form leads to the provider has
-/// no `form-action`: browsers apply it to every subsequent redirect.
+/// A built-in page with these directives in its `Content-Security-Policy`. A page whose form redirects to the provider
+/// has no `form-action`: browsers apply it to every subsequent redirect.
 fn built_in<'r>(page: String, directives: &str) -> Response<'r> {
     let policy = format!("default-src 'none'; style-src 'unsafe-inline'; {directives}{NO_FRAMES}");
     Response::build()

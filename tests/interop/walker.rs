@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::second_factor;
 
-/// The shared secret of everybody's second factor at Keycloak.
+/// The shared secret of each user's second factor at Keycloak.
 pub const SECOND_FACTOR: &str = "second-factor-of-interop";
 
 pub struct Walker {
