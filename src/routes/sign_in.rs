@@ -167,7 +167,11 @@ impl<'r> RouteContext<'r, '_> {
         });
         let asked: Vec<_> = asked.collect();
         let url = rp.login_url(next.as_str());
-        if asked.is_empty() { url } else { format!("{url}&{}", query(&asked)) }
+        if asked.is_empty() {
+            url
+        } else {
+            format!("{url}&{}", query(&asked))
+        }
     }
 
     /// The `login_hint` of the query.
