@@ -26,25 +26,38 @@ impl ReturnedQuery {
 /// The paths whose query is not logged.
 pub(crate) struct PrivatePaths {
     /// The routes that read such a query, from a `GET` of exactly this path.
-    readers: [String; 3],
+    readers: Vec<String>,
     /// The canonical forms of all private paths.
-    canonical: [String; 4],
+    canonical: Vec<String>,
+    /// Among several providers, the callback and the back-channel logout of each are below these paths.
+    of_providers: Option<[String; 2]>,
     logged_out: String,
-    /// The local path of the post-logout redirect, as configured and in its canonical form.
-    post_logout: Option<(String, String)>,
+    /// The local paths of post-logout redirects, as configured and in their canonical forms.
+    post_logout: Vec<(String, String)>,
 }
 
 impl PrivatePaths {
     pub(crate) fn new(rp: &RelyingParty) -> PrivatePaths {
-        let callback = rp.site.callback_path.clone();
+        let (callback, back_channel) = (rp.route_path("authorize"), rp.route_path("backchannel-logout"));
         let front_channel = rp.route_path("frontchannel-logout");
-        let back_channel = rp.route_path("backchannel-logout");
         let logged_out = rp.route_path(LOGGED_OUT.trim_start_matches('/'));
-        let post_logout = rp.post_logout.local_path.as_ref();
+        let of_providers = rp
+            .providers()
+            .map(|_| [&callback, &back_channel].map(|path| format!("{path}/")));
+        let readers = vec![callback, front_channel, logged_out.clone()];
+        let private = readers.iter().chain([&back_channel]);
+        let providers = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
+        let of_each = providers.map(|rp| rp.post_logout.local_path.clone());
+        let post_logout = of_each.chain([rp.post_logout.local_path.clone()]);
+        let post_logout = post_logout.flatten().map(|path| {
+            let canonical = canonical(&path);
+            (path, canonical)
+        });
         PrivatePaths {
-            canonical: [&callback, &front_channel, &back_channel, &logged_out].map(|path| canonical(path)),
-            readers: [callback, front_channel, logged_out.clone()],
-            post_logout: post_logout.map(|path| (path.clone(), canonical(path))),
+            canonical: private.map(|path| canonical(path)).collect(),
+            post_logout: post_logout.collect(),
+            of_providers,
+            readers,
             logged_out,
         }
     }
@@ -63,16 +76,30 @@ impl PrivatePaths {
             let is_read = is_get && self.readers.iter().any(|reader| reader == path);
             return take(request, is_read, None);
         }
-        if let Some((post_logout, canonical)) = &self.post_logout
-            && *canonical == here
+        if let Some([callback, back_channel]) = &self.of_providers {
+            let is_below = |prefix: &String| here.starts_with(&canonical(prefix)) && here.len() > prefix.len();
+            if is_below(callback) || is_below(back_channel) {
+                return take(request, is_get && path.starts_with(callback), None);
+            }
+        }
+        if let Some((post_logout, _)) = self.post_logout.iter().find(|(_, canonical)| *canonical == here)
             && has_state(request)
-            && rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some()
+            && has_pending_logout(rp, request)
         {
             // Any path may be registered as the post-logout redirect: reroute the request to our own route.
             let is_post_logout = is_get && post_logout == path;
             take(request, is_post_logout, is_post_logout.then_some(&self.logged_out));
         }
     }
+}
+
+/// Whether the browser has begun a sign-out at a provider.
+fn has_pending_logout(rp: &RelyingParty, request: &Request<'_>) -> bool {
+    if !rp.has_tenants() {
+        return rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some();
+    }
+    let mut of_tenants = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
+    of_tenants.any(|rp| rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some())
 }
 
 /// Whether the request has a `state`, in its query or in a query that is escaped into the path.

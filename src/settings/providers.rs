@@ -249,7 +249,7 @@ impl Settings {
     pub(super) fn check_providers(&self) -> Result<(), Mistake> {
         let is_known = |name: &String| self.providers.contains_key(name);
         let named = self.introspection_provider.as_ref();
-        rule("introspection_provider", named.is_none_or(is_known))
+        rule("introspection_provider", self.provider_name.is_some() || named.is_none_or(is_known))
             .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
             .remedy("name a table of `oidc.providers`")?;
         let is_alone = self.providers.is_empty();
