@@ -28,8 +28,8 @@ use crate::{
     pages::{AppPages, Pages},
     provider::Provider,
     relying_party::{
-        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, Providers, Refreshes, RelyingParty,
-        Revocations, Source,
+        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
+        Refreshes, RelyingParty, Revocations, Source, SourcedProviders,
     },
     request::{self, PrivatePaths, RequestState},
     resource_server::{self, ResourceServer},
@@ -74,6 +74,7 @@ pub struct Oidc {
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
     provider_for: Option<Arc<dyn ProviderFor>>,
+    provider_source: Option<Arc<dyn ProviderSource>>,
     pages: AppPages,
     private_paths: OnceLock<PrivatePaths>,
 }
@@ -117,6 +118,7 @@ impl Oidc {
             clock: Clock::default(),
             session_store: None,
             provider_for: None,
+            provider_source: None,
             pages: AppPages::default(),
             private_paths: OnceLock::new(),
         }
@@ -173,6 +175,16 @@ impl Oidc {
         self
     }
 
+    /// Finds providers that are not in the settings: tenants in a database. They may be added to the table
+    /// `oidc.providers`, or stand alone; the app needs no provider at its launch then. Their URLs come from strangers:
+    /// they are called over https, at public addresses only (setting `internal_provider_hosts`).
+    ///
+    /// For an example see [`ProviderSource`].
+    pub fn provider_source(mut self, source: impl ProviderSource) -> Oidc {
+        self.provider_source = Some(Arc::new(source));
+        self
+    }
+
     /// Sets the app's own pages, such as the one for a failed sign-in, in place of the built-in ones.
     ///
     /// For an example see [`Pages`].
@@ -203,7 +215,10 @@ impl Oidc {
         };
         #[cfg(feature = "dev-provider")]
         let dev_provider = start_dev_provider(&mut settings, &rocket_config, &clock).await?;
-        let mode = settings.mode(&rocket_config)?;
+        let mode = match &self.provider_source {
+            Some(_) if settings.enabled => settings.several_providers(&rocket_config)?,
+            _ => settings.mode(&rocket_config)?,
+        };
         if let Some(unused) = settings.unused_endpoints() {
             tracing::warn!("{unused}");
             tracing::info!("{}", unused.remedy());
@@ -263,30 +278,30 @@ impl Oidc {
             }
             Mode::SeveralProviders { providers, site } => {
                 let base_url = site.base_url.clone();
-                let none = Source::Several(Arc::new(Providers {
-                    of_settings: vec![],
-                    chosen_by: None,
-                }));
+                let none = Source::Several(Arc::default());
                 let mut app = relying_party(none, site, &["", base_url.as_str()])?;
                 let relying_parties = RelyingParties {
-                    app: &app,
-                    secret_key: &key,
+                    app: app.clone(),
+                    secret_key: key,
                     has_tenants: self.provider_for.is_some(),
                 };
                 let of_settings = providers
                     .into_iter()
                     .map(|mode| relying_parties.relying_party(mode).map(Arc::new));
                 let of_settings = of_settings.collect::<Result<Vec<_>, _>>()?;
-                let own = of_settings
-                    .iter()
-                    .filter_map(|rp| rp.client())
-                    .map(|client| client.provider.clone());
+                let own = of_settings.iter().filter_map(|rp| rp.client());
+                let own = own.map(|client| client.provider.clone());
                 let resource_server = resource_server(own.collect(), Some(&base_url))?;
                 for tenant in of_settings.iter().filter_map(|rp| rp.resource_server.as_ref()) {
-                    tenant.share_guards(&resource_server);
+                    tenant.share_guards(&resource_server.guards());
                 }
+                let of_source = self.provider_source.as_ref().map(|source| {
+                    let make = relying_parties.into_maker(resource_server.guards(), rocket_config);
+                    SourcedProviders::new(source.clone(), make, clock.clone(), app.settings.http.timeout)
+                });
                 app.source = Source::Several(Arc::new(Providers {
                     of_settings,
+                    of_source,
                     chosen_by: self.provider_for.clone(),
                 }));
                 (Some(app), resource_server)

@@ -51,8 +51,8 @@ pub use pages::{
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, RefreshError, Refused, RelyingParty,
-    SignInError, SignInUrl, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration, ProviderSource,
+    RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, RequiredAuthentication, Requirement};

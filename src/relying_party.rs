@@ -5,6 +5,7 @@ mod claimed_attempts;
 pub(crate) mod events;
 mod exchange;
 mod logout;
+mod provider_source;
 mod providers;
 mod refresh;
 mod refresh_error;
@@ -22,6 +23,7 @@ pub(crate) use self::{
     events::{AppEvents, NoEvents},
     exchange::Exchanges,
     logout::{FrontChannelLogout, PostLogout},
+    provider_source::{MakeRelyingParty, SourcedProviders},
     providers::{NoProvider, Providers},
     refresh::{Freshness, Refreshes},
     revocations::Revocations,
@@ -32,6 +34,7 @@ pub(crate) use self::{
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
+    provider_source::{ProviderRegistration, ProviderSource},
     providers::ProviderFor,
     refresh_error::RefreshError,
     sign_in_error::SignInError,

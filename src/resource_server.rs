@@ -27,8 +27,8 @@ pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
-use protected_resource::ProtectedResource;
 pub(crate) use protected_resource::routes;
+use protected_resource::{ApiGuards, ProtectedResource};
 use token_cache::{CachedJwt, TokenCache, TokenHash, Verdict};
 
 use crate::{
@@ -76,6 +76,9 @@ enum Source {
     /// `enabled = false`: the testing profile, or `None` without one.
     TestingProfile(Option<Arc<Accepted>>),
 }
+
+/// The guards in the app's routes, for each of its APIs.
+pub(crate) struct Guards(Vec<ApiGuards>);
 
 /// One issuer of access tokens.
 #[derive(Debug)]
@@ -138,10 +141,16 @@ impl ResourceServer {
         }
     }
 
+    /// The guards in the app's routes, as they are found.
+    pub(crate) fn guards(&self) -> Guards {
+        let apis = self.apis.iter();
+        Guards(apis.map(|api| api.protected_resource.guards()).collect())
+    }
+
     /// Lists the scopes of all guards of the app, which another resource server of it collects.
-    pub(crate) fn share_guards(&self, with: &ResourceServer) {
-        for (own, other) in self.apis.iter().zip(&with.apis) {
-            own.protected_resource.share_guards(&other.protected_resource);
+    pub(crate) fn share_guards(&self, guards: &Guards) {
+        for (own, guards) in self.apis.iter().zip(&guards.0) {
+            own.protected_resource.share_guards(guards);
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
     observing,
     pages::{AppPages, BuiltInPages, Pages, html, protect_buttons},
     relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError},
-    request::{RequestState, SignInFailure, relying_party},
+    request::{RequestState, SignInFailure, relying_party, relying_party_of_session},
     settings::is_loopback,
 };
 
@@ -89,8 +89,8 @@ impl Handler for OidcRoute {
                 OidcRoute::AuthorizeForm => context.authorize_form(data).await,
                 OidcRoute::InitiateLogin => context.initiate_login().await,
                 OidcRoute::InitiateLoginForm => context.initiate_login_form(data).await,
-                OidcRoute::LogoutPage => context.at_session().sign_out_page(None),
-                OidcRoute::Logout => context.at_session().logout(data).await,
+                OidcRoute::LogoutPage => context.at_session().await.sign_out_page(None),
+                OidcRoute::Logout => context.at_session().await.logout(data).await,
                 OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
                 OidcRoute::BackchannelLogout => context.backchannel_logout(data).await,
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
@@ -121,7 +121,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         OidcRoute::LoggedOut.at(Method::Get, LOGGED_OUT, "oidc_logged_out"),
         OidcRoute::BackchannelLogout.at(Method::Post, "/backchannel-logout", "oidc_backchannel_logout"),
     ];
-    if !rp.settings.providers.is_empty() {
+    if rp.providers().is_some() || !rp.settings.providers.is_empty() {
         routes.extend([
             OidcRoute::LoginAt.at(Method::Get, "/login/<provider>", "oidc_login_at"),
             OidcRoute::LoginConfirmed.at(Method::Post, "/login/<provider>", "oidc_login_confirmed"),
@@ -159,10 +159,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         // The fairing mounts the routes together with its state.
         let app = request.rocket().state::<RelyingParty>();
         let app = app.ok_or(Status::InternalServerError)?;
-        let rp = relying_party(request, app).await.map_err(|none| match none {
-            NoProvider::Unknown => Status::NotFound,
-            NoProvider::Undecided => Status::ServiceUnavailable,
-        })?;
+        let rp = relying_party(request, app).await.map_err(status_of)?;
         Ok(RouteContext {
             request,
             rp,
@@ -184,24 +181,40 @@ impl<'r, 'q> RouteContext<'r, 'q> {
     }
 
     /// The same request, at the provider of the session in its cookies.
-    fn at_session(self) -> RouteContext<'r, 'q> {
-        let name = self.rp.sessions.provider_in(self.request.cookies());
-        let providers = self.rp.providers();
-        match name.and_then(|name| providers?.named(name)) {
-            Some(rp) => self.at(rp),
-            None => self,
+    async fn at_session(self) -> RouteContext<'r, 'q> {
+        if self.rp.providers().is_none() || relying_party_of_session(self.request, self.rp).await.is_err() {
+            return self;
+        }
+        match RequestState::of(self.request).provider.get() {
+            Some(Ok(rp)) => self.at(rp),
+            _ => self,
         }
     }
 
     /// The provider that the path of this request names. Fails if there is none of that name here.
-    fn named_provider(&self) -> Result<Option<&'r Arc<RelyingParty>>, Status> {
-        let Some(Ok(name)) = self.request.param::<&str>(1) else {
-            return Ok(None);
+    async fn named_provider(&self) -> Result<Option<&'r Arc<RelyingParty>>, Status> {
+        match self.request.param::<&str>(1) {
+            Some(Ok(name)) => self.provider(name).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// The provider with this name; `None` where the request is at that provider already. Fails if there is none of
+    /// that name here.
+    async fn provider(&self, name: &str) -> Result<Option<&'r Arc<RelyingParty>>, Status> {
+        let Some(providers) = self.rp.providers() else {
+            let is_here = name == self.rp.provider_name();
+            return if is_here { Ok(None) } else { Err(Status::NotFound) };
         };
-        match self.rp.providers() {
-            Some(providers) => providers.named(name).map(Some).ok_or(Status::NotFound),
-            None if name == self.rp.provider_name() => Ok(None),
-            None => Err(Status::NotFound),
+        if let Some(rp) = providers.in_settings(name) {
+            return Ok(Some(rp));
+        }
+        let found = providers.named(name).await.map_err(status_of)?;
+        let named = RequestState::of(self.request).named.get_or_init(|| found);
+        if named.provider_name() == name {
+            Ok(Some(named))
+        } else {
+            Err(Status::NotFound)
         }
     }
 
@@ -275,6 +288,13 @@ impl<'r, 'q> RouteContext<'r, 'q> {
     fn pages(&self) -> &'r dyn Pages {
         let pages = self.request.rocket().state::<AppPages>();
         pages.map_or(&BuiltInPages, |pages| &**pages)
+    }
+}
+
+fn status_of(none: NoProvider) -> Status {
+    match none {
+        NoProvider::Unknown => Status::NotFound,
+        NoProvider::Undecided => Status::ServiceUnavailable,
     }
 }
 

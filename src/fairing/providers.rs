@@ -7,27 +7,52 @@ use crate::{
     cookies::Cookies,
     keys::SecretKey,
     provider::Provider,
-    relying_party::{PostLogout, RelyingParty, Revocations, Source},
-    resource_server::ResourceServer,
+    relying_party::{MakeRelyingParty, PostLogout, RelyingParty, Revocations, Source},
+    resource_server::{Guards, ResourceServer},
     session::SessionProvider,
-    settings::ProviderMode,
+    settings::{FoundRegistration, ProviderMode, RocketConfig},
 };
 
 /// Makes the relying party of each provider, from that of the app.
-pub(super) struct RelyingParties<'a> {
-    pub(super) app: &'a RelyingParty,
-    pub(super) secret_key: &'a SecretKey,
+pub(super) struct RelyingParties {
+    pub(super) app: RelyingParty,
+    pub(super) secret_key: SecretKey,
     /// Whether the app's tenants have a provider each: then each has cookies and access tokens of its own.
     pub(super) has_tenants: bool,
 }
 
-impl RelyingParties<'_> {
+impl RelyingParties {
+    /// Makes the relying parties of registrations that the app finds. `guards` are those of its routes.
+    pub(super) fn into_maker(self, guards: Guards, rocket_config: RocketConfig) -> MakeRelyingParty {
+        Box::new(move |name, found| {
+            let settings = self.app.settings.of_found_provider(name, self.has_tenants);
+            let found = FoundRegistration {
+                issuer: &found.issuer,
+                client_id: &found.client_id,
+                client_secret: found.client_secret.as_ref(),
+                private_key: found.private_key.as_ref(),
+                base_url: found.base_url.as_ref(),
+                label: found.label.as_deref(),
+                audience: &found.audience,
+            };
+            let mode = settings.found_provider(&found, &rocket_config);
+            let rp = mode
+                .map_err(LaunchError::from)
+                .and_then(|mode| self.relying_party(mode));
+            let rp = rp.map_err(|error| format!("{error}; {}", error.remedy()))?;
+            if let Some(resource_server) = &rp.resource_server {
+                resource_server.share_guards(&guards);
+            }
+            Ok(rp)
+        })
+    }
+
     pub(super) fn relying_party(&self, mode: ProviderMode) -> Result<RelyingParty, LaunchError> {
-        let (app, settings) = (self.app, Arc::new(mode.settings));
+        let (app, settings) = (&self.app, Arc::new(mode.settings));
         let name: Arc<str> = settings.provider_name().into();
         let registration = mode.registration;
         let client = [&*registration.issuer, &*registration.client_id, &*name];
-        let keys = key_ring(self.secret_key, &settings, &client)?;
+        let keys = key_ring(&self.secret_key, &settings, &client)?;
         let cookies = if self.has_tenants {
             Cookies::new(keys.clone(), mode.site.secure)
         } else {

@@ -1,12 +1,12 @@
 //! Sign-out: by the user, by the provider, and by the app.
 
-use std::{net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Client, RelyingParty};
+use super::{Client, NoProvider, RelyingParty};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
@@ -111,7 +111,7 @@ impl RelyingParty {
     ///
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
     pub async fn end_sessions_of_user(&self, user: &UserKey) -> Result<Option<usize>, StoreError> {
-        let Some(rp) = self.at_provider(user.provider()) else {
+        let Some(rp) = self.at_provider(user.provider()).await? else {
             return Ok((!self.sessions.is_in_cookies()).then_some(0));
         };
         let (cause, sessions) = (EndCause::App, &rp.sessions);
@@ -169,7 +169,7 @@ impl RelyingParty {
     ///
     /// Fails when the session store is unavailable.
     pub async fn sessions_of_user(&self, user: &UserKey) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        let Some(rp) = self.at_provider(user.provider()) else {
+        let Some(rp) = self.at_provider(user.provider()).await? else {
             return Ok((!self.sessions.is_in_cookies()).then(Vec::new));
         };
         let index_keys = rp.sessions.names.subject(user.issuer(), user.subject());
@@ -186,18 +186,26 @@ impl RelyingParty {
     }
 
     /// The relying party of the provider with this name: this one, or one of several.
-    fn at_provider(&self, name: &str) -> Option<&RelyingParty> {
-        match self.providers() {
-            Some(providers) => providers.named(name).map(|rp| &**rp),
-            None => (self.provider_name() == name).then_some(self),
+    async fn at_provider(&self, name: &str) -> Result<Option<Cow<'_, RelyingParty>>, StoreError> {
+        let Some(providers) = self.providers() else {
+            return Ok((self.provider_name() == name).then_some(Cow::Borrowed(self)));
+        };
+        match providers.named(name).await {
+            Ok(rp) => Ok(Some(Cow::Owned(RelyingParty::clone(&rp)))),
+            Err(NoProvider::Unknown) => Ok(None),
+            Err(NoProvider::Undecided) => Err(StoreError::new("the provider of the user cannot be looked up")),
         }
     }
 
-    /// The relying party that the session with this id is of: this one, or one of several.
+    /// The relying party that the session with this id is of: this one, or one of several. Without it, a session of a
+    /// provider that is not in the settings is ended by its id alone.
     pub(super) fn of_session(&self, id: &str) -> Option<&RelyingParty> {
         let is_own = |rp: &RelyingParty| rp.settings.provider_name.is_none() || rp.sessions.names.is_own(id);
         match self.providers() {
-            Some(providers) => providers.of_settings.iter().map(|rp| &**rp).find(|rp| is_own(rp)),
+            Some(providers) => {
+                let mut of_settings = providers.of_settings.iter().map(|rp| &**rp);
+                of_settings.find(|rp| is_own(rp)).or(Some(self))
+            }
             None => is_own(self).then_some(self),
         }
     }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 use rocket::Request;
 
-use super::RelyingParty;
+use super::{RelyingParty, provider_source::SourcedProviders};
 use crate::token::LogoutToken;
 
 /// Decides which provider a request belongs to, in an app whose tenants have a provider each: see
@@ -53,9 +53,12 @@ where
 }
 
 /// The providers of an app that has several.
+#[derive(Default)]
 pub(crate) struct Providers {
     /// Those of the settings, in the order in which a user chooses.
     pub(crate) of_settings: Vec<Arc<RelyingParty>>,
+    /// Those that the app finds at run time.
+    pub(crate) of_source: Option<SourcedProviders>,
     /// Decides for each request, in an app whose tenants have a provider each.
     pub(crate) chosen_by: Option<Arc<dyn ProviderFor>>,
 }
@@ -70,9 +73,23 @@ pub(crate) enum NoProvider {
 }
 
 impl Providers {
-    /// The relying party of the provider with this name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Arc<RelyingParty>> {
+    /// Whether there may be more than one.
+    pub(crate) fn are_several(&self) -> bool {
+        self.of_settings.len() > 1 || self.of_source.is_some()
+    }
+
+    /// The relying party of the provider with this name in the settings.
+    pub(crate) fn in_settings(&self, name: &str) -> Option<&Arc<RelyingParty>> {
         self.of_settings.iter().find(|rp| rp.provider_name() == name)
+    }
+
+    /// The relying party of the provider with this name.
+    pub(crate) async fn named(&self, name: &str) -> Result<Arc<RelyingParty>, NoProvider> {
+        match (self.in_settings(name), &self.of_source) {
+            (Some(rp), _) => Ok(rp.clone()),
+            (None, Some(source)) => source.named(name).await,
+            (None, None) => Err(NoProvider::Unknown),
+        }
     }
 
     /// The relying party of the provider with this issuer.
@@ -98,9 +115,8 @@ impl Providers {
         request: &Request<'_>,
     ) -> Result<Arc<RelyingParty>, NoProvider> {
         match by.provider_for(request).await {
-            Ok(name) => name
-                .and_then(|name| self.named(&name).cloned())
-                .ok_or(NoProvider::Unknown),
+            Ok(Some(name)) => self.named(&name).await,
+            Ok(None) => Err(NoProvider::Unknown),
             Err(error) => {
                 tracing::error!(reason = "provider_undecided", "`provider_for` failed: {error}");
                 Err(NoProvider::Undecided)

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NotBegun, RelyingParty, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
+    Client, NoProvider, NotBegun, RelyingParty, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
     revoke_later::revoke_later,
 };
 use crate::{
@@ -22,7 +22,10 @@ use crate::{
     observing,
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
-    session::{BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, while_signing_in},
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, store::StoreError,
+        while_signing_in,
+    },
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
 };
 
@@ -395,23 +398,22 @@ impl Client<'_> {
         now: OffsetDateTime,
         changes: &mut Vec<SessionChange>,
     ) -> Result<(), NotBegun> {
-        let app = request.rocket().state::<RelyingParty>();
         let jar = request.cookies();
-        let other = app.and_then(|app| {
-            let name = app
-                .sessions
-                .provider_in(jar)
-                .filter(|name| *name != self.provider_name())?;
-            app.providers()?.named(name)
-        });
-        match other {
-            Some(other) => other
-                .sessions
-                .end_before_other(jar, now, changes)
-                .await
-                .map_err(|error| SignInError::from(error).into()),
-            None => Ok(()),
-        }
+        let Some(app) = request.rocket().state::<RelyingParty>() else {
+            return Ok(());
+        };
+        let name = app.sessions.provider_in(jar);
+        let other = name.filter(|name| *name != self.provider_name());
+        let (Some(name), Some(providers)) = (other, app.providers()) else {
+            return Ok(());
+        };
+        let ended = match providers.named(name).await {
+            Ok(other) => other.sessions.end_before_other(jar, now, changes).await,
+            // Its sessions have ended with it.
+            Err(NoProvider::Unknown) => Ok(()),
+            Err(NoProvider::Undecided) => Err(StoreError::new("the browser's previous session cannot be ended")),
+        };
+        ended.map_err(|error| SignInError::from(error).into())
     }
 
     /// Begins a session for a request that is not a callback. Returns the cookies that the response would set.

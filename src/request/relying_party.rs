@@ -34,9 +34,16 @@ pub(crate) async fn relying_party_of_session<'r>(
         return Ok(here);
     };
     let name = here.sessions.provider_in(request.cookies()).ok_or(NoSession::Absent)?;
-    let provider = providers.named(name).ok_or(NoSession::Unreadable)?;
-    let of_session = RequestState::of(request).provider.get_or_init(|| Ok(provider.clone()));
-    of_session.as_deref().map_err(|_| NoSession::Unreadable)
+    let of_session = &RequestState::of(request).provider;
+    if of_session.get().is_none() {
+        let _ = of_session.set(Box::pin(providers.named(name)).await);
+    }
+    match of_session.get() {
+        Some(Ok(rp)) => Ok(rp),
+        // Without its provider, the session is nobody's.
+        None | Some(Err(NoProvider::Unknown)) => Err(NoSession::Unreadable),
+        Some(Err(NoProvider::Undecided)) => Err(NoSession::ProviderUndecided),
+    }
 }
 
 /// The resource server for a request, as [`relying_party`].

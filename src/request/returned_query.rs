@@ -98,8 +98,11 @@ fn has_pending_logout(rp: &RelyingParty, request: &Request<'_>) -> bool {
     if !rp.has_tenants() {
         return rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some();
     }
-    let mut of_tenants = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
-    of_tenants.any(|rp| rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some())
+    // Each tenant has a cookie of its own.
+    request
+        .cookies()
+        .iter()
+        .any(|cookie| cookie.name().contains(PENDING_LOGOUT))
 }
 
 /// Whether the request has a `state`, in its query or in a query that is escaped into the path.

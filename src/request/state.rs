@@ -22,6 +22,8 @@ pub(crate) struct RequestState {
     pub(crate) cookies: CookieChanges,
     /// Among several providers, the relying party of the tenant, or of the session in the request's cookies.
     pub(crate) provider: OnceLock<Result<Arc<RelyingParty>, NoProvider>>,
+    /// Among several providers, the relying party that the path, or the sign-in attempt, of the request names.
+    pub(crate) named: OnceLock<Arc<RelyingParty>>,
     /// Among several providers, the relying party at which this request signs a user in.
     pub(crate) signed_in_at: OnceLock<Arc<RelyingParty>>,
     /// The session, cached once a guard has read it.

@@ -31,11 +31,14 @@ pub(crate) struct ProtectedResource {
     published: Option<Published>,
     authorization_servers: Vec<String>,
     /// The scopes of every `Bearer` in a route; `None` if no route has one.
-    guards: OnceLock<Arc<Mutex<Option<BTreeSet<&'static str>>>>>,
+    guards: OnceLock<ApiGuards>,
     further_scopes: Vec<String>,
     /// Published even if no `Bearer` was found in a route.
     is_requested: bool,
 }
+
+/// The scopes of the guards of one API; `None` while no guard is found.
+pub(super) type ApiGuards = Arc<Mutex<Option<BTreeSet<&'static str>>>>;
 
 #[derive(Debug)]
 struct Published {
@@ -81,9 +84,13 @@ impl ProtectedResource {
         self.scopes().is_some()
     }
 
+    pub(super) fn guards(&self) -> ApiGuards {
+        self.guards.get_or_init(Arc::default).clone()
+    }
+
     /// Has the same guards as another one, from now on.
-    pub(super) fn share_guards(&self, other: &ProtectedResource) {
-        let _ = self.guards.set(other.guards.get_or_init(Arc::default).clone());
+    pub(super) fn share_guards(&self, guards: &ApiGuards) {
+        let _ = self.guards.set(guards.clone());
     }
 
     fn scopes(&self) -> MutexGuard<'_, Option<BTreeSet<&'static str>>> {

@@ -102,7 +102,7 @@ impl<'r> RouteContext<'r, '_> {
     /// Among several providers, `POST {mount}/backchannel-logout/{provider}` is for one; without the name, the token's
     /// `iss` and `aud` select it.
     pub(super) async fn backchannel_logout(&self, data: Data<'_>) -> Outcome<'r> {
-        match self.named_provider() {
+        match self.named_provider().await {
             Ok(named) => Outcome::Success(self.accept_logout_token(named, data).await),
             Err(status) => Outcome::Error(status),
         }
@@ -121,7 +121,7 @@ impl<'r> RouteContext<'r, '_> {
         };
         let of_token = || self.rp.providers()?.of_logout_token(&logout_token);
         let of_provider = named.or_else(of_token);
-        let Some(client) = of_provider.map_or(self.rp, |rp| rp).client() else {
+        let Some(client) = of_provider.map_or(self.rp, |rp| &**rp).client() else {
             return refusal("the logout token is not from one of the providers");
         };
         let mut ended = vec![];
@@ -148,7 +148,7 @@ impl<'r> RouteContext<'r, '_> {
         let parameter = |name| self.returned_parameter(name).unwrap_or_default();
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let of_issuer = || self.rp.providers()?.of_issuer(&issuer);
-        let Some(client) = of_issuer().map_or(self.rp, |rp| rp).client() else {
+        let Some(client) = of_issuer().map_or(self.rp, |rp| &**rp).client() else {
             return Outcome::Error(Status::NotFound);
         };
         let mut ended = vec![];

@@ -62,26 +62,25 @@ impl<'r> RouteContext<'r, '_> {
     /// the user chooses.
     pub(super) async fn login(&self, provider: Option<&str>) -> Outcome<'r> {
         let next = self.next();
+        let of_query = self.request.query_value::<String>("provider").and_then(Result::ok);
+        let provider = provider.or(of_query.as_deref());
+        // Without several providers, nothing names one.
+        let provider = provider.filter(|_| self.rp.providers().is_some() || self.rp.settings.provider_name.is_some());
+        let named = match provider {
+            Some(name) => match self.provider(name).await {
+                Ok(named) => named,
+                Err(status) => return Outcome::Error(status),
+            },
+            None => None,
+        };
         let parameters = match self.parameters() {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &next).await,
         };
-        let of_query = self.request.query_value::<String>("provider").and_then(Result::ok);
-        let provider = provider.or(of_query.as_deref());
-        let Some(providers) = self.rp.providers() else {
-            let is_other = |name: &str| self.rp.settings.provider_name.is_some() && name != self.rp.provider_name();
-            if provider.is_some_and(is_other) {
-                return Outcome::Error(Status::NotFound);
-            }
-            return self.begin(EarlierEnds::default(), next, parameters, false).await;
-        };
-        match (provider, &*providers.of_settings) {
-            (Some(name), _) => match providers.named(name) {
-                Some(rp) => self.at(rp).begin_here(next, parameters).await,
-                None => Outcome::Error(Status::NotFound),
-            },
-            (None, [only]) => self.at(only).begin_here(next, parameters).await,
-            (None, several) => self.choose(several, &next),
+        match (named, self.rp.providers().map(|providers| &*providers.of_settings)) {
+            (Some(rp), _) | (None, Some([rp])) => self.at(rp).begin_here(next, parameters).await,
+            (None, Some(several)) => self.choose(several, &next),
+            (None, None) => self.begin(EarlierEnds::default(), next, parameters, false).await,
         }
     }
 
@@ -101,7 +100,7 @@ impl<'r> RouteContext<'r, '_> {
             .rocket()
             .state::<RelyingParty>()
             .and_then(RelyingParty::providers);
-        let has_others = has_others.is_some_and(|providers| providers.of_settings.len() > 1);
+        let has_others = has_others.is_some_and(|providers| providers.are_several());
         match self.of_provider {
             Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next),
             _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
@@ -116,7 +115,7 @@ impl<'r> RouteContext<'r, '_> {
 
     /// `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
     pub(super) async fn login_confirmed(&self) -> Outcome<'r> {
-        let named = match self.named_provider() {
+        let named = match self.named_provider().await {
             Ok(named) => named,
             Err(status) => return Outcome::Error(status),
         };
@@ -202,14 +201,13 @@ impl<'r> RouteContext<'r, '_> {
             let target = parameter("target_link_uri");
             let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
             // Whoever sent the browser here, its user decides.
-            return match &*providers.of_settings {
-                [_] => {
-                    self.at(rp)
-                        .begin(EarlierEnds::default(), target, self.login_hint(), false)
-                        .await
-                }
-                _ => self.confirm(rp, &target),
-            };
+            if providers.are_several() {
+                return self.confirm(rp, &target);
+            }
+            let here = self.at(rp);
+            return here
+                .begin(EarlierEnds::default(), target, self.login_hint(), false)
+                .await;
         }
         if let Some(client) = self.rp.client() {
             let expected = client.provider.registration.expected_issuer();
@@ -364,36 +362,39 @@ impl<'r> RouteContext<'r, '_> {
             return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
-        match self.provider_of(&attempt) {
+        match self.provider_of(&attempt).await {
             Ok(None) => self.complete(response, state, attempt, key, is_stale).await,
             Ok(Some(rp)) => self.at(rp).complete(response, state, attempt, key, is_stale).await,
-            Err(error) => self.failed(error.into(), &ReturnTo::home()).await,
+            Err(Some(error)) => self.failed(error.into(), &ReturnTo::home()).await,
+            Err(None) => Outcome::Error(Status::ServiceUnavailable),
         }
     }
 
-    /// The attempt's provider, among several. The response must have arrived at its redirect URI: otherwise one
+    /// The attempt's provider, among several; no error if it cannot be looked up now. The response must have arrived at its redirect URI: otherwise one
     /// provider could pass on the code of another (mix-up, RFC 9700 §4.4).
-    fn provider_of(&self, attempt: &SignInAttempt) -> Result<Option<&'r Arc<RelyingParty>>, ResponseError> {
+    async fn provider_of(
+        &self,
+        attempt: &SignInAttempt,
+    ) -> Result<Option<&'r Arc<RelyingParty>>, Option<ResponseError>> {
         let Some(name) = &attempt.provider else {
             let is_here = self.rp.settings.provider_name.is_none() && self.rp.providers().is_none();
             return if is_here {
                 Ok(None)
             } else {
-                Err(ResponseError::StateMismatch)
+                Err(Some(ResponseError::StateMismatch))
             };
         };
-        let of_several = match self.rp.providers() {
-            Some(providers) => Some(providers.named(name).ok_or(ResponseError::StateMismatch)?),
-            None if name == self.rp.provider_name() => None,
-            None => return Err(ResponseError::StateMismatch),
-        };
-        let expected = &of_several.map_or(self.rp, |rp| rp).site.callback_path;
+        let of_several = self.provider(name).await.map_err(|status| match status {
+            Status::ServiceUnavailable => None,
+            _ => Some(ResponseError::StateMismatch),
+        })?;
+        let expected = &of_several.map_or(self.rp, |rp| &**rp).site.callback_path;
         let actual = self.request.uri().path();
         if actual.as_str() != expected {
-            return Err(ResponseError::RedirectUriMismatch {
+            return Err(Some(ResponseError::RedirectUriMismatch {
                 expected: expected.clone(),
                 actual: printable(actual.as_str()),
-            });
+            }));
         }
         Ok(of_several)
     }
@@ -402,10 +403,13 @@ impl<'r> RouteContext<'r, '_> {
     fn expects_form(&self) -> bool {
         let posts = |rp: &RelyingParty| rp.settings.response_mode == ResponseMode::FormPost;
         match self.rp.providers() {
-            Some(providers) => providers
-                .of_settings
-                .iter()
-                .any(|rp| posts(rp) && self.request.uri().path().as_str() == rp.site.callback_path),
+            Some(providers) => {
+                let is_here = |rp: &&Arc<RelyingParty>| self.request.uri().path().as_str() == rp.site.callback_path;
+                match providers.of_settings.iter().find(is_here) {
+                    Some(rp) => posts(rp),
+                    None => providers.of_source.is_some() && posts(self.rp),
+                }
+            }
             None => posts(self.rp),
         }
     }

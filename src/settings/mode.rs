@@ -48,6 +48,19 @@ pub(crate) struct ProviderMode {
     pub site: Site,
 }
 
+/// A registration at a provider that is not in the settings.
+#[derive(Clone, Copy)]
+pub(crate) struct FoundRegistration<'a> {
+    pub issuer: &'a str,
+    pub client_id: &'a str,
+    pub client_secret: Option<&'a Secret>,
+    /// In PEM or as a JWK.
+    pub private_key: Option<&'a Secret>,
+    pub base_url: Option<&'a Url>,
+    pub label: Option<&'a str>,
+    pub audience: &'a [String],
+}
+
 /// The app's client registration at the provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
@@ -88,7 +101,11 @@ impl Settings {
         self.resolve(rocket_config).map_err(|mistake| self.error(mistake))
     }
 
-    fn several_providers(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+    /// Resolves the mode of an app with the table `providers`, or with providers that it finds at run time.
+    pub(crate) fn several_providers(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+        self.check()?;
+        self.check_no_client_at_the_top()
+            .map_err(|mistake| self.error(mistake))?;
         let site = self.site(rocket_config)?;
         let providers = self
             .of_providers()
@@ -103,6 +120,33 @@ impl Settings {
         )?;
         let providers = providers.into_iter().flatten().collect();
         Ok(Mode::SeveralProviders { providers, site })
+    }
+
+    /// Resolves a registration that the app has found.
+    pub(crate) fn found_provider(
+        mut self,
+        found: &FoundRegistration<'_>,
+        rocket_config: &RocketConfig,
+    ) -> Result<ProviderMode, SettingsError> {
+        self.issuer = Some(found.issuer.to_owned());
+        self.client_id = Some(found.client_id.to_owned());
+        self.client_secret = found.client_secret.cloned();
+        self.base_url = found.base_url.cloned().or(self.base_url);
+        self.label = found.label.map(str::to_owned);
+        self.audience = (!found.audience.is_empty()).then(|| found.audience.to_vec());
+        let key = match found.private_key.map(|key| PrivateKey::parse(key.expose())).transpose() {
+            Ok(key) => key,
+            Err(error) => {
+                let mistake = Mistake::new(
+                    format!("the private key is not usable: {error}"),
+                    "register another key",
+                );
+                return Err(self.error(mistake.at("private_key_file")));
+            }
+        };
+        let mut mode = self.provider_mode(rocket_config)?;
+        mode.registration.client_key = key;
+        Ok(mode)
     }
 
     /// Resolves the settings of one of several providers.

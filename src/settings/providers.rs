@@ -8,7 +8,7 @@ use figment::{
 };
 
 use super::{
-    InsecureSetting, Settings, SettingsError,
+    Accepts, InsecureSetting, Settings, SettingsError,
     declaration::{Invalid, Parser, Setting, SettingType},
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
@@ -208,6 +208,33 @@ impl Settings {
         named.collect()
     }
 
+    /// The settings of a provider that the app has found: those of the app, without any that makes it less secure.
+    pub(crate) fn of_found_provider(&self, name: &str, has_tenants: bool) -> Settings {
+        Settings {
+            provider_name: Some(name.into()),
+            providers: BTreeMap::new(),
+            issuers: BTreeMap::new(),
+            introspection_provider: None,
+            shared_redirect_uri: false,
+            overwrite_redirect_uri: None,
+            client_assertion_audience: None,
+            insecure_http_hosts: vec![],
+            trusted_audiences: vec![],
+            insecure_accept_missing_nonce: false,
+            insecure_introspection_without_audience: false,
+            user_info_optional: false,
+            id_token_signing_algs: None,
+            accepts: Accepts::AccessTokens,
+            trust_groups: has_tenants,
+            acr_values: if has_tenants {
+                self.requested_acr_values()
+            } else {
+                vec![]
+            },
+            ..self.clone()
+        }
+    }
+
     /// Reads each provider again, with the settings of the table `oidc` as defaults.
     pub(super) fn read_providers(&mut self, figment: &Figment) -> Result<(), SettingsError> {
         if self.providers.is_empty() {
@@ -249,9 +276,12 @@ impl Settings {
     pub(super) fn check_providers(&self) -> Result<(), Mistake> {
         let is_known = |name: &String| self.providers.contains_key(name);
         let named = self.introspection_provider.as_ref();
-        rule("introspection_provider", self.provider_name.is_some() || named.is_none_or(is_known))
-            .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
-            .remedy("name a table of `oidc.providers`")?;
+        rule(
+            "introspection_provider",
+            self.provider_name.is_some() || named.is_none_or(is_known),
+        )
+        .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
+        .remedy("name a table of `oidc.providers`")?;
         let is_alone = self.providers.is_empty();
         let of_a_button = [
             ("label", self.label.is_some()),
@@ -272,6 +302,12 @@ impl Settings {
         if is_alone {
             return Ok(());
         }
+        self.check_no_client_at_the_top()?;
+        self.check_one_client_each()
+    }
+
+    /// With several providers, nothing at the top says which one it is about.
+    pub(super) fn check_no_client_at_the_top(&self) -> Result<(), Mistake> {
         let at_the_top = [
             ("provider", self.provider.is_some()),
             ("issuer", self.issuer.is_some()),
@@ -293,8 +329,7 @@ impl Settings {
         }
         rule("resource_server_only", !self.resource_server_only)
             .cause("an app that only accepts access tokens signs nobody in at `oidc.providers`")
-            .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`")?;
-        self.check_one_client_each()
+            .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`")
     }
 
     /// Two providers with one issuer and one client are one: whose user somebody is would be unclear.

@@ -31,6 +31,7 @@ mod private_key_jwt;
 mod protect;
 mod provider_documents;
 mod provider_replies;
+mod provider_source;
 mod provider_walls;
 mod pushed_authorization;
 mod records;

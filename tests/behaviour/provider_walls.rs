@@ -78,6 +78,8 @@ impl Tenants {
         let (acme, beta) = (TestProvider::start().await, TestProvider::start().await);
         let app = App::new(&acme).with_all(json!({ "issuer": null, "client_id": null, "client_secret": null }));
         beta.set_time(NOW);
+        // The providers of these tests have one key at first.
+        beta.rotate_rsa_key();
         let client = |provider: &TestProvider, host: &str| {
             json!({
                 "issuer": provider.issuer(), "client_id": "app", "client_secret": "hush",

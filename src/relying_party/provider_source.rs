@@ -1,0 +1,294 @@
+//! Providers that the app finds at run time, such as those of its tenants in a database.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use time::OffsetDateTime;
+use url::Url;
+
+use super::{NoProvider, RelyingParty};
+use crate::{clock::Clock, secret::Secret, settings::is_provider_name};
+
+/// Finds providers that are not in the settings: those that tenants have registered. Set it by
+/// [`Oidc::provider_source`](crate::Oidc::provider_source).
+///
+/// It is asked when a name is needed: by a URL, by a session's cookie, or by
+/// [`provider_for`](crate::Oidc::provider_for). An answer is kept for a minute, that a name is unknown for ten seconds.
+/// Simultaneous requests ask once.
+///
+/// ```
+/// use rocket_openidconnect::{Oidc, ProviderRegistration, ProviderSource, Secret};
+///
+/// struct Tenants(Database);
+///
+/// #[rocket::async_trait]
+/// impl ProviderSource for Tenants {
+///     async fn registration(
+///         &self,
+///         name: &str,
+///     ) -> Result<Option<ProviderRegistration>, Box<dyn std::error::Error + Send + Sync>> {
+///         let Some(row) = self.0.tenant(name).await? else { return Ok(None) };
+///         Ok(Some(
+///             ProviderRegistration::new(&row.issuer, &row.client_id)
+///                 .client_secret(row.client_secret)
+///                 .label(&row.company),
+///         ))
+///     }
+/// }
+///
+/// # fn fairing(database: Database) -> Oidc {
+/// Oidc::fairing().provider_source(Tenants(database))
+/// # }
+/// # struct Database;
+/// # struct Row { issuer: String, client_id: String, client_secret: Secret, company: String }
+/// # impl Database {
+/// #     async fn tenant(&self, _: &str) -> Result<Option<Row>, std::io::Error> { Ok(None) }
+/// # }
+/// ```
+#[rocket::async_trait]
+pub trait ProviderSource: Send + Sync + 'static {
+    /// The registration at the provider with this name; `None` if there is none. Names have lowercase letters, digits,
+    /// `-` and single `_`, at most 64; the source is not asked for others.
+    ///
+    /// When a registration is gone, or has another issuer or client id, the sessions of its users end. Another secret
+    /// ends nothing.
+    ///
+    /// # Errors
+    ///
+    /// An error means that it cannot be known now: guards and routes respond with 503.
+    async fn registration(&self, name: &str) -> Result<Option<ProviderRegistration>, Box<dyn Error + Send + Sync>>;
+}
+
+/// The app's registration at a provider that is not in the settings: issuer, client and credentials.
+///
+/// Endpoints and keys come from the metadata of the issuer. Everything else is as in the table `oidc`, except that no
+/// setting that makes the app less secure applies.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProviderRegistration {
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: Option<Secret>,
+    pub(crate) private_key: Option<Secret>,
+    pub(crate) label: Option<String>,
+    pub(crate) base_url: Option<Url>,
+    pub(crate) audience: Vec<String>,
+}
+
+impl ProviderRegistration {
+    /// A public client with this id at this issuer.
+    pub fn new(issuer: &str, client_id: &str) -> ProviderRegistration {
+        ProviderRegistration {
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            client_secret: None,
+            private_key: None,
+            label: None,
+            base_url: None,
+            audience: vec![],
+        }
+    }
+
+    /// The client's secret.
+    #[must_use]
+    pub fn client_secret(mut self, secret: Secret) -> Self {
+        self.client_secret = Some(secret);
+        self
+    }
+
+    /// The client's private key, in PEM or as a JWK, which signs its assertions (`private_key_jwt`). Their audience is
+    /// the issuer.
+    #[must_use]
+    pub fn private_key(mut self, key: Secret) -> Self {
+        self.private_key = Some(key);
+        self
+    }
+
+    /// The name of the provider for people.
+    ///
+    /// _Default:_ its name in the app
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    /// The public URL of the app for this provider's users, if tenants have hosts of their own: the redirect URI is
+    /// below it.
+    ///
+    /// _Default:_ the setting `base_url`
+    #[must_use]
+    pub fn base_url(mut self, url: Url) -> Self {
+        self.base_url = Some(url);
+        self
+    }
+
+    /// The accepted `aud` of access tokens of this provider, for [`Bearer`](crate::Bearer) where
+    /// [`Oidc::provider_for`](crate::Oidc::provider_for) chooses it.
+    ///
+    /// _Default:_ the client id
+    #[must_use]
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.audience.push(audience.to_owned());
+        self
+    }
+}
+
+/// Omits secrets.
+impl fmt::Debug for ProviderRegistration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderRegistration")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long an answer of the source is used, in seconds.
+const KNOWN_TTL: i64 = 60;
+/// How long a name counts as unknown, in seconds.
+const UNKNOWN_TTL: i64 = 10;
+/// The maximum number of providers that are kept, and of unknown names, which never displace them.
+const MAX_KNOWN: u64 = 10_000;
+const MAX_UNKNOWN: u64 = 10_000;
+
+/// Makes the relying party of a registration, or says what is wrong with it.
+pub(crate) type MakeRelyingParty =
+    Box<dyn Fn(&str, &ProviderRegistration) -> Result<RelyingParty, String> + Send + Sync>;
+
+/// The providers of the app's source that were asked for.
+pub(crate) struct SourcedProviders {
+    source: Arc<dyn ProviderSource>,
+    make: MakeRelyingParty,
+    clock: Clock,
+    /// How long the source may take.
+    timeout: Duration,
+    known: Cache<String, Arc<Slot>>,
+    unknown: Cache<String, Arc<Slot>>,
+}
+
+/// What is known of one name. Simultaneous requests ask the source once: the lock of `asking` is held meanwhile.
+#[derive(Default)]
+struct Slot {
+    answer: Mutex<Option<Answer>>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    until: i64,
+    found: Option<(ProviderRegistration, Arc<RelyingParty>)>,
+}
+
+impl Slot {
+    /// The last answer, and the provider if it is still valid.
+    fn read(&self, now: i64) -> (Option<Answer>, Option<Result<Arc<RelyingParty>, NoProvider>>) {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let valid = answer.as_ref().filter(|answer| now < answer.until);
+        let valid = valid.map(|answer| match &answer.found {
+            Some((_, rp)) => Ok(rp.clone()),
+            None => Err(NoProvider::Unknown),
+        });
+        (answer, valid)
+    }
+}
+
+impl SourcedProviders {
+    pub(crate) fn new(
+        source: Arc<dyn ProviderSource>,
+        make: MakeRelyingParty,
+        clock: Clock,
+        timeout: Duration,
+    ) -> SourcedProviders {
+        let bounded = |max| {
+            let cache = Cache::builder().max_capacity(max);
+            cache.eviction_policy(EvictionPolicy::lru()).build()
+        };
+        SourcedProviders {
+            source,
+            make,
+            clock,
+            timeout,
+            known: bounded(MAX_KNOWN),
+            unknown: bounded(MAX_UNKNOWN),
+        }
+    }
+
+    /// The relying party of the provider with this name.
+    pub(crate) async fn named(&self, name: &str) -> Result<Arc<RelyingParty>, NoProvider> {
+        if !is_provider_name(name) {
+            return Err(NoProvider::Unknown);
+        }
+        let slot = match self.known.get(name) {
+            Some(slot) => slot,
+            None => self.unknown.get_with_by_ref(name, Arc::default),
+        };
+        if let (_, Some(valid)) = slot.read(self.now()) {
+            return valid;
+        }
+        let _asking = slot.asking.lock().await;
+        let (former, valid) = slot.read(self.now());
+        if let Some(valid) = valid {
+            return valid;
+        }
+        let found = match tokio::time::timeout(self.timeout, self.source.registration(name)).await {
+            Ok(Ok(registration)) => registration.and_then(|registration| self.made(name, registration, former)),
+            Ok(Err(error)) => {
+                tracing::error!(
+                    reason = "provider_undecided",
+                    "the provider `{name}` cannot be looked up: {error}"
+                );
+                return Err(NoProvider::Undecided);
+            }
+            Err(_) => {
+                let after = self.timeout;
+                tracing::error!(
+                    reason = "provider_undecided",
+                    "the source of providers did not respond in {after:?}"
+                );
+                return Err(NoProvider::Undecided);
+            }
+        };
+        let ttl = if found.is_some() { KNOWN_TTL } else { UNKNOWN_TTL };
+        let until = self.now().saturating_add(ttl);
+        let (to, from) = match found {
+            Some(_) => (&self.known, &self.unknown),
+            None => (&self.unknown, &self.known),
+        };
+        to.insert(name.to_owned(), slot.clone());
+        from.invalidate(name);
+        *slot.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Answer { until, found });
+        slot.read(i64::MIN).1.unwrap_or(Err(NoProvider::Unknown))
+    }
+
+    /// The relying party of a registration: the former one, with its metadata and keys, if nothing has changed.
+    fn made(
+        &self,
+        name: &str,
+        registration: ProviderRegistration,
+        former: Option<Answer>,
+    ) -> Option<(ProviderRegistration, Arc<RelyingParty>)> {
+        let former = former.and_then(|answer| answer.found);
+        if let Some(former) = former.filter(|(same, _)| *same == registration) {
+            return Some(former);
+        }
+        match (self.make)(name, &registration) {
+            Ok(rp) => Some((registration, Arc::new(rp))),
+            Err(cause) => {
+                tracing::error!(
+                    reason = "provider_not_usable",
+                    "the registration of the provider `{name}` is not usable: {cause}"
+                );
+                None
+            }
+        }
+    }
+
+    fn now(&self) -> i64 {
+        OffsetDateTime::unix_timestamp(self.clock.now())
+    }
+}
