@@ -173,7 +173,7 @@ settings! {
         /// _Default:_ `{issuer}/.well-known/openid-configuration`
         pub server_metadata_url: Option<Url> = None,
         /// The tenants whose users may sign in and whose access tokens are accepted, if the issuer is a template with
-        /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `*`
+        /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `any`
         /// for every organisation, which logs a warning at liftoff. Personal accounts are accepted only by their id,
         /// `9188040d-6c67-4c5b-b112-36a304b66dad`. A template without this setting aborts the launch, and vice versa.
         /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)

@@ -125,7 +125,7 @@ async fn issuer_seen(browser: &Browser) -> String {
 #[rocket::async_test]
 async fn a_person_of_an_accepted_tenant_signs_in_and_is_of_its_issuer() {
     for store in ["cookie", "memory"] {
-        for tenants in [json!([ONE, TWO]), json!(ONE.to_uppercase()), json!("*")] {
+        for tenants in [json!([ONE, TWO]), json!(ONE.to_uppercase()), json!("any")] {
             let entra = Entra::start().await;
             let app = entra.app(tenants).with("oidc.session.store", store);
             let browser = open(&entra, &app).await;
@@ -158,8 +158,8 @@ async fn every_organisation_is_without_personal_accounts() {
     let entra = Entra::start().await;
     entra.sign_in_for(PERSONAL);
     for (tenants, status) in [
-        (json!("*"), Status::Forbidden),
-        (json!(["*", PERSONAL]), Status::Ok),
+        (json!("any"), Status::Forbidden),
+        (json!(["any", PERSONAL]), Status::Ok),
         (json!([PERSONAL]), Status::Ok),
     ] {
         let browser = open(&entra, &entra.app(tenants)).await;
@@ -211,7 +211,7 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
         let entra = Entra::start().await;
         let template = entra.template();
         entra.id_tokens(move |token| change(token, &template));
-        let app = entra.app(json!(["*", ONE]));
+        let app = entra.app(json!(["any", ONE]));
         let browser = open(&entra, &app).await;
         let page = browser.sign_in(&entra.provider, "/me").await;
         page.is(Status::BadGateway);
@@ -607,7 +607,7 @@ async fn an_introspection_reply_names_its_tenant() {
 /// Clients cannot get a token from a template.
 #[rocket::async_test]
 async fn clients_are_sent_to_the_tenants() {
-    for (tenants, expected) in [(json!([TWO, ONE]), vec![TWO, ONE]), (json!(["*"]), vec!["*"])] {
+    for (tenants, expected) in [(json!([TWO, ONE]), vec![TWO, ONE]), (json!(["any"]), vec!["any"])] {
         let provider = TestProvider::start().await;
         let template = template(&provider);
         provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
@@ -622,7 +622,7 @@ async fn clients_are_sent_to_the_tenants() {
         let expected: Vec<_> = expected
             .into_iter()
             .map(|tenant| match tenant {
-                "*" => api.provider.issuer(),
+                "any" => api.provider.issuer(),
                 tenant => template.replace("{tenantid}", tenant),
             })
             .collect();
@@ -636,12 +636,12 @@ async fn clients_are_sent_to_the_tenants() {
 async fn accepted_tenants_are_reported_at_liftoff() {
     let entra = Entra::start().await;
     let log = Log::listen();
-    let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;
+    let browser = open(&entra, &entra.app(json!(["any", PERSONAL]))).await;
     drop(browser);
     let lines = log.lines_with_report();
     for expected in [
         format!("INFO: tenants: every organisation, {PERSONAL}"),
-        "WARN: `tenants`: `*` accepts every user of every organisation at the provider, and anyone can create an organisation".to_owned(),
+        "WARN: `tenants`: `any` accepts every user of every organisation at the provider, and anyone can create an organisation".to_owned(),
         format!("WARN: `tenants`: {PERSONAL} accepts every personal Microsoft account, and anyone can create one"),
     ] {
         assert!(lines.contains(&expected), "{expected:?} is not in {lines:#?}");
@@ -660,7 +660,7 @@ async fn a_template_without_tenants_does_not_launch() {
         lines,
         [
             "ERROR: `oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
-            "INFO: list the ids of the tenants, or `*` for every organisation",
+            "INFO: list the ids of the tenants, or `any` for every organisation",
         ]
     );
 }

@@ -676,25 +676,25 @@ fn a_template_with_the_tenants_that_are_accepted() {
     };
     assert_eq!(accepted(&[TENANT]), TENANT);
     assert_eq!(accepted(&[&TENANT.to_uppercase(), TENANT]), TENANT);
-    assert_eq!(accepted(&["*"]), "every organisation");
+    assert_eq!(accepted(&["any"]), "every organisation");
     assert_eq!(registration(&complete()).tenants, None);
 }
 
 #[test]
 fn templates_refused() {
-    let remedy_of_tenants = "list the ids of the tenants, or `*` for every organisation";
+    let remedy_of_tenants = "list the ids of the tenants, or `any` for every organisation";
     refused(
         &of_tenants(&[]),
         &RELEASE,
         "`oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
         remedy_of_tenants,
     );
-    for entry in ["common", "contoso.onmicrosoft.com", ""] {
+    for entry in ["common", "contoso.onmicrosoft.com", "", "*", "ANY"] {
         refused(
             &of_tenants(&[TENANT, entry]),
             &RELEASE,
             &format!("`oidc.tenants`: {entry:?} is not the id of a tenant"),
-            "list tenant ids, each a GUID, or `*` for every organisation; personal accounts are in \
+            "list tenant ids, each a GUID, or `any` for every organisation; personal accounts are in \
              `9188040d-6c67-4c5b-b112-36a304b66dad`",
         );
     }
@@ -755,7 +755,7 @@ fn templates_of_further_issuers_refused() {
     assert_eq!(of_further(further), Ok(true));
     let keys = json!({
         "issuer": v1, "jwks_uri": "https://login.microsoftonline.com/common/discovery/keys",
-        "audience": "api", "tenants": ["*"],
+        "audience": "api", "tenants": ["any"],
     });
     assert_eq!(of_further(keys), Ok(true));
     let error = |json| of_further(json).unwrap_err().to_string();
@@ -764,7 +764,7 @@ fn templates_of_further_issuers_refused() {
         "`oidc.issuers.v1.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown"
     );
     assert_eq!(
-        error(json!({"issuer": v1, "audience": "api", "tenants": ["*"]})),
+        error(json!({"issuer": v1, "audience": "api", "tenants": ["any"]})),
         "`oidc.issuers.v1.server_metadata_url`: the issuer is a template, so there is no metadata at \
          `https://sts.windows.net/%7Btenantid%7D/.well-known/openid-configuration`"
     );
