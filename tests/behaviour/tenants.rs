@@ -14,7 +14,7 @@ use crate::{
     bearer::app::{Answer, Api, refused},
     common::{App, Log, NOW, assert_signed_out, frontchannel_logout, launch_failure, locked},
     records::DUE,
-    support::{Browser, JwtParts, TestProvider, case},
+    support::{Browser, JwtParts, SigningKey, TestProvider, case},
 };
 
 const ONE: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
@@ -171,7 +171,7 @@ async fn every_organisation_is_without_personal_accounts() {
 #[rocket::async_test]
 async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
     type Change = fn(&mut JwtParts, &str);
-    let changes: [(Change, &str); 9] = [
+    let changes: [(Change, &str); 11] = [
         (|token, _| token.remove("tid"), "the claim \"tid\" is missing"),
         (
             |token, _| token.set("tid", TWO),
@@ -184,6 +184,14 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
         (
             |token, template| token.set("iss", template),
             "the token is issued by \"…/{tenantid}/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, template| token.set("iss", template.replace("{tenantid}", &ONE.to_uppercase())),
+            "the token is issued by \"…/8EAEF023-2B34-4DA1-9BAA-8BC8C9D6A490/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, _| token.set("iss", format!("https://login.microsoftonline.us/{ONE}/v2.0")),
+            "the token is issued by \"https://login.microsoftonline.us/ONE/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
         ),
         (
             |token, _| token.set("iss", "https://evil.example/v2.0"),
@@ -280,6 +288,94 @@ async fn a_key_of_another_tenant() {
             assert_eq!(app.failures(), [error]);
         }
     }
+}
+
+/// Publishes the RSA key for this issuer, and the others for all tenants. ID tokens are signed with another one.
+fn with_rsa_key_of(entra: &Entra, issuer: String) {
+    let template = entra.template();
+    entra.provider.on_jwks(move |reply| {
+        reply.edit(|set| {
+            for key in set["keys"].as_array_mut().unwrap() {
+                let is_rsa = key["kty"] == json!("RSA");
+                key["issuer"] = json!(if is_rsa { &issuer } else { &template });
+            }
+        });
+    });
+    entra.id_tokens(|token| token.sign_with(SigningKey::Ec));
+}
+
+#[rocket::async_test]
+async fn signed_user_info_by_the_key_of_another_tenant() {
+    for (tenant, status) in [(ONE, Status::Ok), (TWO, Status::BadGateway)] {
+        let entra = Entra::start().await;
+        with_rsa_key_of(&entra, entra.issuer_of(tenant));
+        let iss = entra.issuer_of(ONE);
+        entra.provider.user_info_as_jwt(move |jwt| jwt.set("iss", iss.as_str()));
+        let app = entra.app(json!([ONE, TWO]));
+        let browser = open(&entra, &app).await;
+        browser.sign_in(&entra.provider, "/me").await.is(status);
+        if status != Status::Ok {
+            let error = format!(
+                "the UserInfo response is rejected: the token is issued by {:?}, and signed by a key of {:?}",
+                entra.issuer_of(ONE),
+                entra.issuer_of(TWO)
+            );
+            assert_eq!(app.failures(), [error]);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_logout_token_by_the_key_of_another_tenant() {
+    let entra = Entra::start().await;
+    with_rsa_key_of(&entra, entra.issuer_of(TWO));
+    let app = entra
+        .app(json!([ONE, TWO]))
+        .with("oidc.id_token_signing_algs", "ES256 RS256");
+    let browser = open(&entra, &app).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    let template = entra.template();
+    let logout = async |signing: SigningKey| {
+        let token = entra.provider.logout_token(|token| {
+            of_tenant(token, &template, ONE);
+            token.sign_with(signing);
+        });
+        browser.post_logout_token(&token).await
+    };
+    let page = logout(SigningKey::Rsa).await;
+    page.is(Status::BadRequest);
+    let expected = format!(
+        "the logout token is rejected: the token is issued by {:?}, and signed by a key of {:?}",
+        entra.issuer_of(ONE),
+        entra.issuer_of(TWO)
+    );
+    assert_eq!(page.json::<Value>()["error_description"], json!(expected));
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    logout(SigningKey::Ec).await.is(Status::Ok);
+    assert_signed_out(&browser).await;
+}
+
+/// A refreshed ID token is judged as that of the sign-in is.
+#[rocket::async_test]
+async fn a_refreshed_id_token_by_the_key_of_another_tenant() {
+    let entra = Entra::start().await;
+    with_rsa_key_of(&entra, entra.issuer_of(TWO));
+    let app = entra
+        .app(json!([ONE, TWO]))
+        .with("oidc.id_token_signing_algs", "ES256 RS256");
+    let browser = open(&entra, &app).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    entra.id_tokens(|token| token.sign_with(SigningKey::Rsa));
+    app.advance(DUE);
+    let log = Log::listen();
+    assert_signed_out(&browser).await;
+    let expected = format!(
+        "the token is issued by {:?}, and signed by a key of {:?}",
+        entra.issuer_of(ONE),
+        entra.issuer_of(TWO)
+    );
+    let lines = log.lines();
+    assert!(lines.iter().any(|line| line.contains(&expected)), "{lines:#?}");
 }
 
 #[rocket::async_test]
