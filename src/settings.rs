@@ -162,7 +162,14 @@ settings! {
         ///
         /// _Default:_ the `kid` of the JWK
         pub private_key_id: Option<String> as Option<Credential> = None,
-        /// The `aud` of client assertions: `endpoint` for the URL of the endpoint that receives it, or any other
+        /// The `iss` of client secrets that the app makes itself, for Sign in with Apple: the Team ID. Then the client
+        /// secret is a JWT, signed by `private_key_file` (P-256, with a `kid`) with ES256 for each request, and valid for
+        /// five minutes. It replaces `client_secret`.
+        /// [Apple](https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret)
+        ///
+        /// _Default:_ none
+        pub client_secret_issuer: Option<String> as Option<Credential> = None,
+        /// The `aud` of client assertions, and of client secrets that the app makes: `endpoint` for the URL of the endpoint that receives it, or any other
         /// value verbatim. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
         ///
         /// _Default:_ the issuer; `endpoint` where that is a template
