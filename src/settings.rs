@@ -308,6 +308,14 @@ settings! {
         ///
         /// _Default:_ `false`
         pub insecure_accept_missing_nonce: bool = false,
+        /// Signs in without PKCE: neither `code_challenge` nor `code_verifier` is sent. For a provider that rejects
+        /// them, such as LinkedIn, and a client with a secret. An authorization code that leaks before it is used
+        /// then lets whoever has it sign in here as its user, unless the ID token has a `nonce`. Logs a warning at
+        /// liftoff.
+        /// [RFC 9700 §2.1.1](https://www.rfc-editor.org/rfc/rfc9700#section-2.1.1)
+        ///
+        /// _Default:_ `false`
+        pub insecure_omit_pkce: bool = false,
         /// Additional parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
         /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)

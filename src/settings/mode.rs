@@ -339,7 +339,13 @@ impl Settings {
             .remedy(
                 "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
                  `token_endpoint_auth_method`",
-            )
+            )?;
+        // Without PKCE, any finder of a code could exchange it.
+        let is_public = method == Some(TokenEndpointAuthMethod::None)
+            || !(registration.has_secret() || registration.client_key.is_some());
+        rule("insecure_omit_pkce", !(self.insecure_omit_pkce && is_public))
+            .cause("a public client has nothing but PKCE to protect an authorization code")
+            .remedy("set OIDC_CLIENT_SECRET or `client_secret_file`, or remove `insecure_omit_pkce`")
     }
 }
 
