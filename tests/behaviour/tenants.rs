@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use rocket::{
-    Build, Rocket, State, get,
+    Build, Request, Rocket, State, get,
     http::Status,
     routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{LoggedIn, RelyingParty};
+use rocket_openidconnect::{Authorized, LoggedIn, Policy, RelyingParty, User};
 
 use crate::{
     bearer::app::{Answer, Api, refused},
@@ -460,6 +460,69 @@ async fn a_session_of_a_tenant_that_is_accepted_no_more() {
             again.visit("/me").await.is(Status::Ok).sees("alice");
         } else {
             assert_signed_out(&again).await;
+        }
+    }
+}
+
+// ---- Groups that do not fit into a token.
+
+struct Staff;
+
+#[rocket::async_trait]
+impl Policy for Staff {
+    async fn permits(user: &User, _: &Request<'_>) -> bool {
+        user.groups().contains(&"staff")
+    }
+}
+
+#[get("/staff")]
+fn staff(user: Authorized<Staff>) -> String {
+    user.subject().to_owned()
+}
+
+#[get("/groups")]
+fn groups(user: LoggedIn) -> String {
+    format!("{:?} {}", user.groups(), user.groups_overage())
+}
+
+/// A policy refuses a user with too many groups as one without; the app can tell them apart, also after a refresh.
+#[rocket::async_test]
+async fn a_user_with_more_groups_than_fit_into_the_token() {
+    let overage = json!({
+        "_claim_names": { "groups": "src1" },
+        "_claim_sources": { "src1": { "endpoint": "https://graph.microsoft.com/v1.0/users/x/getMemberObjects" } },
+    });
+    for (store, claims) in [
+        ("cookie", json!(null)),
+        ("memory", json!(null)),
+        ("cookie", json!("email groups")),
+    ] {
+        let entra = Entra::start().await;
+        entra.provider.on_user_info(|reply| reply.remove("groups"));
+        let issue = |claims: Value| {
+            entra.id_tokens(move |token| {
+                token.claims.remove("groups");
+                token.claims.extend(claims.as_object().unwrap().clone());
+            });
+        };
+        let mut app = entra.app(json!([ONE])).with("oidc.session.store", store);
+        if !claims.is_null() {
+            app = app.with("oidc.session.claims", claims);
+        }
+        let rocket = launched(&entra, &app).mount("/", routes![staff, groups]);
+        let browser = Browser::open(rocket).await;
+        issue(overage.clone());
+        browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+        for (issued, seen, status) in [
+            (overage.clone(), "[] true", Status::Forbidden),
+            (json!({}), "[] false", Status::Forbidden),
+            (json!({ "groups": ["staff"] }), "[\"staff\"] false", Status::Ok),
+            (json!({ "hasgroups": true }), "[] true", Status::Forbidden),
+        ] {
+            issue(issued);
+            app.advance(DUE);
+            assert_eq!(browser.visit("/groups").await.is(Status::Ok).body, seen, "{store}");
+            browser.visit("/staff").await.is(status);
         }
     }
 }
