@@ -527,6 +527,7 @@ pub(crate) async fn start_dev_provider(
     let client = DevClient::new(settings, client_id.clone(), client_secret.clone(), site);
     settings.client_id = Some(client_id);
     settings.client_secret = Some(client_secret);
+    settings.client_secret_issuer = None;
 
     let provider = DevProvider::start(&wanted, client, clock.clone()).await?;
     settings.issuer = Some(provider.issuer().to_owned());

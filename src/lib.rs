@@ -39,7 +39,7 @@ pub mod testing;
 mod token;
 
 pub use clock::Clock;
-pub use code_flow::ResponseError;
+pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,

@@ -206,7 +206,14 @@ settings! {
         ///
         /// _Default:_ the `kid` of the JWK
         pub private_key_id: Option<String> as Option<Credential> = None,
-        /// The `aud` of client assertions: `endpoint` for the URL of the endpoint that receives it, or any other
+        /// The `iss` of client secrets that the app makes itself, for Sign in with Apple: the Team ID. Then the client
+        /// secret is a JWT, signed by `private_key_file` (P-256, with a `kid`) with ES256 for each request, and valid for
+        /// five minutes. It replaces `client_secret`.
+        /// [Apple](https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret)
+        ///
+        /// _Default:_ none
+        pub client_secret_issuer: Option<String> as Option<Credential> = None,
+        /// The `aud` of client assertions, and of client secrets that the app makes: `endpoint` for the URL of the endpoint that receives it, or any other
         /// value verbatim. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
         ///
         /// _Default:_ the issuer; `endpoint` where that is a template
@@ -217,7 +224,7 @@ settings! {
         /// _Default:_ `{issuer}/.well-known/openid-configuration`
         pub server_metadata_url: Option<Url> = None,
         /// The tenants whose users may sign in and whose access tokens are accepted, if the issuer is a template with
-        /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `*`
+        /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `any`
         /// for every organisation, which logs a warning at liftoff. Personal accounts are accepted only by their id,
         /// `9188040d-6c67-4c5b-b112-36a304b66dad`. A template without this setting aborts the launch, and vice versa.
         /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
@@ -345,6 +352,14 @@ settings! {
         ///
         /// _Default:_ `false`
         pub insecure_accept_missing_nonce: bool = false,
+        /// Signs in without PKCE: neither `code_challenge` nor `code_verifier` is sent. For a provider that rejects
+        /// them, such as LinkedIn, and a client with a secret. An authorization code that leaks before it is used
+        /// then lets whoever has it sign in here as its user, unless the ID token has a `nonce`. Logs a warning at
+        /// liftoff.
+        /// [RFC 9700 §2.1.1](https://www.rfc-editor.org/rfc/rfc9700#section-2.1.1)
+        ///
+        /// _Default:_ `false`
+        pub insecure_omit_pkce: bool = false,
         /// Additional parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
         /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)

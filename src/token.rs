@@ -46,7 +46,7 @@ pub(crate) use claim_sources::ClaimSources;
 pub(crate) use claims::VERIFIED;
 pub(crate) use client_assertion::CLIENT_ASSERTION_TYPE;
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
-pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
+pub(crate) use issuer::{ANY_TENANT, ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};

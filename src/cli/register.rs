@@ -203,6 +203,7 @@ impl Arguments {
             client_id: text("client_id").to_owned(),
             client_secret: None,
             client_key: None,
+            secret_issuer: None,
             metadata: MetadataSource::Discovery { url },
             introspection_endpoint: None,
         };

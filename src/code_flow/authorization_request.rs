@@ -11,8 +11,8 @@ use crate::{
     settings::{ResponseMode, Settings},
 };
 
-/// Builds the authorization URL: always code flow with PKCE S256, `state` and `nonce`. `parameters` override
-/// those of the settings.
+/// Builds the authorization URL: always code flow with `state` and `nonce`, and with PKCE S256 unless the settings omit
+/// it. `parameters` override those of the settings.
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
@@ -20,15 +20,16 @@ pub(crate) fn authorization_request(
     parameters: &SignInParameters,
 ) -> Url {
     let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
-    let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
 
-    let mut request = client
-        .authorize_url(
-            AuthenticationFlow::<CoreResponseType>::AuthorizationCode,
-            move || CsrfToken::new(state.expose().to_owned()),
-            move || Nonce::new(nonce.expose().to_owned()),
-        )
-        .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&code_verifier));
+    let mut request = client.authorize_url(
+        AuthenticationFlow::<CoreResponseType>::AuthorizationCode,
+        move || CsrfToken::new(state.expose().to_owned()),
+        move || Nonce::new(nonce.expose().to_owned()),
+    );
+    if !settings.insecure_omit_pkce {
+        let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
+        request = request.set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&code_verifier));
+    }
     // The `openidconnect` client adds `openid` itself.
     let additional = parameters
         .scopes()

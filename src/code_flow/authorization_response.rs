@@ -1,6 +1,6 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): the parameters that reach the callback.
 
-use super::ResponseError;
+use super::{ResponseError, UnverifiedUser};
 use crate::{printable::printable, secret::Secret, token::ExpectedIssuer};
 
 /// The parameters of an authorization response, each at most once.
@@ -11,6 +11,14 @@ pub(crate) struct AuthorizationResponse {
     iss: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
+    /// Of Sign in with Apple.
+    user: Option<String>,
+}
+
+/// The response to an attempt. Only its code proves anything, at the token endpoint.
+pub(crate) struct AcceptedResponse {
+    pub code: Secret,
+    pub unverified_user: Option<UnverifiedUser>,
 }
 
 impl AuthorizationResponse {
@@ -23,6 +31,7 @@ impl AuthorizationResponse {
                 "code" => response.code.replace(Secret::new(value)).is_some(),
                 "iss" => response.iss.replace(value.into_owned()).is_some(),
                 "error" => response.error.replace(value.into_owned()).is_some(),
+                "user" => response.user.replace(value.into_owned()).is_some(),
                 "error_description" => response.error_description.replace(value.into_owned()).is_some(),
                 _ => false,
             };
@@ -52,9 +61,12 @@ impl AuthorizationResponse {
         }
     }
 
-    /// Validates the response to an attempt at this issuer, and returns its code. The caller has verified
-    /// `state`.
-    pub(crate) fn accept(self, issuer: ExpectedIssuer<'_>, iss_is_required: bool) -> Result<Secret, ResponseError> {
+    /// Validates the response to an attempt at this issuer. The caller has verified `state`.
+    pub(crate) fn accept(
+        self,
+        issuer: ExpectedIssuer<'_>,
+        iss_is_required: bool,
+    ) -> Result<AcceptedResponse, ResponseError> {
         // RFC 9207 §2.4: compared whenever present, required when the metadata announces it. For an issuer
         // template, `iss` may be the template itself, as in the metadata, or the issuer of a tenant, as in
         // tokens.
@@ -76,9 +88,11 @@ impl AuthorizationResponse {
                 description: printable(self.error_description.as_deref().unwrap_or_default()),
             });
         }
-        self.code
-            .filter(|code| !code.expose().is_empty())
-            .ok_or(ResponseError::CodeMissing)
+        let code = self.code.filter(|code| !code.expose().is_empty());
+        Ok(AcceptedResponse {
+            code: code.ok_or(ResponseError::CodeMissing)?,
+            unverified_user: self.user.as_deref().and_then(UnverifiedUser::parse),
+        })
     }
 }
 
@@ -91,7 +105,7 @@ mod tests {
     fn judge(query: &str, iss_is_required: bool) -> Result<String, String> {
         AuthorizationResponse::parse(query)
             .and_then(|response| response.accept(ExpectedIssuer::exactly(ISSUER), iss_is_required))
-            .map(|code| code.expose().to_owned())
+            .map(|response| response.code.expose().to_owned())
             .map_err(|error| error.to_string())
     }
 
@@ -162,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_repeated_parameter_is_rejected() {
-        for name in ["state", "code", "iss", "error", "error_description"] {
+        for name in ["state", "code", "iss", "error", "error_description", "user"] {
             let query = format!("{name}=x&{name}=x");
             assert_eq!(
                 judge(&query, false).unwrap_err(),

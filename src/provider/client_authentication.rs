@@ -6,11 +6,7 @@ use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::{
-    secret::Secret,
-    settings::TokenEndpointAuthMethod,
-    token::{CLIENT_ASSERTION_TYPE, PrivateKey},
-};
+use crate::{secret::Secret, settings::TokenEndpointAuthMethod, token::CLIENT_ASSERTION_TYPE};
 
 /// The credentials that one request carries.
 pub(super) enum ClientAuthentication {
@@ -40,12 +36,12 @@ impl Provider {
     /// The method at the token endpoint: that of the setting, else by the credentials that the client has and the
     /// methods that the metadata lists.
     pub(crate) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
-        let (secret, key) = (&self.registration.client_secret, &self.registration.client_key);
-        match (self.settings.token_endpoint_auth_method, secret, key) {
+        let (has_secret, key) = (self.registration.has_secret(), &self.registration.client_key);
+        match (self.settings.token_endpoint_auth_method, has_secret, key) {
             (Some(method), ..) => method,
-            (None, None, None) => TokenEndpointAuthMethod::None,
-            (None, None, Some(_)) => TokenEndpointAuthMethod::PrivateKeyJwt,
-            (None, Some(_), _) => default_authentication_method(metadata),
+            (None, false, None) => TokenEndpointAuthMethod::None,
+            (None, false, Some(_)) => TokenEndpointAuthMethod::PrivateKeyJwt,
+            (None, true, _) => default_authentication_method(metadata),
         }
     }
 
@@ -64,7 +60,7 @@ impl Provider {
         }
         let can_use = |method: &TokenEndpointAuthMethod| match method {
             PrivateKeyJwt => self.registration.client_key.is_some(),
-            _ => self.registration.client_secret.is_some(),
+            _ => self.registration.has_secret(),
         };
         let others = [ClientSecretBasic, ClientSecretPost, PrivateKeyJwt];
         let mut usable = others.into_iter().filter(can_use);
@@ -79,30 +75,35 @@ impl Provider {
         url: &Url,
         now: OffsetDateTime,
     ) -> ClientAuthentication {
-        let (secret, key) = (&self.registration.client_secret, &self.registration.client_key);
+        use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
+
+        let (client_id, key) = (&self.registration.client_id, &self.registration.client_key);
+        let audience = self.assertion_audience(url);
+        let secret = match (&self.registration.secret_issuer, key) {
+            (Some(issuer), Some(key)) if method != PrivateKeyJwt => {
+                Some(key.client_secret(issuer, client_id, audience, now))
+            }
+            _ => self.registration.client_secret.clone(),
+        };
         match (method, secret, key) {
-            (TokenEndpointAuthMethod::ClientSecretBasic, Some(secret), _) => {
-                ClientAuthentication::ClientSecretBasic(secret.clone())
-            }
-            (TokenEndpointAuthMethod::ClientSecretPost, Some(secret), _) => {
-                ClientAuthentication::ClientSecretPost(secret.clone())
-            }
-            (TokenEndpointAuthMethod::PrivateKeyJwt, _, Some(key)) => {
-                ClientAuthentication::PrivateKeyJwt(self.assertion(key, url, now))
+            (ClientSecretBasic, Some(secret), _) => ClientAuthentication::ClientSecretBasic(secret),
+            (ClientSecretPost, Some(secret), _) => ClientAuthentication::ClientSecretPost(secret),
+            (PrivateKeyJwt, _, Some(key)) => {
+                ClientAuthentication::PrivateKeyJwt(key.assertion(client_id, audience, now))
             }
             _ => ClientAuthentication::None,
         }
     }
 
-    fn assertion(&self, key: &PrivateKey, url: &Url, now: OffsetDateTime) -> Secret {
-        let audience = match self.settings.client_assertion_audience.as_deref() {
+    /// The `aud` of what the client's key signs for a request to `url`.
+    fn assertion_audience<'a>(&'a self, url: &'a Url) -> &'a str {
+        match self.settings.client_assertion_audience.as_deref() {
             Some("endpoint") => url.as_str(),
             Some(audience) => audience,
             // A template does not identify an authorization server.
             None if self.registration.expected_issuer().is_template() => url.as_str(),
             None => &self.registration.issuer,
-        };
-        key.assertion(&self.registration.client_id, audience, now)
+        }
     }
 
     /// Posts a form, with the client authentication in the form or in a header.

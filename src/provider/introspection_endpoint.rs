@@ -46,7 +46,7 @@ impl Provider {
             return None;
         }
         // A client with a key and no secret can only use the key.
-        if self.registration.client_secret.is_none() {
+        if !self.registration.has_secret() {
             return Some(PrivateKeyJwt);
         }
         Some(match (set, metadata) {

@@ -52,11 +52,10 @@ impl Provider {
         code_verifier: &Secret,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
-        let mut grant = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code.expose()),
-            ("code_verifier", code_verifier.expose()),
-        ];
+        let mut grant = vec![("grant_type", "authorization_code"), ("code", code.expose())];
+        if !self.settings.insecure_omit_pkce {
+            grant.push(("code_verifier", code_verifier.expose()));
+        }
         grant.extend(self.redirect_uri.as_ref().map(|uri| ("redirect_uri", uri.as_str())));
         self.request_tokens(metadata, &grant, &self.limits.exchange, now).await
     }

@@ -82,6 +82,7 @@ impl Provider {
         })?;
         let expected = UserInfoExpectations {
             issuer,
+            template: self.registration.expected_issuer(),
             client_id: &self.registration.client_id,
             subject,
             algorithms: &self.user_info_algorithms(metadata),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
-    code_flow::{MAX_PARAMETERS_LEN, SignInParameters},
+    code_flow::{MAX_PARAMETERS_LEN, SignInParameters, UnverifiedUser},
     observing,
     printable::printable,
     relying_party::{SignInError, User},
@@ -282,6 +282,7 @@ pub struct NewSignIn<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) tokens: &'a SessionTokens,
     pub(crate) return_to: &'a str,
+    pub(crate) unverified_user: Option<&'a UnverifiedUser>,
 }
 
 impl NewSignIn<'_> {
@@ -335,6 +336,34 @@ impl NewSignIn<'_> {
     /// ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
     pub fn authorization_details(&self) -> &[serde_json::Value] {
         &self.tokens.authorization_details
+    }
+
+    /// The name and e-mail address in the form field `user` of Sign in with Apple, which the browser sends only when a
+    /// user signs in for the first time. It is for this handler alone: neither a claim nor part of the session. A test adds
+    /// it to the callback, as `&user={…}`.
+    ///
+    /// # Security
+    ///
+    /// It is not signed: whoever signs in can write any name and address into it. Never identify a user by it, never
+    /// grant anything for it, and escape it like any input. [`claims`](Self::claims) has the `email` that Apple verified.
+    ///
+    /// ```
+    /// # use rocket::Request;
+    /// # use rocket_openidconnect::{Events, NewSignIn, Refused};
+    /// # struct App;
+    /// # #[rocket::async_trait]
+    /// # impl Events for App {
+    /// async fn after_authorize(&self, _: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
+    ///     // Later sign-ins do not have it: keep it in the app's database.
+    ///     if let Some(name) = sign_in.unverified_user().and_then(|user| user.first_name()) {
+    ///         sign_in.set("greeting", format!("Welcome, {name}!"));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn unverified_user(&self) -> Option<&UnverifiedUser> {
+        self.unverified_user
     }
 
     /// The page of this app to which the browser goes next. It cannot be changed here: a browser that repeats the

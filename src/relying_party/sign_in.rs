@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     code_flow::{
-        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, SignInParameters,
-        authorization_request,
+        AcceptedResponse, AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, SignInParameters,
+        UnverifiedUser, authorization_request,
     },
     observing,
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
@@ -52,6 +52,13 @@ pub(crate) enum Completed {
     Before(CurrentSession),
     /// An identical callback came before, and its session is not available any more.
     Late,
+}
+
+/// A sign-in whose tokens are verified, before the app has accepted it.
+struct VerifiedSignIn {
+    session: Session,
+    tokens: SessionTokens,
+    unverified_user: Option<UnverifiedUser>,
 }
 
 /// What the attempt asked for beside the settings.
@@ -89,12 +96,12 @@ impl Client<'_> {
         })
     }
 
-    /// Validates an authorization response, whose `state` is an attempt of this browser, and returns its code.
+    /// Validates an authorization response, whose `state` is an attempt of this browser.
     pub(crate) async fn accept_response(
         &self,
         response: AuthorizationResponse,
         now: OffsetDateTime,
-    ) -> Result<Secret, SignInError> {
+    ) -> Result<AcceptedResponse, SignInError> {
         let metadata = self.provider.metadata(now).await?;
         // Otherwise a response at a redirect URI of several providers might be any provider's (RFC 9207 §1).
         let requires_iss = metadata.authorization_response_iss_parameter_supported || self.shares_redirect_uri();
@@ -107,11 +114,11 @@ impl Client<'_> {
         request: &Request<'_>,
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
-        code: Secret,
+        response: AcceptedResponse,
         client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Completed, NotBegun> {
-        let exchange = self.exchange_once(attempt, secrets, code, client_address, now)?;
+        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
         let Some(exchange) = exchange else {
             return Ok(Completed::Late);
         };
@@ -122,7 +129,11 @@ impl Client<'_> {
             Err(NotBegun::Failed(SignInError::AlreadyUsed)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
-        let new = (turn.session.clone(), turn.tokens.clone());
+        let new = VerifiedSignIn {
+            session: turn.session.clone(),
+            tokens: turn.tokens.clone(),
+            unverified_user: response.unverified_user,
+        };
         let jar = Some(request.cookies());
         let mut changes = vec![];
         let begun = self.begin_session(request, new, jar, &attempt.return_to, now, &mut changes);
@@ -359,17 +370,23 @@ impl Client<'_> {
     async fn begin_session(
         &self,
         request: &Request<'_>,
-        (mut session, tokens): (Session, SessionTokens),
+        verified: VerifiedSignIn,
         jar: Option<&CookieJar<'_>>,
         return_to: &ReturnTo,
         now: OffsetDateTime,
         changes: &mut Vec<SessionChange>,
     ) -> Result<CurrentSession, NotBegun> {
+        let VerifiedSignIn {
+            mut session,
+            tokens,
+            unverified_user,
+        } = verified;
         let earlier_ends = session.earlier_ends.clone();
         let mut signed_in = NewSignIn {
             session: &mut session,
             tokens: &tokens,
             return_to: return_to.as_str(),
+            unverified_user: unverified_user.as_ref(),
         };
         let handler = self.events.after_authorize(request, &mut signed_in);
         let (allowed, ends) = while_signing_in(earlier_ends, handler).await;
@@ -427,7 +444,12 @@ impl Client<'_> {
         let now = self.clock.now();
         // The session usually belongs to another user: do not replace the session of the requesting client.
         let (home, mut changes) = (ReturnTo::home(), vec![]);
-        let begun = self.begin_session(request, (session, tokens), None, &home, now, &mut changes);
+        let verified = VerifiedSignIn {
+            session,
+            tokens,
+            unverified_user: None,
+        };
+        let begun = self.begin_session(request, verified, None, &home, now, &mut changes);
         let begun = begun.await;
         self.events.sessions_changed(Some(request), changes).await;
         let set = self.sessions.set_cookies(&begun?, request.cookies(), now);

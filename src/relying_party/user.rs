@@ -129,7 +129,8 @@ impl<C> User<C> {
         }
     }
 
-    /// The `groups` claim, or an empty list. A single string is a list of one.
+    /// The `groups` claim, or an empty list. A single string is a list of one. Empty too if the user is in more groups
+    /// than fit into a token: see [`groups_overage`](Self::groups_overage).
     ///
     /// Among several providers, it is empty unless the user's has `trust_groups = true`.
     pub fn groups(&self) -> Vec<&str> {
@@ -142,6 +143,12 @@ impl<C> User<C> {
             Some(serde_json::Value::Array(list)) => list.iter().filter_map(|group| group.as_str()).collect(),
             _ => vec![],
         }
+    }
+
+    /// Whether the user is in more groups than the provider puts into a token. [`groups`](Self::groups) is then empty,
+    /// so a policy that requires a group refuses them. See [`Claims::groups_overage`].
+    pub fn groups_overage(&self) -> bool {
+        self.session.claims.groups_overage()
     }
 
     /// All claims, as the app's type.

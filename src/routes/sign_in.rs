@@ -12,7 +12,9 @@ use url::form_urlencoded;
 
 use super::{RouteContext, button_page, form, logout::Sender, redirect};
 use crate::{
-    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
+    code_flow::{
+        AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
+    },
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
@@ -42,7 +44,9 @@ const MAX_SIGN_INS: u8 = 3;
 /// … each within this number of seconds of the one before, and each without a session afterwards, are a loop.
 const LOOP_TIME: i64 = 60;
 /// The parameters of a response that are read.
-const RESPONSE: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
+const RESPONSE: [&str; 6] = ["state", "code", "iss", "error", "error_description", USER];
+/// The one of Sign in with Apple, which a sign-in can do without.
+const USER: &str = "user";
 /// The query parameter with the encrypted response of a form.
 const SEALED: &str = "sealed";
 /// The maximum size of a form, in bytes.
@@ -320,14 +324,21 @@ impl<'r> RouteContext<'r, '_> {
         let Some(pairs) = pairs else {
             return self.failed(ResponseError::UnreadableForm.into(), &home).await;
         };
-        let response = query(pairs.iter().filter(|(name, _)| RESPONSE.contains(&&**name)));
-        let at = self.now.unix_timestamp().to_be_bytes();
-        let posted = [&at, response.as_bytes()].concat();
-        let sealed = self.rp.cookies.keys.encrypt(Purpose::PostedResponse, b"", &posted);
-        let sealed = URL_SAFE_NO_PAD.encode(sealed);
-        if sealed.len() > MAX_POSTED {
+        let seal = |with_user: bool| {
+            let is_read = |(name, value): &&(String, String)| match &**name {
+                USER => with_user && value.len() <= MAX_USER_LEN,
+                name => RESPONSE.contains(&name),
+            };
+            let response = query(pairs.iter().filter(is_read));
+            let at = self.now.unix_timestamp().to_be_bytes();
+            let posted = [&at, response.as_bytes()].concat();
+            let sealed = self.rp.cookies.keys.encrypt(Purpose::PostedResponse, b"", &posted);
+            let sealed = URL_SAFE_NO_PAD.encode(sealed);
+            (sealed.len() <= MAX_POSTED).then_some(sealed)
+        };
+        let Some(sealed) = seal(true).or_else(|| seal(false)) else {
             return self.failed(ResponseError::UnreadableForm.into(), &home).await;
-        }
+        };
         let query = query([&(SEALED.to_owned(), sealed)]);
         Outcome::Success(redirect(&format!("?{query}")))
     }
@@ -448,8 +459,8 @@ impl<'r> RouteContext<'r, '_> {
         if is_stale {
             return self.recover(&attempt, may_restart, SignInError::PostedTooLate).await;
         }
-        let code = match client.accept_response(response, self.now).await {
-            Ok(code) => code,
+        let accepted = match client.accept_response(response, self.now).await {
+            Ok(accepted) => accepted,
             Err(error) => return self.failed(error, &attempt.return_to).await,
         };
         self.rp
@@ -461,7 +472,7 @@ impl<'r> RouteContext<'r, '_> {
             let _ = RequestState::of(request).signed_in_at.set(rp.clone());
         }
         let address = self.client_address();
-        let completing = client.complete(request, &attempt, secrets, code, address, self.now);
+        let completing = client.complete(request, &attempt, secrets, accepted, address, self.now);
         match completing.await {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {

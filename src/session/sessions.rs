@@ -66,6 +66,8 @@ const SEEN_MARK: char = '.';
 const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need: always kept.
 const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
+/// Claims that are kept with `groups`: they say that it is absent because it did not fit into the token.
+const GROUPS_OVERAGE: [&str; 2] = ["_claim_names", "hasgroups"];
 
 /// The provider of sessions, and the keys that encrypt them.
 pub(crate) struct SessionProvider<'a> {

@@ -66,7 +66,7 @@ impl Settings {
         found.into_iter().flatten().collect()
     }
 
-    fn insecure_checks(&self) -> [Option<InsecureSetting>; 9] {
+    fn insecure_checks(&self) -> [Option<InsecureSetting>; 10] {
         let is_plain =
             |issuer: &&String| Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url));
         let plain_issuer = self.issuer.as_ref().filter(is_plain).map_or("", String::as_str);
@@ -95,6 +95,8 @@ impl Settings {
             .risk("the cookies of sibling sub-domains are cleared too"),
             insecure("insecure_accept_missing_nonce", self.insecure_accept_missing_nonce)
                 .risk("an ID token without `nonce` may belong to another sign-in"),
+            insecure("insecure_omit_pkce", self.insecure_omit_pkce)
+                .risk("without PKCE, whoever obtains an unused authorization code can sign in here with it"),
             insecure("trusted_audiences", !audiences.is_empty()).risk(format!("ID tokens may also name {audiences}")),
             insecure("clock_skew", skew > Duration::from_secs(5 * 60))
                 .risk(format!("expired tokens are accepted for {skew:?}")),

@@ -71,8 +71,10 @@ pub(crate) struct Registration {
     /// Empty for a resource server that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
-    /// The private key that signs its assertions.
+    /// The private key that signs its assertions, or its secrets.
     pub client_key: Option<PrivateKey>,
+    /// The `iss` of secrets that the key signs.
+    pub secret_issuer: Option<String>,
     pub metadata: MetadataSource,
     /// The introspection endpoint in client secrets; otherwise that of the metadata is used.
     pub introspection_endpoint: Option<Url>,
@@ -82,6 +84,11 @@ impl Registration {
     /// The issuer or issuers whose tokens are accepted.
     pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
         ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
+    }
+
+    /// Whether the client has a secret, or signs one.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.client_secret.is_some() || self.secret_issuer.is_some()
     }
 
     /// Whether the app can authenticate at the introspection endpoint.
@@ -266,12 +273,15 @@ impl Settings {
         let of_issuer = client_secrets.filter(|table| table.is_of(issuer));
         let introspection_endpoint = of_issuer.and_then(|table| table.token_introspection_uri.clone());
         self.check_endpoint("client_secrets", &introspection_endpoint)?;
+        let (client_secret, client_key) = (self.secret(client_secrets)?, self.client_key()?);
+        self.check_secret_issuer(client_secret.as_ref(), client_key.as_ref())?;
         Ok(Registration {
             issuer: issuer.clone(),
             tenants: tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
-            client_secret: self.secret(client_secrets)?,
-            client_key: self.client_key()?,
+            client_secret,
+            client_key,
+            secret_issuer: self.client_secret_issuer.clone(),
             metadata,
             introspection_endpoint,
         })
@@ -388,6 +398,27 @@ impl Settings {
         Ok(Some(key.named(self.private_key_id.as_deref())))
     }
 
+    fn check_secret_issuer(&self, secret: Option<&Secret>, key: Option<&PrivateKey>) -> Result<(), Mistake> {
+        if self.client_secret_issuer.is_none() {
+            return Ok(());
+        }
+        rule("client_secret_issuer", secret.is_none())
+            .cause("a client secret is set too, and the app makes its own")
+            .remedy("remove `client_secret`, `client_secret_file` and the one in `client_secrets`, or `client_secret_issuer`")?;
+        let Some(key) = key else {
+            let cause = "the private key is missing that signs the client secret";
+            let remedy =
+                "set `private_key_file` to the key file of the provider (Apple: `AuthKey_….p8`), and `private_key_id`";
+            return Err(Mistake::new(cause, remedy).at("private_key_file"));
+        };
+        rule("private_key_file", key.is_es256())
+            .cause("the client secret is signed with ES256, and the key is not a P-256 key")
+            .remedy("set it to the key file of the provider (Apple: `AuthKey_….p8`)")?;
+        rule("private_key_id", key.has_kid())
+            .cause("it is not set, and the header of the client secret needs it")
+            .remedy("set it to the id of the key at the provider (Apple: the ten characters in `AuthKey_….p8`)")
+    }
+
     fn check_authentication(&self, registration: &Registration) -> Result<(), Mistake> {
         use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
@@ -398,12 +429,18 @@ impl Settings {
             .remedy("set `private_key_file`, or remove `token_endpoint_auth_method`")?;
         let by_secret = method.filter(|method| [ClientSecretBasic, ClientSecretPost].contains(method));
         let name = by_secret.map_or("", TokenEndpointAuthMethod::as_str);
-        rule(KEY, by_secret.is_none() || registration.client_secret.is_some())
+        rule(KEY, by_secret.is_none() || registration.has_secret())
             .cause(format!("`{name}` needs a client secret, and none is set"))
             .remedy(
                 "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
                  `token_endpoint_auth_method`",
-            )
+            )?;
+        // Without PKCE, any finder of a code could exchange it.
+        let is_public = method == Some(TokenEndpointAuthMethod::None)
+            || !(registration.has_secret() || registration.client_key.is_some());
+        rule("insecure_omit_pkce", !(self.insecure_omit_pkce && is_public))
+            .cause("a public client has nothing but PKCE to protect an authorization code")
+            .remedy("set OIDC_CLIENT_SECRET or `client_secret_file`, or remove `insecure_omit_pkce`")
     }
 }
 
@@ -431,6 +468,7 @@ impl IssuerSettings {
             client_id: String::new(),
             client_secret: None,
             client_key: None,
+            secret_issuer: None,
             metadata,
             introspection_endpoint: None,
         })

@@ -63,12 +63,13 @@ settings_of_the_app!(
 );
 
 /// The settings that identify a client at a provider, so that no other provider can have them.
-const OF_ONE_PROVIDER: [&str; 16] = [
+const OF_ONE_PROVIDER: &[&str] = &[
     "provider",
     "issuer",
     "client_id",
     "client_secret",
     "client_secret_file",
+    "client_secret_issuer",
     "client_secrets",
     "private_key_file",
     "private_key_id",
@@ -221,6 +222,8 @@ impl Settings {
             insecure_http_hosts: vec![],
             trusted_audiences: vec![],
             insecure_accept_missing_nonce: false,
+            insecure_omit_pkce: false,
+            client_secret_issuer: None,
             insecure_introspection_without_audience: false,
             user_info_optional: false,
             id_token_signing_algs: None,
@@ -314,6 +317,7 @@ impl Settings {
             ("client_id", self.client_id.is_some()),
             ("client_secret", self.client_secret.is_some()),
             ("client_secret_file", self.client_secret_file.is_some()),
+            ("client_secret_issuer", self.client_secret_issuer.is_some()),
             ("client_secrets", self.client_secrets.is_some()),
             ("private_key_file", self.private_key_file.is_some()),
             ("private_key_id", self.private_key_id.is_some()),

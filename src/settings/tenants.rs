@@ -6,7 +6,7 @@ use super::{
     metadata_source::MetadataSource,
     mistake::{Mistake, rule},
 };
-use crate::token::{PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
+use crate::token::{ANY_TENANT, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 
 /// The metadata that Microsoft's tenants share.
 const SHARED_METADATA: &str = "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration";
@@ -41,7 +41,7 @@ pub(super) fn tenants_of(
     .remedy(format!("write {template}"))?;
     rule(key.clone(), !entries.is_empty())
         .cause("it is not set, and the issuer is a template: the accepted tenants are unknown")
-        .remedy("list the ids of the tenants, or `*` for every organisation")?;
+        .remedy("list the ids of the tenants, or `any` for every organisation")?;
     if let MetadataSource::Discovery { url } = metadata {
         rule(
             format!("{table}server_metadata_url"),
@@ -54,7 +54,7 @@ pub(super) fn tenants_of(
     }
     let tenants = Tenants::parse(entries).map_err(|entry| {
         let cause = format!("{entry:?} is not the id of a tenant");
-        let remedy = format!("list tenant ids, each a GUID, or `*` for every organisation; personal accounts are in `{PERSONAL_ACCOUNTS}`");
+        let remedy = format!("list tenant ids, each a GUID, or `any` for every organisation; personal accounts are in `{PERSONAL_ACCOUNTS}`");
         Mistake::new(cause, remedy).at(key)
     })?;
     Ok(Some(tenants))
@@ -71,8 +71,8 @@ impl Settings {
             .flat_map(|(key, entries)| {
                 let is_personal = |entry: &String| entry.eq_ignore_ascii_case(PERSONAL_ACCOUNTS);
                 [
-                    insecure(key.clone(), entries.iter().any(|entry| entry == "*"))
-                        .risk("`*` accepts every user of every organisation at the provider, and anyone can create an organisation"),
+                    insecure(key.clone(), entries.iter().any(|entry| entry == ANY_TENANT))
+                        .risk("`any` accepts every user of every organisation at the provider, and anyone can create an organisation"),
                     insecure(key, entries.iter().any(is_personal))
                         .risk(format!("{PERSONAL_ACCOUNTS} accepts every personal Microsoft account, and anyone can create one")),
                 ]

@@ -298,6 +298,8 @@ impl TestProvider {
         }
         // The app is registered with a secret, and the provider does not support pushed requests.
         settings.private_key_file = None;
+        settings.client_secret_issuer = None;
+        settings.insecure_omit_pkce = false;
         settings.pushed_authorization_requests = false;
         if matches!(
             settings.token_endpoint_auth_method,

@@ -215,8 +215,8 @@ async fn sign_in_after(
     if response.state.as_ref() != Some(&begun.secrets.state) {
         return Err(failed(ResponseError::StateMismatch.into()));
     }
-    let code = client.accept_response(response, now).await;
-    let code = code.map_err(failed)?;
+    let accepted = client.accept_response(response, now).await;
+    let code = accepted.map_err(failed)?.code;
     let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, rp.clock.now());
     Ok(match exchanged.await {
         Ok((session, tokens)) => client.begin_session_for_test(request, session, tokens).await,

@@ -89,6 +89,21 @@ impl Claims {
         })
     }
 
+    /// Whether the user is in more groups than the provider puts into a token: the claim `groups` is then absent, and a
+    /// reference takes its place, as Microsoft Entra ID sends it. A policy that requires a group refuses such a user,
+    /// as it refuses a user without groups; with this, the app can tell the two apart, and ask Microsoft Graph: see
+    /// [the manual](crate::manual::providers#more-than-200-groups).
+    ///
+    /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference#groups-overage-claim)
+    pub fn groups_overage(&self) -> bool {
+        let is_empty = |groups: &Value| groups.as_array().is_some_and(Vec::is_empty);
+        if self.stated("groups").is_some_and(|groups| !is_empty(groups)) {
+            return false;
+        }
+        let elsewhere = self.value("_claim_names").and_then(|names| names.get("groups"));
+        elsewhere.is_some_and(|source| !source.is_null()) || self.get("hasgroups") == Some(true)
+    }
+
     /// The names of at most five claims that the provider sends by reference
     /// ([Core §5.6.2](https://openid.net/specs/openid-connect-core-1_0.html#AggregatedDistributedClaims)), as
     /// Microsoft Entra ID does with more groups than fit into a token.
@@ -237,6 +252,35 @@ mod tests {
         };
         assert_eq!(claims.to::<Person>().unwrap(), expected);
         assert_eq!(claims.fit::<Person>().unwrap(), expected);
+    }
+
+    #[test]
+    fn groups_that_did_not_fit_into_the_token() {
+        let reference = json!({"groups": "src1"});
+        for (json, expected) in [
+            (
+                json!({"_claim_names": reference, "_claim_sources": {"src1": {"endpoint": "https://graph.example"}}}),
+                true,
+            ),
+            (json!({"_claim_names": reference, "groups": null}), true),
+            (json!({"_claim_names": reference, "groups": []}), true),
+            (json!({"_claim_names": {"groups": 1, "roles": "src2"}}), true),
+            (json!({"hasgroups": true}), true),
+            (json!({"hasgroups": true, "_claim_names": {"roles": "src1"}}), true),
+            (json!({"_claim_names": reference, "groups": ["staff"]}), false),
+            (json!({"_claim_names": reference, "groups": "staff"}), false),
+            (json!({"hasgroups": true, "groups": ["staff"]}), false),
+            (json!({"hasgroups": false}), false),
+            (json!({"hasgroups": "true"}), false),
+            (json!({"_claim_names": {"groups": null}}), false),
+            (json!({"_claim_names": {"roles": "src1"}}), false),
+            (json!({"_claim_names": ["groups"]}), false),
+            (json!({"_claim_names": "groups"}), false),
+            (json!({"groups": []}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(claims(json.clone()).groups_overage(), expected, "{json}");
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) const TENANT_ID: &str = "{tenantid}";
 /// The tenant of Microsoft's personal accounts, which anyone can open.
 pub(crate) const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
+/// The word for every organisation in a list of tenants.
+pub(crate) const ANY_TENANT: &str = "any";
+
 /// The tenants whose tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tenants {
@@ -26,7 +29,7 @@ pub(crate) struct Tenants {
 }
 
 impl Tenants {
-    /// Parses a list of tenant ids, in which `*` is every organisation. The error is the invalid entry.
+    /// Parses a list of tenant ids, in which `any` is every organisation. The error is the invalid entry.
     pub(crate) fn parse(entries: &[String]) -> Result<Tenants, &String> {
         let mut tenants = Tenants {
             ids: Arc::default(),
@@ -35,10 +38,12 @@ impl Tenants {
         let mut ids = BTreeSet::new();
         for entry in entries {
             let id = entry.to_ascii_lowercase();
-            match &*id {
-                "*" => tenants.every_organisation = true,
-                id if is_tenant_id(id) => drop(ids.insert(id.to_owned())),
-                _ => return Err(entry),
+            if entry == ANY_TENANT {
+                tenants.every_organisation = true;
+            } else if is_tenant_id(&id) {
+                ids.insert(id);
+            } else {
+                return Err(entry);
             }
         }
         tenants.ids = Arc::new(ids);
@@ -242,14 +247,14 @@ mod tests {
         let mut claims = of(ONE);
         claims.as_object_mut().unwrap().remove("tid");
         let missing = ClaimError::Missing { claim: "tid" };
-        assert_eq!(judge(&["*"], claims.clone()), Err(missing));
+        assert_eq!(judge(&["any"], claims.clone()), Err(missing));
         claims["tid"] = json!([ONE]);
         let wrong = ClaimError::WrongType {
             claim: "tid",
             expected: "a string",
             actual: "an array",
         };
-        assert_eq!(judge(&["*"], claims), Err(wrong));
+        assert_eq!(judge(&["any"], claims), Err(wrong));
     }
 
     #[test]
@@ -274,8 +279,8 @@ mod tests {
             let refused = ClaimError::TenantId {
                 actual: tenant.to_owned(),
             };
-            assert_eq!(judge(&["*", ONE], of(tenant)), Err(refused), "{tenant:?}");
-            let all = tenants(&["*", ONE]);
+            assert_eq!(judge(&["any", ONE], of(tenant)), Err(refused), "{tenant:?}");
+            let all = tenants(&["any", ONE]);
             let expected = ExpectedIssuer::new(TEMPLATE, Some(&all));
             let issuer = format!("https://login.example/{tenant}/v2.0");
             assert!(!expected.accepts(&issuer), "{tenant:?}");
@@ -285,12 +290,12 @@ mod tests {
 
     #[test]
     fn every_organisation_is_without_personal_accounts() {
-        assert!(judge(&["*"], of(ONE)).is_ok());
+        assert!(judge(&["any"], of(ONE)).is_ok());
         let refused = ClaimError::Tenant {
             actual: PERSONAL_ACCOUNTS.to_owned(),
         };
-        assert_eq!(judge(&["*"], of(PERSONAL_ACCOUNTS)), Err(refused));
-        assert!(judge(&["*", PERSONAL_ACCOUNTS], of(PERSONAL_ACCOUNTS)).is_ok());
+        assert_eq!(judge(&["any"], of(PERSONAL_ACCOUNTS)), Err(refused));
+        assert!(judge(&["any", PERSONAL_ACCOUNTS], of(PERSONAL_ACCOUNTS)).is_ok());
         assert!(judge(&[PERSONAL_ACCOUNTS], of(PERSONAL_ACCOUNTS)).is_ok());
     }
 
@@ -317,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_key_signs_for_the_tenants_that_it_is_published_for() {
-        let all = tenants(&["*"]);
+        let all = tenants(&["any"]);
         let expected = ExpectedIssuer::new(TEMPLATE, Some(&all));
         let iss = format!("https://login.example/{ONE}/v2.0");
         let other = format!("https://login.example/{OTHER}/v2.0");
@@ -330,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_ids_or_a_star() {
-        for entry in ["common", "", "**", "contoso.com"] {
+    fn tenants_are_ids_or_any() {
+        for entry in ["common", "", "*", "Any", "ANY", "any ", "contoso.com"] {
             let entries = [ONE.to_owned(), entry.to_owned()];
             assert_eq!(Tenants::parse(&entries), Err(&entries[1]));
         }

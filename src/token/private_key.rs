@@ -88,6 +88,14 @@ impl PrivateKey {
         }
     }
 
+    pub(crate) fn is_es256(&self) -> bool {
+        self.algorithm == Algorithm::ES256
+    }
+
+    pub(crate) fn has_kid(&self) -> bool {
+        self.kid.is_some()
+    }
+
     /// Signs a JWT of this type ([RFC 7515 §7.1](https://www.rfc-editor.org/rfc/rfc7515#section-7.1)).
     pub(crate) fn sign(&self, typ: &str, claims: &impl Serialize) -> Option<String> {
         let header = Header {

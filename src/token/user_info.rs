@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
+    ClaimError, Claims, ExpectedIssuer, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string},
     facts::{TokenFacts, TokenKind},
     parse_object,
@@ -18,6 +18,8 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub(crate) struct UserInfoExpectations<'a> {
     pub(crate) issuer: &'a str,
+    /// The issuer of the settings, for the keys of one tenant.
+    pub(crate) template: ExpectedIssuer<'a>,
     pub(crate) client_id: &'a str,
     /// Audiences that `aud` may name besides the client.
     pub(crate) trusted_audiences: &'a [String],
@@ -49,7 +51,8 @@ pub(crate) fn accept_signed_user_info(
     expected: &UserInfoExpectations<'_>,
     now: OffsetDateTime,
 ) -> Result<Claims, UserInfoError> {
-    let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
+    let jws = Jws::parse(compact)?.of_issuer(expected.template);
+    let jws = jws.verify(keys, expected.algorithms, expected.client_secret)?;
     check_typ(jws.typ.as_deref())?;
 
     let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
@@ -149,6 +152,7 @@ mod tests {
         let secret = Secret::new(CLIENT_SECRET);
         let expected = UserInfoExpectations {
             issuer: "https://op.example",
+            template: ExpectedIssuer::exactly("https://op.example"),
             client_id: "client",
             trusted_audiences: &[],
             subject: "alice",

@@ -1,5 +1,6 @@
 //! What an app with the fairing does, against a provider that can be told to misbehave.
 
+mod apple;
 mod attempts;
 mod bearer;
 mod call_queues;
@@ -19,6 +20,7 @@ mod guards;
 mod initiate_login;
 mod keycloak_shape;
 mod launch;
+mod linkedin;
 mod login_parameters;
 mod logout;
 mod logout_at_provider;

@@ -3,18 +3,18 @@
 use std::sync::{Arc, Mutex};
 
 use rocket::{
-    Build, Rocket, State, get,
+    Build, Request, Rocket, State, get,
     http::Status,
     routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{LoggedIn, RelyingParty, UserKey};
+use rocket_openidconnect::{Authorized, LoggedIn, Policy, RelyingParty, User, UserKey};
 
 use crate::{
     bearer::app::{Answer, Api, refused},
     common::{App, Log, NOW, assert_signed_out, frontchannel_logout, launch_failure, locked},
     records::DUE,
-    support::{Browser, JwtParts, TestProvider, case},
+    support::{Browser, JwtParts, SigningKey, TestProvider, case},
 };
 
 const ONE: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
@@ -125,7 +125,7 @@ async fn issuer_seen(browser: &Browser) -> String {
 #[rocket::async_test]
 async fn a_person_of_an_accepted_tenant_signs_in_and_is_of_its_issuer() {
     for store in ["cookie", "memory"] {
-        for tenants in [json!([ONE, TWO]), json!(ONE.to_uppercase()), json!("*")] {
+        for tenants in [json!([ONE, TWO]), json!(ONE.to_uppercase()), json!("any")] {
             let entra = Entra::start().await;
             let app = entra.app(tenants).with("oidc.session.store", store);
             let browser = open(&entra, &app).await;
@@ -158,8 +158,8 @@ async fn every_organisation_is_without_personal_accounts() {
     let entra = Entra::start().await;
     entra.sign_in_for(PERSONAL);
     for (tenants, status) in [
-        (json!("*"), Status::Forbidden),
-        (json!(["*", PERSONAL]), Status::Ok),
+        (json!("any"), Status::Forbidden),
+        (json!(["any", PERSONAL]), Status::Ok),
         (json!([PERSONAL]), Status::Ok),
     ] {
         let browser = open(&entra, &entra.app(tenants)).await;
@@ -171,7 +171,7 @@ async fn every_organisation_is_without_personal_accounts() {
 #[rocket::async_test]
 async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
     type Change = fn(&mut JwtParts, &str);
-    let changes: [(Change, &str); 9] = [
+    let changes: [(Change, &str); 11] = [
         (|token, _| token.remove("tid"), "the claim \"tid\" is missing"),
         (
             |token, _| token.set("tid", TWO),
@@ -184,6 +184,14 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
         (
             |token, template| token.set("iss", template),
             "the token is issued by \"…/{tenantid}/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, template| token.set("iss", template.replace("{tenantid}", &ONE.to_uppercase())),
+            "the token is issued by \"…/8EAEF023-2B34-4DA1-9BAA-8BC8C9D6A490/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, _| token.set("iss", format!("https://login.microsoftonline.us/{ONE}/v2.0")),
+            "the token is issued by \"https://login.microsoftonline.us/ONE/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
         ),
         (
             |token, _| token.set("iss", "https://evil.example/v2.0"),
@@ -211,7 +219,7 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
         let entra = Entra::start().await;
         let template = entra.template();
         entra.id_tokens(move |token| change(token, &template));
-        let app = entra.app(json!(["*", ONE]));
+        let app = entra.app(json!(["any", ONE]));
         let browser = open(&entra, &app).await;
         let page = browser.sign_in(&entra.provider, "/me").await;
         page.is(Status::BadGateway);
@@ -280,6 +288,94 @@ async fn a_key_of_another_tenant() {
             assert_eq!(app.failures(), [error]);
         }
     }
+}
+
+/// Publishes the RSA key for this issuer, and the others for all tenants. ID tokens are signed with another one.
+fn with_rsa_key_of(entra: &Entra, issuer: String) {
+    let template = entra.template();
+    entra.provider.on_jwks(move |reply| {
+        reply.edit(|set| {
+            for key in set["keys"].as_array_mut().unwrap() {
+                let is_rsa = key["kty"] == json!("RSA");
+                key["issuer"] = json!(if is_rsa { &issuer } else { &template });
+            }
+        });
+    });
+    entra.id_tokens(|token| token.sign_with(SigningKey::Ec));
+}
+
+#[rocket::async_test]
+async fn signed_user_info_by_the_key_of_another_tenant() {
+    for (tenant, status) in [(ONE, Status::Ok), (TWO, Status::BadGateway)] {
+        let entra = Entra::start().await;
+        with_rsa_key_of(&entra, entra.issuer_of(tenant));
+        let iss = entra.issuer_of(ONE);
+        entra.provider.user_info_as_jwt(move |jwt| jwt.set("iss", iss.as_str()));
+        let app = entra.app(json!([ONE, TWO]));
+        let browser = open(&entra, &app).await;
+        browser.sign_in(&entra.provider, "/me").await.is(status);
+        if status != Status::Ok {
+            let error = format!(
+                "the UserInfo response is rejected: the token is issued by {:?}, and signed by a key of {:?}",
+                entra.issuer_of(ONE),
+                entra.issuer_of(TWO)
+            );
+            assert_eq!(app.failures(), [error]);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_logout_token_by_the_key_of_another_tenant() {
+    let entra = Entra::start().await;
+    with_rsa_key_of(&entra, entra.issuer_of(TWO));
+    let app = entra
+        .app(json!([ONE, TWO]))
+        .with("oidc.id_token_signing_algs", "ES256 RS256");
+    let browser = open(&entra, &app).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    let template = entra.template();
+    let logout = async |signing: SigningKey| {
+        let token = entra.provider.logout_token(|token| {
+            of_tenant(token, &template, ONE);
+            token.sign_with(signing);
+        });
+        browser.post_logout_token(&token).await
+    };
+    let page = logout(SigningKey::Rsa).await;
+    page.is(Status::BadRequest);
+    let expected = format!(
+        "the logout token is rejected: the token is issued by {:?}, and signed by a key of {:?}",
+        entra.issuer_of(ONE),
+        entra.issuer_of(TWO)
+    );
+    assert_eq!(page.json::<Value>()["error_description"], json!(expected));
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    logout(SigningKey::Ec).await.is(Status::Ok);
+    assert_signed_out(&browser).await;
+}
+
+/// A refreshed ID token is judged as that of the sign-in is.
+#[rocket::async_test]
+async fn a_refreshed_id_token_by_the_key_of_another_tenant() {
+    let entra = Entra::start().await;
+    with_rsa_key_of(&entra, entra.issuer_of(TWO));
+    let app = entra
+        .app(json!([ONE, TWO]))
+        .with("oidc.id_token_signing_algs", "ES256 RS256");
+    let browser = open(&entra, &app).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    entra.id_tokens(|token| token.sign_with(SigningKey::Rsa));
+    app.advance(DUE);
+    let log = Log::listen();
+    assert_signed_out(&browser).await;
+    let expected = format!(
+        "the token is issued by {:?}, and signed by a key of {:?}",
+        entra.issuer_of(ONE),
+        entra.issuer_of(TWO)
+    );
+    let lines = log.lines();
+    assert!(lines.iter().any(|line| line.contains(&expected)), "{lines:#?}");
 }
 
 #[rocket::async_test]
@@ -364,6 +460,69 @@ async fn a_session_of_a_tenant_that_is_accepted_no_more() {
             again.visit("/me").await.is(Status::Ok).sees("alice");
         } else {
             assert_signed_out(&again).await;
+        }
+    }
+}
+
+// ---- Groups that do not fit into a token.
+
+struct Staff;
+
+#[rocket::async_trait]
+impl Policy for Staff {
+    async fn permits(user: &User, _: &Request<'_>) -> bool {
+        user.groups().contains(&"staff")
+    }
+}
+
+#[get("/staff")]
+fn staff(user: Authorized<Staff>) -> String {
+    user.subject().to_owned()
+}
+
+#[get("/groups")]
+fn groups(user: LoggedIn) -> String {
+    format!("{:?} {}", user.groups(), user.groups_overage())
+}
+
+/// A policy refuses a user with too many groups as one without; the app can tell them apart, also after a refresh.
+#[rocket::async_test]
+async fn a_user_with_more_groups_than_fit_into_the_token() {
+    let overage = json!({
+        "_claim_names": { "groups": "src1" },
+        "_claim_sources": { "src1": { "endpoint": "https://graph.microsoft.com/v1.0/users/x/getMemberObjects" } },
+    });
+    for (store, claims) in [
+        ("cookie", json!(null)),
+        ("memory", json!(null)),
+        ("cookie", json!("email groups")),
+    ] {
+        let entra = Entra::start().await;
+        entra.provider.on_user_info(|reply| reply.remove("groups"));
+        let issue = |claims: Value| {
+            entra.id_tokens(move |token| {
+                token.claims.remove("groups");
+                token.claims.extend(claims.as_object().unwrap().clone());
+            });
+        };
+        let mut app = entra.app(json!([ONE])).with("oidc.session.store", store);
+        if !claims.is_null() {
+            app = app.with("oidc.session.claims", claims);
+        }
+        let rocket = launched(&entra, &app).mount("/", routes![staff, groups]);
+        let browser = Browser::open(rocket).await;
+        issue(overage.clone());
+        browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+        for (issued, seen, status) in [
+            (overage.clone(), "[] true", Status::Forbidden),
+            (json!({}), "[] false", Status::Forbidden),
+            (json!({ "groups": ["staff"] }), "[\"staff\"] false", Status::Ok),
+            (json!({ "hasgroups": true }), "[] true", Status::Forbidden),
+        ] {
+            issue(issued);
+            app.advance(DUE);
+            assert_eq!(browser.visit("/groups").await.is(Status::Ok).body, seen, "{store}");
+            browser.visit("/staff").await.is(status);
         }
     }
 }
@@ -607,7 +766,7 @@ async fn an_introspection_reply_names_its_tenant() {
 /// Clients cannot get a token from a template.
 #[rocket::async_test]
 async fn clients_are_sent_to_the_tenants() {
-    for (tenants, expected) in [(json!([TWO, ONE]), vec![TWO, ONE]), (json!(["*"]), vec!["*"])] {
+    for (tenants, expected) in [(json!([TWO, ONE]), vec![TWO, ONE]), (json!(["any"]), vec!["any"])] {
         let provider = TestProvider::start().await;
         let template = template(&provider);
         provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
@@ -622,7 +781,7 @@ async fn clients_are_sent_to_the_tenants() {
         let expected: Vec<_> = expected
             .into_iter()
             .map(|tenant| match tenant {
-                "*" => api.provider.issuer(),
+                "any" => api.provider.issuer(),
                 tenant => template.replace("{tenantid}", tenant),
             })
             .collect();
@@ -636,12 +795,12 @@ async fn clients_are_sent_to_the_tenants() {
 async fn accepted_tenants_are_reported_at_liftoff() {
     let entra = Entra::start().await;
     let log = Log::listen();
-    let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;
+    let browser = open(&entra, &entra.app(json!(["any", PERSONAL]))).await;
     drop(browser);
     let lines = log.lines_with_report();
     for expected in [
         format!("INFO: tenants: every organisation, {PERSONAL}"),
-        "WARN: `tenants`: `*` accepts every user of every organisation at the provider, and anyone can create an organisation".to_owned(),
+        "WARN: `tenants`: `any` accepts every user of every organisation at the provider, and anyone can create an organisation".to_owned(),
         format!("WARN: `tenants`: {PERSONAL} accepts every personal Microsoft account, and anyone can create one"),
     ] {
         assert!(lines.contains(&expected), "{expected:?} is not in {lines:#?}");
@@ -660,7 +819,7 @@ async fn a_template_without_tenants_does_not_launch() {
         lines,
         [
             "ERROR: `oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
-            "INFO: list the ids of the tenants, or `*` for every organisation",
+            "INFO: list the ids of the tenants, or `any` for every organisation",
         ]
     );
 }

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use rocket_openidconnect::__private::SessionCookies;
 use serde_json::json;
@@ -190,6 +190,26 @@ async fn a_public_client_where_none_is_not_listed() {
     );
 }
 
+/// As LinkedIn: what the app does not send is not missed.
+#[rocket::async_test]
+async fn a_provider_without_pkce() {
+    let provider = TestProvider::start().await;
+    provider.refuse_pkce();
+    provider.metadata(|metadata| drop(metadata.insert("code_challenge_methods_supported".into(), json!(["plain"]))));
+    let mut tool = app(&provider);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "`code_challenge_methods_supported` in the metadata lacks `S256`"
+    );
+    tool.env("OIDC_INSECURE_OMIT_PKCE", "true");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "the code flow, without PKCE, client_secret_basic"
+    );
+}
+
 /// Keycloak's code for it where requests are pushed; what is told is of the way that the client authenticates in.
 #[rocket::async_test]
 async fn wrong_credentials_where_requests_are_pushed() {
@@ -223,6 +243,21 @@ async fn wrong_credentials_where_requests_are_pushed() {
         check["remedy"],
         "register the public part of `oidc.private_key_file` at the provider, and compare \
          `oidc.private_key_id` and `oidc.client_assertion_audience` with its requirements"
+    );
+
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let key = STANDARD.encode(key.to_pkcs8v1().unwrap());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    tool.write("key.pem", &pem);
+    tool.env("OIDC_PRIVATE_KEY_ID", "F6G7H8I9J0");
+    tool.env("OIDC_CLIENT_SECRET_ISSUER", "A1B2C3D4E5");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("pushed request");
+    assert_eq!(check["finding"], finding, "{report:#?}");
+    assert_eq!(
+        check["remedy"],
+        "compare `oidc.client_id`, `oidc.client_secret_issuer`, `oidc.private_key_id` and `oidc.private_key_file` \
+         with the provider's console"
     );
 }
 

@@ -31,6 +31,28 @@ fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
     );
 }
 
+/// Tokens and metadata have it in lower case, the portal of some tools in capitals.
+#[test]
+fn the_id_of_a_directory_is_in_lower_case() {
+    expands_to(
+        &format!(
+            "provider = {{ name = \"microsoft\", tenant = \"{}\" }}",
+            TENANT.to_uppercase()
+        ),
+        &format!("issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\nuser_info_enabled = false"),
+    );
+}
+
+/// They have a tenant of their own, so there is no template.
+#[test]
+fn microsoft_is_the_issuer_of_personal_accounts() {
+    expands_to(
+        "provider = { name = \"microsoft\", tenant = \"consumers\" }",
+        "issuer = \"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0\"\n\
+         user_info_enabled = false",
+    );
+}
+
 /// Whose people sign in is for `tenants` to say.
 #[test]
 fn microsoft_is_a_template_for_several_directories() {
@@ -65,6 +87,137 @@ fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
 
     let two = r#"audience = ["https://a.example.com", "https://b.example.com"]"#;
     expands_to(&format!("{preset}\n{two}"), &format!("{issuer}\n{two}"));
+}
+
+#[test]
+fn okta_is_an_org_or_a_custom_authorization_server() {
+    for (preset, issuer) in [
+        ("domain = \"example.okta.com\"", "https://example.okta.com"),
+        (
+            "domain = \"example.okta.com\", authorization_server = \"default\"",
+            "https://example.okta.com/oauth2/default",
+        ),
+        (
+            "domain = \"login.example.com\", authorization_server = \"aus9o8wzkhckw9TLa0h7\"",
+            "https://login.example.com/oauth2/aus9o8wzkhckw9TLa0h7",
+        ),
+        // Only Okta's own names of its console are refused.
+        ("domain = \"my-admin.example.com\"", "https://my-admin.example.com"),
+    ] {
+        expands_to(
+            &format!("provider = {{ name = \"okta\", {preset} }}"),
+            &format!("issuer = \"{issuer}\""),
+        );
+    }
+}
+
+#[test]
+fn authentik_is_the_issuer_of_an_application_with_a_slash() {
+    for url in [
+        "https://sso.example.com",
+        "https://sso.example.com/",
+        "https://example.com/sso/",
+    ] {
+        expands_to(
+            &format!("provider = {{ name = \"authentik\", url = \"{url}\", application = \"my-app\" }}"),
+            &format!("issuer = \"{}/application/o/my-app/\"", url.trim_end_matches('/')),
+        );
+    }
+}
+
+#[test]
+fn zitadel_is_its_url_without_a_slash() {
+    for url in [
+        "https://example.zitadel.cloud",
+        "https://example.zitadel.cloud/",
+        "http://localhost:8080",
+    ] {
+        expands_to(
+            &format!("provider = {{ name = \"zitadel\", url = \"{url}\" }}"),
+            &format!("issuer = \"{}\"", url.trim_end_matches('/')),
+        );
+    }
+}
+
+#[test]
+fn gitlab_is_the_public_one_or_ones_own() {
+    expands_to(r#"provider = "gitlab""#, r#"issuer = "https://gitlab.com""#);
+    for url in ["https://gitlab.example.com/", "https://example.com/gitlab"] {
+        expands_to(
+            &format!("provider = {{ name = \"gitlab\", url = \"{url}\" }}"),
+            &format!("issuer = \"{}\"", url.trim_end_matches('/')),
+        );
+    }
+}
+
+#[test]
+fn cognito_is_the_issuer_of_a_user_pool_in_its_region() {
+    for (user_pool, region) in [
+        ("eu-central-1_aBcDeFgHi", "eu-central-1"),
+        ("us-gov-west-1_0123456AZ", "us-gov-west-1"),
+    ] {
+        expands_to(
+            &format!("provider = {{ name = \"cognito\", user_pool = \"{user_pool}\" }}"),
+            &format!(
+                "issuer = \"https://cognito-idp.{region}.amazonaws.com/{user_pool}\"\n\
+                 audience_claim = \"client_id\"\n\
+                 rp_initiated_logout = false"
+            ),
+        );
+    }
+}
+
+const APPLE: &str = "issuer = \"https://appleid.apple.com\"\n\
+                     response_mode = \"form_post\"\n\
+                     user_info_enabled = false\n\
+                     session.tokens = \"id_token\"\n";
+
+#[test]
+fn apple_is_a_form_and_a_secret_that_the_app_makes() {
+    let preset = "provider = { name = \"apple\", team_id = \"A1B2C3D4E5\" }";
+    expands_to(preset, &format!("{APPLE}client_secret_issuer = \"A1B2C3D4E5\""));
+    let own = "client_secret_issuer = \"F6G7H8I9J0\"";
+    expands_to(&format!("{preset}\n{own}"), &format!("{APPLE}{own}"));
+    // A secret that was made elsewhere.
+    for own in [
+        "client_secret = \"hush\"",
+        "client_secret_file = \"/run/secret\"",
+        "client_secrets = { client_id = \"app\", client_secret = \"hush\" }",
+    ] {
+        expands_to(&format!("{preset}\n{own}"), &format!("{APPLE}{own}"));
+    }
+    let own = "session.tokens = \"refresh_token\"\nsession.idle_timeout = 60";
+    let expected = APPLE.replace("session.tokens = \"id_token\"", own);
+    expands_to(
+        &format!("{preset}\n{own}"),
+        &format!("{expected}client_secret_issuer = \"A1B2C3D4E5\""),
+    );
+}
+
+#[test]
+fn linkedin_is_its_issuer_without_nonce_and_pkce() {
+    expands_to(
+        r#"provider = "linkedin""#,
+        "issuer = \"https://www.linkedin.com/oauth\"\n\
+         token_endpoint_auth_method = \"client_secret_post\"\n\
+         insecure_accept_missing_nonce = true\n\
+         insecure_omit_pkce = true",
+    );
+}
+
+/// What LinkedIn lacks is no reason to do without it at another provider.
+#[test]
+fn another_issuer_is_not_relaxed_by_the_preset() {
+    let own = "issuer = \"https://op.example\"";
+    let method = "token_endpoint_auth_method = \"client_secret_post\"";
+    expands_to(&format!("provider = \"linkedin\"\n{own}"), &format!("{own}\n{method}"));
+    let own = "client_secrets = { client_id = \"app\", issuer = \"https://op.example\" }";
+    expands_to(&format!("provider = \"linkedin\"\n{own}"), &format!("{own}\n{method}"));
+    let own = "insecure_omit_pkce = false";
+    expands_to(
+        &format!("provider = \"linkedin\"\n{own}"),
+        &format!("issuer = \"https://www.linkedin.com/oauth\"\n{method}\ninsecure_accept_missing_nonce = true\n{own}"),
+    );
 }
 
 #[test]
@@ -137,7 +290,8 @@ fn presets_refused() {
         (
             r#"provider = "github""#,
             "unknown value \"github\"",
-            "write `google`, `microsoft`, `auth0` or `keycloak`",
+            "write `google`, `microsoft`, `auth0`, `okta`, `keycloak`, `authentik`, `zitadel`, `gitlab`, `cognito`, \
+             `apple` or `linkedin`",
         ),
         (
             r#"provider = "microsoft""#,
@@ -145,11 +299,10 @@ fn presets_refused() {
             "write `provider = { name = \"microsoft\", tenant = \"…\" }`",
         ),
         (
-            r#"provider = { name = "microsoft", tenant = "consumers" }"#,
-            "the tenant \"consumers\" is not the id of one directory",
-            "write the directory (tenant) id, a GUID; personal accounts are in \
-             `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
-             `organizations`, or `common` with personal accounts, and set `tenants`",
+            r#"provider = { name = "microsoft", tenant = "Contoso.onmicrosoft.com" }"#,
+            "the tenant \"Contoso.onmicrosoft.com\" is not the id of one directory",
+            "write the directory (tenant) id, a GUID; `consumers` for personal accounts; for several directories, \
+             write `organizations`, or `common` with personal accounts, and set `tenants`",
         ),
         (
             r#"provider = { name = "auth0", domain = "https://example.auth0.com" }"#,
@@ -165,6 +318,61 @@ fn presets_refused() {
             r#"provider = { name = "keycloak", url = "https://sso.example.com", realm = "a b" }"#,
             "the realm \"a b\" is not a plain name",
             "set `issuer` to the issuer in the realm's metadata",
+        ),
+        (
+            r#"provider = { name = "google", tenant = "common" }"#,
+            "this preset has no `tenant`",
+            "write `provider = \"google\"`",
+        ),
+        (
+            r#"provider = { name = "auth0", domain = "example.auth0.com", authorization_server = "default" }"#,
+            "this preset has no `authorization_server`",
+            "write `provider = { name = \"auth0\", domain = \"…\" }`",
+        ),
+        (
+            r#"provider = "okta""#,
+            "the preset needs `domain` too",
+            "write `provider = { name = \"okta\", domain = \"…\" }`",
+        ),
+        (
+            r#"provider = { name = "okta", domain = "example-admin.okta.com" }"#,
+            "\"example-admin.okta.com\" is the domain of Okta's admin console",
+            "write `example.okta.com`",
+        ),
+        (
+            r#"provider = { name = "okta", domain = "example-admin.oktapreview.com" }"#,
+            "\"example-admin.oktapreview.com\" is the domain of Okta's admin console",
+            "write `example.oktapreview.com`",
+        ),
+        (
+            r#"provider = { name = "okta", domain = "example.okta.com", authorization_server = "oauth2/default" }"#,
+            "the authorization server \"oauth2/default\" is not a plain name",
+            "write the last part of its issuer, such as `default`",
+        ),
+        (
+            r#"provider = { name = "authentik", url = "https://sso.example.com" }"#,
+            "the preset needs `application` too",
+            "write `provider = { name = \"authentik\", url = \"https://…\", application = \"…\" }`",
+        ),
+        (
+            r#"provider = "zitadel""#,
+            "the preset needs `url` too",
+            "write `provider = { name = \"zitadel\", url = \"https://…\" }`",
+        ),
+        (
+            r#"provider = { name = "zitadel", url = "https://example.zitadel.cloud/ui/console" }"#,
+            "the issuer of a Zitadel has no path, and the URL has one",
+            "write the URL of the instance, such as `https://example.zitadel.cloud`",
+        ),
+        (
+            r#"provider = "cognito""#,
+            "the preset needs `user_pool` too",
+            "write `provider = { name = \"cognito\", user_pool = \"…\" }`",
+        ),
+        (
+            r#"provider = "apple""#,
+            "the preset needs `team_id` too",
+            "write `provider = { name = \"apple\", team_id = \"…\" }`",
         ),
         (
             "provider = 7",
@@ -183,4 +391,160 @@ fn presets_refused() {
          `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
         "use a URL with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
     );
+}
+
+/// Each would be another host, another path, or text that the provider never wrote.
+#[test]
+fn parameters_with_parts_of_another_url() {
+    const NOT_PLAIN: [&str; 12] = [
+        "a/b",
+        "..",
+        ".",
+        "a/../b",
+        "a#b",
+        "a?b",
+        "a@b",
+        "a b",
+        "a%2Fb",
+        "a\\\\b",
+        "{tenantid}",
+        "ä",
+    ];
+    let presets: [(&str, &str, &str); 3] = [
+        (
+            r#"{ name = "keycloak", url = "https://sso.example.com", realm = "VALUE" }"#,
+            "the realm VALUE is not a plain name",
+            "set `issuer` to the issuer in the realm's metadata",
+        ),
+        (
+            r#"{ name = "authentik", url = "https://sso.example.com", application = "VALUE" }"#,
+            "the application VALUE is not a slug",
+            "write the slug of the application, such as `my-app`",
+        ),
+        (
+            r#"{ name = "okta", domain = "example.okta.com", authorization_server = "VALUE" }"#,
+            "the authorization server VALUE is not a plain name",
+            "write the last part of its issuer, such as `default`",
+        ),
+    ];
+    for (preset, cause, remedy) in presets {
+        for value in NOT_PLAIN {
+            refused_value(preset, value, cause, remedy);
+        }
+    }
+    for value in [
+        "https://example.com",
+        "example.com/",
+        "example.com/x",
+        "example.com#",
+        "example.com?a",
+        "user@example.com",
+        "example.com:443",
+        "example..com",
+        ".example.com",
+        "example.com.",
+        "localhost",
+        "bücher.example",
+        "[::1]",
+        "example.com\\\\@evil.example",
+        "*.example.com",
+    ] {
+        refused_value(
+            r#"{ name = "okta", domain = "VALUE" }"#,
+            value,
+            "VALUE is not a domain",
+            "write the domain alone, such as `example.okta.com`",
+        );
+        refused_value(
+            r#"{ name = "auth0", domain = "VALUE" }"#,
+            value,
+            "VALUE is not a domain",
+            "write the domain alone, such as `example.eu.auth0.com`",
+        );
+    }
+    for value in [
+        "aBcDeFgHi",
+        "eu-central-1",
+        "eu-central-1_",
+        "_aBc",
+        "eu_aBc",
+        "eu-central-1_a/b",
+        "evil.example/-1_a",
+        "eu-central-1_a_b",
+        "eu--1_a",
+        "a@-1_b",
+        "arn:aws:cognito-idp:eu-central-1:1:userpool/eu-central-1_a",
+    ] {
+        refused_value(
+            r#"{ name = "cognito", user_pool = "VALUE" }"#,
+            value,
+            "VALUE is not the id of a user pool",
+            "write the user pool ID, such as `eu-central-1_aBcDeFgHi`",
+        );
+    }
+    for value in ["A1B2C3D4E", "A1B2C3D4E5F", "A1B2C3D4E.", "com.example.app", "ÄÖÜßé"] {
+        refused_value(
+            r#"{ name = "apple", team_id = "VALUE" }"#,
+            value,
+            "VALUE is not a Team ID",
+            "write the Team ID of the Apple developer account, ten letters and digits",
+        );
+    }
+    for preset in [
+        r#"{ name = "keycloak", url = "VALUE", realm = "staff" }"#,
+        r#"{ name = "authentik", url = "VALUE", application = "app" }"#,
+        r#"{ name = "zitadel", url = "VALUE" }"#,
+        r#"{ name = "gitlab", url = "VALUE" }"#,
+    ] {
+        for url in [
+            "https://sso.example.com/?a=b",
+            "https://sso.example.com/#a",
+            "https://sso.example.com/#",
+        ] {
+            let toml = format!("[default.oidc]\nprovider = {}", preset.replace("VALUE", url));
+            refused(
+                &toml,
+                &[],
+                &format!("`default.oidc.provider` in Rocket.toml: `{url}` has a query or a fragment"),
+                "write scheme, host and path alone, such as `https://sso.example.com`",
+            );
+        }
+        for url in [
+            "https://user:hush@sso.example.com",
+            "https://sso.example.com@evil.example",
+        ] {
+            let toml = format!("[default.oidc]\nprovider = {}", preset.replace("VALUE", url));
+            refused(
+                &toml,
+                &[],
+                "`default.oidc.provider.url` in Rocket.toml: a URL with an `@` is not accepted",
+                "remove the user name and password, up to the `@`",
+            );
+        }
+    }
+}
+
+#[track_caller]
+fn refused_value(preset: &str, value: &str, cause: &str, remedy: &str) {
+    let toml = format!("[default.oidc]\nprovider = {}", preset.replace("VALUE", value));
+    let unescaped = value.replace("\\\\", "\\");
+    let cause = cause.replace("VALUE", &format!("{unescaped:?}"));
+    let error = format!("`default.oidc.provider` in Rocket.toml: {cause}");
+    refused(&toml, &[], &error, remedy);
+}
+
+/// A name in another script is the host that a browser calls, and the URL's path what it comes to.
+#[test]
+fn a_url_is_what_is_called() {
+    for (url, issuer) in [
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("https://SSO.example.com", "https://sso.example.com"),
+        ("https://sso.example.com/a/../b", "https://sso.example.com/b"),
+        ("https://sso.example.com:443", "https://sso.example.com"),
+    ] {
+        expands_to(
+            &format!("provider = {{ name = \"gitlab\", url = \"{url}\" }}"),
+            &format!("issuer = \"{issuer}\""),
+        );
+    }
 }

@@ -20,10 +20,14 @@ scopes! { pub NotesRead = "notes:read"; }
 
 /// Its provider is not to be reached from here.
 pub fn figment() -> Figment {
+    figment_without_issuer().merge(("oidc.issuer", "https://accounts.example.com"))
+}
+
+/// For an app whose issuer comes from a preset.
+pub fn figment_without_issuer() -> Figment {
     crate::logging::listen();
     Figment::from(Config::debug_default())
         .merge(("log_level", "off"))
-        .merge(("oidc.issuer", "https://accounts.example.com"))
         .merge(("oidc.client_id", "notes"))
         .merge(("oidc.audience", "https://notes.example.com"))
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rocket::{http::Status, serde::json::json};
+use rocket::{Request, http::Status, local::blocking::Client, serde::json::json};
 use rocket_openidconnect::{
-    Endpoint,
+    Endpoint, Events, NewSignIn, Oidc, Refused,
     testing::{TestClient, TestProvider},
 };
 
-use crate::app::{figment, is_signed_in, open, visit};
+use crate::app::{app_with, figment, is_signed_in, open, visit};
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 
@@ -53,6 +53,36 @@ fn a_sign_in_step_by_step() {
     assert!(!debug.contains(token.form_value("code").unwrap()), "{debug}");
     provider.clear_requests();
     assert_eq!(provider.requests().len(), 0);
+}
+
+/// An app that greets users by the name that Apple sends once.
+#[test]
+fn what_the_browser_says_of_a_user_is_added_to_the_callback() {
+    struct Greets;
+    #[rocket::async_trait]
+    impl Events for Greets {
+        async fn after_authorize(&self, _: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
+            let name = sign_in.unverified_user().and_then(|user| user.first_name());
+            sign_in.set("desk", format!("the desk of {}", name.unwrap_or("nobody")));
+            Ok(())
+        }
+    }
+    let provider = TestProvider::new();
+    let figment = figment().merge(("oidc.response_mode", "form_post"));
+    let rocket = provider.register(app_with(figment, Oidc::fairing().events(Greets)));
+    let client = Client::tracked(rocket).unwrap();
+    for (user, expected) in [
+        (
+            "&user=%7B%22name%22%3A%7B%22firstName%22%3A%22Zo%C3%AB%22%7D%7D",
+            "the desk of Zoë",
+        ),
+        ("", "the desk of nobody"),
+    ] {
+        let at_provider = location(&client, "/oidc/login?next=/desk");
+        let callback = provider.authorize(&at_provider, json!({ "sub": "alice" }));
+        assert_eq!(location(&client, &format!("{callback}{user}")), "/desk");
+        assert_eq!(visit(&client, "/desk").into_string().unwrap(), expected);
+    }
 }
 
 #[test]

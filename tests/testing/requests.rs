@@ -13,7 +13,7 @@ use rocket_openidconnect::{
     testing::{TestClient, TestProvider, TestRequest},
 };
 
-use crate::app::{Changes, app_with, figment, open, rocket, rocket_with};
+use crate::app::{Changes, app_with, figment, figment_without_issuer, open, rocket, rocket_with};
 
 /// The message of a panic.
 fn panic_of(task: impl FnOnce()) -> String {
@@ -220,4 +220,20 @@ fn an_app_with_a_key_of_its_own_that_pushes_its_requests() {
     let (_, client) = open(figment);
     let me = client.get("/me").signed_in_as(json!({ "sub": "alice" }));
     assert_eq!(me.dispatch().status(), Status::Ok);
+}
+
+/// Nor what a preset says of it: another client authentication, and the lack of PKCE.
+#[test]
+fn an_app_with_the_preset_of_a_peculiar_provider() {
+    for preset in [
+        json!({ "name": "apple", "team_id": "A1B2C3D4E5" }),
+        json!("linkedin"),
+        json!({ "name": "cognito", "user_pool": "eu-central-1_aBcDeFgHi" }),
+        json!({ "name": "microsoft", "tenant": "common" }),
+    ] {
+        let figment = figment_without_issuer().merge(("oidc.provider", &preset));
+        let (_, client) = open(figment);
+        let me = client.get("/me").signed_in_as(json!({ "sub": "alice" }));
+        assert_eq!(me.dispatch().status(), Status::Ok, "{preset}");
+    }
 }

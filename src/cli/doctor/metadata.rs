@@ -18,7 +18,8 @@ impl Doctor {
             ("response_types_supported", "code"),
             ("code_challenge_methods_supported", "S256"),
         ] {
-            if lacks(member, value) {
+            let is_used = member != "code_challenge_methods_supported" || !provider.settings.insecure_omit_pkce;
+            if is_used && lacks(member, value) {
                 is_supported = false;
                 let finding = format!("`{member}` in the metadata lacks `{value}`");
                 self.report.warning(CHECK, finding, remedy);
@@ -37,7 +38,12 @@ impl Doctor {
             self.report.warning(CHECK, finding, remedy);
         }
         if is_supported {
-            let finding = format!("the code flow, PKCE with S256, {method}");
+            let pkce = if provider.settings.insecure_omit_pkce {
+                "without PKCE"
+            } else {
+                "PKCE with S256"
+            };
+            let finding = format!("the code flow, {pkce}, {method}");
             self.report.ok(CHECK, finding);
         }
     }

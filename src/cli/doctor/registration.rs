@@ -183,6 +183,10 @@ fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
             "register the public part of `oidc.private_key_file` at the provider, and compare \
              `oidc.private_key_id` and `oidc.client_assertion_audience` with its requirements"
         }
+        _ if provider.registration.secret_issuer.is_some() => {
+            "compare `oidc.client_id`, `oidc.client_secret_issuer`, `oidc.private_key_id` and `oidc.private_key_file` \
+             with the provider's console"
+        }
         _ if provider.registration.client_secret.is_some() => {
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
         }

@@ -1006,6 +1006,34 @@ async fn the_longest_durations_are_accepted() {
     }
 }
 
+/// Otherwise a user with too many groups would look like one without.
+#[rocket::async_test]
+async fn a_groups_overage_is_kept_with_the_groups() {
+    for (kept, expected) in [("groups", true), ("email", false)] {
+        let mut sessions = single_node();
+        sessions.settings.claims = Some(vec![kept.into()]);
+        for overage in [
+            json!({ "_claim_names": { "groups": "src1" }, "_claim_sources": { "src1": {} } }),
+            json!({ "hasgroups": true }),
+        ] {
+            let sources = ClaimSources::new(alice(overage), None);
+            let session = Session::new(ISSUER, sources.merged(), now());
+            let tokens = SessionTokens {
+                sources,
+                ..SessionTokens::default()
+            };
+            let client = Client::untracked(rocket::build()).await.unwrap();
+            let jar = client.get("/");
+            let (jar, ended) = (jar.inner().cookies(), &mut vec![]);
+            let begun = sessions.begin(session, tokens, Some(jar), now(), ended);
+            let cookies = sent(&sessions, &begun.await.unwrap()).await;
+            let found = found(&sessions, cookies).await.unwrap();
+            assert_eq!(found.claims.groups_overage(), expected, "{found:?}");
+            assert_eq!(found.claims.value("_claim_sources"), None);
+        }
+    }
+}
+
 /// `email_verified` must not apply to another address, whether that is kept or not.
 #[rocket::async_test]
 async fn a_verification_is_not_kept_without_its_address() {

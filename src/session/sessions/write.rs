@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::{ALWAYS_KEPT, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
+use super::{ALWAYS_KEPT, GROUPS_OVERAGE, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
 use crate::{
     cookies::SetCookie,
     keys::Purpose,
@@ -165,6 +165,7 @@ impl Sessions {
 
     pub(super) fn is_kept_claim(&self, name: &str) -> bool {
         let chosen = self.settings.claims.as_deref();
+        let name = if GROUPS_OVERAGE.contains(&name) { "groups" } else { name };
         !REQUEST_CLAIMS.contains(&name)
             && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }

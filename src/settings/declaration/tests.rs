@@ -44,7 +44,7 @@ fn every_default_is_as_documented() {
         variables.push((name, default.to_owned()));
         assert_eq!(format!("{:?}", read(&variables)), expected, "{key}");
     }
-    assert_eq!(count, 50);
+    assert_eq!(count, 51);
 }
 
 #[test]
@@ -123,5 +123,5 @@ fn every_insecure_setting_has_its_warning() {
         let found: Vec<_> = found.iter().map(|insecure| &*insecure.setting).collect();
         assert_eq!(found, [field.name]);
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

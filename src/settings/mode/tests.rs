@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use super::*;
@@ -657,6 +659,103 @@ const ENTRA: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 const TENANT: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
 
 /// Settings for tenants of Microsoft Entra ID.
+/// A private key in a file, as openssl writes it.
+fn key_file(name: &str, pkcs8: &[u8]) -> Scratch {
+    let pem = STANDARD.encode(pkcs8);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n");
+    Scratch::new(name, pem.as_bytes())
+}
+
+/// As Sign in with Apple wants it.
+#[test]
+fn a_client_secret_that_the_app_makes() {
+    let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let p256 = key_file("p256.p8", p256.to_pkcs8v1().unwrap().as_ref());
+    let ed25519 = Ed25519KeyPair::generate().unwrap();
+    let ed25519 = key_file("ed25519.pem", ed25519.to_pkcs8v1().unwrap().as_ref());
+    let settings = || Settings {
+        client_secret_issuer: Some("A1B2C3D4E5".to_owned()),
+        private_key_file: Some(p256.0.clone()),
+        private_key_id: Some("F6G7H8I9J0".to_owned()),
+        ..complete()
+    };
+    let made = registration(&settings());
+    assert_eq!(made.secret_issuer.as_deref(), Some("A1B2C3D4E5"));
+    assert!(made.has_secret());
+    let by_post = Settings {
+        token_endpoint_auth_method: Some(TokenEndpointAuthMethod::ClientSecretPost),
+        ..settings()
+    };
+    assert!(registration(&by_post).has_secret());
+
+    for (change, error, remedy) in [
+        (
+            Settings {
+                client_secret: Some(Secret::new("hush")),
+                ..settings()
+            },
+            "`oidc.client_secret_issuer`: a client secret is set too, and the app makes its own",
+            "remove `client_secret`, `client_secret_file` and the one in `client_secrets`, or `client_secret_issuer`",
+        ),
+        (
+            Settings {
+                private_key_file: None,
+                ..settings()
+            },
+            "`oidc.private_key_file`: the private key is missing that signs the client secret",
+            "set `private_key_file` to the key file of the provider (Apple: `AuthKey_….p8`), and `private_key_id`",
+        ),
+        (
+            Settings {
+                private_key_file: Some(ed25519.0.clone()),
+                ..settings()
+            },
+            "`oidc.private_key_file`: the client secret is signed with ES256, and the key is not a P-256 key",
+            "set it to the key file of the provider (Apple: `AuthKey_….p8`)",
+        ),
+        (
+            Settings {
+                private_key_id: None,
+                ..settings()
+            },
+            "`oidc.private_key_id`: it is not set, and the header of the client secret needs it",
+            "set it to the id of the key at the provider (Apple: the ten characters in `AuthKey_….p8`)",
+        ),
+    ] {
+        refused(&change, &RELEASE, error, remedy);
+    }
+}
+
+#[test]
+fn a_public_client_cannot_omit_pkce() {
+    let omitted = || Settings {
+        insecure_omit_pkce: true,
+        client_secret: Some(Secret::new("hush")),
+        ..complete()
+    };
+    assert!(registration(&omitted()).has_secret());
+    assert_eq!(
+        warnings(&omitted()),
+        ["`insecure_omit_pkce`: without PKCE, whoever obtains an unused authorization code can sign in here with it"]
+    );
+    let without_secret = Settings {
+        client_secret: None,
+        ..omitted()
+    };
+    let without_authentication = Settings {
+        token_endpoint_auth_method: Some(TokenEndpointAuthMethod::None),
+        ..omitted()
+    };
+    for settings in [without_secret, without_authentication] {
+        refused(
+            &settings,
+            &RELEASE,
+            "`oidc.insecure_omit_pkce`: a public client has nothing but PKCE to protect an authorization code",
+            "set OIDC_CLIENT_SECRET or `client_secret_file`, or remove `insecure_omit_pkce`",
+        );
+    }
+}
+
 fn of_tenants(tenants: &[&str]) -> Settings {
     let metadata = "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration";
     Settings {
@@ -676,25 +775,25 @@ fn a_template_with_the_tenants_that_are_accepted() {
     };
     assert_eq!(accepted(&[TENANT]), TENANT);
     assert_eq!(accepted(&[&TENANT.to_uppercase(), TENANT]), TENANT);
-    assert_eq!(accepted(&["*"]), "every organisation");
+    assert_eq!(accepted(&["any"]), "every organisation");
     assert_eq!(registration(&complete()).tenants, None);
 }
 
 #[test]
 fn templates_refused() {
-    let remedy_of_tenants = "list the ids of the tenants, or `*` for every organisation";
+    let remedy_of_tenants = "list the ids of the tenants, or `any` for every organisation";
     refused(
         &of_tenants(&[]),
         &RELEASE,
         "`oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
         remedy_of_tenants,
     );
-    for entry in ["common", "contoso.onmicrosoft.com", ""] {
+    for entry in ["common", "contoso.onmicrosoft.com", "", "*", "ANY"] {
         refused(
             &of_tenants(&[TENANT, entry]),
             &RELEASE,
             &format!("`oidc.tenants`: {entry:?} is not the id of a tenant"),
-            "list tenant ids, each a GUID, or `*` for every organisation; personal accounts are in \
+            "list tenant ids, each a GUID, or `any` for every organisation; personal accounts are in \
              `9188040d-6c67-4c5b-b112-36a304b66dad`",
         );
     }
@@ -755,7 +854,7 @@ fn templates_of_further_issuers_refused() {
     assert_eq!(of_further(further), Ok(true));
     let keys = json!({
         "issuer": v1, "jwks_uri": "https://login.microsoftonline.com/common/discovery/keys",
-        "audience": "api", "tenants": ["*"],
+        "audience": "api", "tenants": ["any"],
     });
     assert_eq!(of_further(keys), Ok(true));
     let error = |json| of_further(json).unwrap_err().to_string();
@@ -764,7 +863,7 @@ fn templates_of_further_issuers_refused() {
         "`oidc.issuers.v1.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown"
     );
     assert_eq!(
-        error(json!({"issuer": v1, "audience": "api", "tenants": ["*"]})),
+        error(json!({"issuer": v1, "audience": "api", "tenants": ["any"]})),
         "`oidc.issuers.v1.server_metadata_url`: the issuer is a template, so there is no metadata at \
          `https://sts.windows.net/%7Btenantid%7D/.well-known/openid-configuration`"
     );

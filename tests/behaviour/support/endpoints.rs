@@ -46,6 +46,7 @@ pub(super) struct Script {
     pub(super) jwks: Hook<Reply>,
     pub(super) introspection: Hook<Reply>,
     pub(super) paths: HashMap<String, Misbehaviour>,
+    pub(super) refuses_pkce: bool,
 }
 
 /// Who signs in next, and what is known of everyone.
@@ -206,11 +207,19 @@ impl State {
         expect(one("state")?.len() >= 22, "state is short enough to guess")?;
         expect(one("nonce")?.len() >= 22, "nonce is short enough to guess")?;
         expect(one("state")? != one("nonce")?, "state and nonce are the same")?;
-        expect(
-            one("code_challenge_method")? == "S256",
-            "code_challenge_method is not S256",
-        )?;
-        expect(one("code_challenge")?.len() == 43, "code_challenge is no SHA-256")?;
+        if lock(&self.script).refuses_pkce {
+            expect(
+                one("code_challenge_method").is_err(),
+                "there is a code_challenge_method",
+            )?;
+            expect(one("code_challenge").is_err(), "there is a code_challenge")?;
+        } else {
+            expect(
+                one("code_challenge_method")? == "S256",
+                "code_challenge_method is not S256",
+            )?;
+            expect(one("code_challenge")?.len() == 43, "code_challenge is no SHA-256")?;
+        }
         expect(!one("client_id")?.is_empty(), "client_id is empty")?;
         expect(one("client_secret").is_err(), "client_secret in the browser")?;
         expect(one("code_verifier").is_err(), "code_verifier in the browser")?;
@@ -230,7 +239,7 @@ impl State {
             auth_time: self.now(),
         };
         grants.last = Some(grant.clone());
-        let code_challenge = one("code_challenge")?.to_owned();
+        let code_challenge = one("code_challenge").unwrap_or_default().to_owned();
         let redirect = one("redirect_uri")?.to_owned();
         let record = Code {
             grant,

@@ -208,6 +208,11 @@ impl TestProvider {
         }
     }
 
+    /// Refuses PKCE, as LinkedIn does: an authorization request with a challenge, and a token request with a verifier.
+    pub fn refuse_pkce(&self) {
+        self.script().refuses_pkce = true;
+    }
+
     /// Forgets all hooks and misbehaviours, and restores the discovery document.
     pub fn be_honest(&self) {
         *self.script() = Script::default();

@@ -81,6 +81,12 @@ impl State {
         if request.form_value("redirect_uri") != Some(&record.redirect_uri) {
             return Err(invalid_grant("another redirect_uri"));
         }
+        if lock(&self.script).refuses_pkce {
+            return match request.form_value("code_verifier") {
+                None => Ok(record.grant),
+                Some(_) => Err(Reply::error(401, "invalid_client", "Client authentication failed")),
+            };
+        }
         let verifier = request.form_value("code_verifier").unwrap_or("");
         if !(43..=128).contains(&verifier.len()) || sha256_base64url(verifier) != record.code_challenge {
             return Err(invalid_grant("wrong code_verifier"));
