@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
-    Data, Request,
+    Data,
     http::{Cookie, Status},
     route::Outcome,
 };
@@ -20,7 +20,7 @@ use crate::{
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, SignInError, decrypt_parameters},
-    request::{RequestState, ReturnedQuery},
+    request::{RequestState, ReturnedQuery, is_fetched},
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
 };
@@ -463,20 +463,4 @@ fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()
-}
-
-/// Whether the browser reports that this is not a page load: a fetch, a frame, an image, a prefetch, a preview. A
-/// client that reports nothing, such as an old browser, counts as a page load.
-fn is_fetched(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let is_speculative = |value: &str| {
-        let value = value.to_ascii_lowercase();
-        let mut purposes = ["prefetch", "prerender", "preview"].iter();
-        purposes.any(|purpose| value.contains(purpose))
-    };
-    let mut purposes = ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"].into_iter();
-    let is = |name, value: &str| headers.get(name).all(|v| v.eq_ignore_ascii_case(value));
-    purposes.any(|name| headers.get(name).any(is_speculative))
-        || !is("Sec-Fetch-Mode", "navigate")
-        || !is("Sec-Fetch-Dest", "document")
 }
