@@ -7,7 +7,7 @@ mod sign_in_failure;
 mod state;
 mod step_up;
 
-pub(crate) use page_load::{is_fetched, is_page_load};
+pub(crate) use page_load::{is_fetched, is_page_load, is_top_level_page_load};
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
 pub use sign_in_failure::SignInFailure;
 pub(crate) use state::{Refusal, RequestState};

@@ -17,6 +17,12 @@ pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
     }
 }
 
+/// Whether the browser reports that it loads this page into a tab or a window. Without Fetch Metadata headers it may be
+/// a frame.
+pub(crate) fn is_top_level_page_load(request: &Request<'_>) -> bool {
+    has_fetch_metadata(request) && is_page_load(request)
+}
+
 /// Whether the browser reports that this is not a page load: a fetch, a frame, an image, a prefetch, a preview. A
 /// client that reports nothing, such as an old browser, counts as a page load.
 pub(crate) fn is_fetched(request: &Request<'_>) -> bool {

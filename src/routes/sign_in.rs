@@ -10,7 +10,7 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use super::{RouteContext, form, html, redirect};
+use super::{RouteContext, form, html, redirect, silent::back_to};
 use crate::{
     code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt, SignInParameters},
     cookies::{NamedCookie, SetCookie},
@@ -57,6 +57,9 @@ impl<'r> RouteContext<'r, '_> {
     /// parameters of a [`SignInUrl`](crate::SignInUrl). Other parameters of the query are ignored.
     pub(super) async fn login(&self) -> Outcome<'r> {
         let next = self.next();
+        if self.asks_for_silent_sign_in() {
+            return self.login_silently(next).await;
+        }
         let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
         let keys = &self.rp.cookies.keys;
         let parameters = match encrypted.map(|value| decrypt_parameters(keys, &value, self.now)) {
@@ -111,7 +114,7 @@ impl<'r> RouteContext<'r, '_> {
 
     /// Redirects the browser to the provider, and to `return_to` after the sign-in, which is known to be later than
     /// these ends. `is_restarted` means that it was at the provider before, for an attempt that could not be completed.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         ends: EarlierEnds,
         return_to: ReturnTo,
@@ -144,8 +147,14 @@ impl<'r> RouteContext<'r, '_> {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &return_to).await,
         };
+        let Some(parameters) = self.silent_parameters(parameters) else {
+            return back_to(&return_to);
+        };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let attempt = attempt.after_ends(ends).with_parameters(parameters);
+        let attempt = attempt
+            .after_ends(ends)
+            .with_parameters(parameters)
+            .silently(self.is_silent());
         let beginning = client.begin_sign_in(&browser.id, attempt, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
@@ -228,11 +237,17 @@ impl<'r> RouteContext<'r, '_> {
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
+            if self.is_probably_silent(&response) {
+                return back_to(&ReturnTo::home());
+            }
             let error = response.reject_without_attempt();
             return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
         let _ = self.attempt.set(attempt.id.short_name());
+        if self.has_user_meanwhile(&attempt).await {
+            return back_to(&attempt.return_to);
+        }
         let Some(browser) = self.browser() else {
             return self.failed(SignInError::NotPending, &attempt.return_to).await;
         };
@@ -287,7 +302,7 @@ impl<'r> RouteContext<'r, '_> {
     /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
     /// and app could redirect a browser forever.
     async fn restart_after_end(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
-        if !attempt.earlier_ends.is_empty() {
+        if !attempt.earlier_ends.is_empty() || attempt.is_silent {
             return self.failed(SignInError::SessionsEnded, &attempt.return_to).await;
         }
         observing::sign_in_restarted(&SignInError::SessionsEnded);
@@ -319,7 +334,7 @@ impl<'r> RouteContext<'r, '_> {
                 let error = crate::session::store::StoreError::new("the session could not be read");
                 self.failed(SignInError::Store(error), return_to).await
             }
-            Err(_) if may_restart && !attempt.is_restarted => {
+            Err(_) if may_restart && !attempt.is_restarted && !attempt.is_silent => {
                 observing::sign_in_restarted(&error);
                 self.restart(attempt, EarlierEnds::default()).await
             }
@@ -406,6 +421,7 @@ impl RouteContext<'_, '_> {
     /// Sets the session for this browser, and counts the sign-in.
     fn set_session(&self, current: &CurrentSession, browser: Browser) {
         RequestState::of(self.request).outgoing().set(current);
+        self.set(self.rp.last_session_begun(current, self.now));
         self.set_browser(&Browser {
             sign_ins: self.sign_ins(&browser).saturating_add(1),
             last_sign_in: self.now.unix_timestamp(),

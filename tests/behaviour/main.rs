@@ -47,6 +47,8 @@ mod session_expiry;
 mod sign_in;
 mod sign_in_attempts;
 mod sign_in_url;
+mod silent;
+mod silent_responses;
 mod sql_store;
 mod step_up;
 mod stores;
