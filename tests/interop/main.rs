@@ -22,6 +22,7 @@ mod postgres_server;
 mod redis_server;
 mod sessions;
 mod sign_in;
+mod silent;
 mod slow_node;
 mod sql_sessions;
 mod step_up;
