@@ -82,6 +82,11 @@ impl NamedCookie {
         SetCookie(cookie.to_string())
     }
 
+    /// Sets the cookie until the browser is closed.
+    pub(crate) fn set_until_closed(&self, value: &str) -> SetCookie {
+        SetCookie(self.with_value(value).to_string())
+    }
+
     /// Removes the cookie from the browser.
     pub(crate) fn remove(&self) -> SetCookie {
         let mut cookie = self.with_value("");
@@ -184,6 +189,8 @@ mod tests {
             "__Host-c=v.-_~; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60; Expires=Fri, 15 Jan 2027 08:01:00 GMT"
         );
         assert_eq!(format!("{set:?}"), "SetCookie(__Host-c=…)");
+        let set = cookies(true).exactly("c", "/").set_until_closed("v");
+        assert_eq!(set.0, "__Host-c=v; HttpOnly; SameSite=Lax; Secure; Path=/");
         let removed = cookies(false).exactly("c", "/oidc").remove().0;
         assert!(
             removed.starts_with("c=; HttpOnly; SameSite=Lax; Path=/oidc; Max-Age=0; Expires="),

@@ -11,6 +11,7 @@ use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
+    http::Method,
 };
 use serde::Deserialize;
 use url::Url;
@@ -463,6 +464,10 @@ impl Fairing for Oidc {
         if let Some(rp) = request.rocket().state::<RelyingParty>() {
             let private_paths = self.private_paths.get_or_init(|| PrivatePaths::new(rp));
             private_paths.hide_query(rp, request);
+            if request.method() == Method::Head && rp.settings.silent {
+                // Guards see the `GET` of the route.
+                let _ = RequestState::of(request).is_silent_sign_in_due.set(false);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod caller;
 mod logged_in;
 mod optional_user;
 mod relying_party;
+mod silent;
 
 use std::{sync::Arc, time::Duration};
 

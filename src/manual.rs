@@ -43,6 +43,8 @@ pub mod sessions {}
 pub mod settings {}
 #[doc = include_str!("../docs/manual/sign_in_parameters.md")]
 pub mod sign_in_parameters {}
+#[doc = include_str!("../docs/manual/silent.md")]
+pub mod silent {}
 #[doc = include_str!("../docs/manual/testing.md")]
 pub mod testing {}
 #[doc = include_str!("../docs/manual/which_guard.md")]

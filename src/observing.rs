@@ -43,6 +43,14 @@ pub(crate) fn sign_in_begun() {
     tracing::debug!(reason = "sign_in_begun", "a sign-in began");
 }
 
+/// The provider has no session that a silent sign-in can continue.
+pub(crate) fn not_signed_in_silently(error: &impl fmt::Display) {
+    tracing::debug!(
+        reason = "not_signed_in_silently",
+        "a visitor was not signed in silently: {error}"
+    );
+}
+
 /// A callback failed, and its sign-in restarts.
 pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
     tracing::debug!(reason = "sign_in_restarted", "a sign-in was restarted: {error}");

@@ -14,6 +14,7 @@ mod revoke_later;
 mod sign_in;
 mod sign_in_error;
 mod sign_in_url;
+mod silent;
 mod user;
 
 use std::{ops::Deref, sync::Arc};
@@ -30,6 +31,7 @@ pub(crate) use self::{
     sign_in::Completed,
     sign_in_error::NotBegun,
     sign_in_url::{PARAMETERS, decrypt_parameters},
+    silent::{SILENT_PARAMETER, SilentSignIn},
     user::SessionHandle,
 };
 pub use self::{

@@ -8,7 +8,7 @@ mod sign_in_failure;
 mod state;
 mod step_up;
 
-pub(crate) use page_load::is_page_load;
+pub(crate) use page_load::{is_fetched, is_page_load, is_top_level_page_load};
 pub(crate) use relying_party::{relying_party, relying_party_of_session, resource_server};
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
 pub use sign_in_failure::SignInFailure;

@@ -4,6 +4,7 @@ mod clear_site_data;
 mod debug;
 mod logout;
 mod sign_in;
+mod silent;
 
 use std::{
     net::IpAddr,
@@ -151,6 +152,8 @@ struct RouteContext<'r, 'q> {
     now: OffsetDateTime,
     /// The short name of the sign-in attempt of this request, once it is known.
     attempt: OnceLock<String>,
+    /// Set if the sign-in is silent: it ends at the page of its visitor, never at an error page.
+    is_silent: OnceLock<()>,
 }
 
 impl<'r, 'q> RouteContext<'r, 'q> {
@@ -166,6 +169,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
             of_provider: None,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
+            is_silent: OnceLock::new(),
         })
     }
 
@@ -175,6 +179,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
             request: self.request,
             rp,
             of_provider: Some(rp),
+            is_silent: self.is_silent.clone(),
             now: self.now,
             attempt: self.attempt.clone(),
         }
@@ -261,6 +266,9 @@ impl<'r, 'q> RouteContext<'r, 'q> {
 
     /// Logs the failure, calls the app's handler, and renders the error page.
     async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Outcome<'r> {
+        if let Some(response) = self.not_signed_in_silently(&error, return_to) {
+            return response;
+        }
         let id = incident_id();
         let reason = error.reason();
         match error.status() {
@@ -272,6 +280,9 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         let (attempts, attempt) = (&self.rp.attempts, self.attempt.get().map(String::as_str));
         attempts.failed(attempt, return_to.as_str(), (&id, &error), self.now);
         self.rp.events.sign_in_failed(self.request, &error).await;
+        if self.is_silent() {
+            return Outcome::Success(redirect(return_to.as_str()));
+        }
 
         let failure = Box::new(SignInFailure {
             explanation: explanation(&error).to_owned(),

@@ -377,6 +377,13 @@ settings! {
         ///
         /// _Default:_ `query`
         pub response_mode: ResponseMode = ResponseMode::Query,
+        /// Whether a signed-out visitor is signed in silently if they have a session at the provider: a page load with
+        /// [`OptionalUser`](crate::OptionalUser) is redirected there with `prompt=none`, once per browser session, and
+        /// comes back in any case. Never after a session ended in that browser, until the user signs in.
+        /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
+        ///
+        /// _Default:_ `false`
+        pub silent: bool = false,
         /// The accepted `aud` values of an access token, at least one required: the identifier of this API at the
         /// provider.
         /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)

@@ -1,6 +1,6 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): the parameters that reach the callback.
 
-use super::{ResponseError, UnverifiedUser};
+use super::{ResponseError, UnverifiedUser, response_error::requires_interaction};
 use crate::{printable::printable, secret::Secret, token::ExpectedIssuer};
 
 /// The parameters of an authorization response, each at most once.
@@ -47,6 +47,11 @@ impl AuthorizationResponse {
     /// Whether the response is `access_denied`: the user or the provider denied the request.
     pub(crate) fn is_denial(&self) -> bool {
         self.error.as_deref() == Some("access_denied")
+    }
+
+    /// Whether the response says that the provider must show a page to the user.
+    pub(crate) fn requires_interaction(&self) -> bool {
+        self.error.as_deref().is_some_and(requires_interaction)
     }
 
     /// The error for a response that belongs to no attempt. Its content is unauthenticated and only logged:

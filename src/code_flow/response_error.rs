@@ -150,11 +150,25 @@ impl ResponseError {
         }
     }
 
+    /// Whether the provider must show a page to the user.
+    pub(crate) fn requires_interaction(&self) -> bool {
+        matches!(self, ResponseError::Provider { error, .. } if requires_interaction(error))
+    }
+
     /// Whether another attempt would send the same request for the same client, and fail again.
     pub(crate) fn is_client_rejected(&self) -> bool {
         matches!(self, ResponseError::Provider { error, .. }
             if matches!(error.as_str(), "invalid_request" | "invalid_scope" | "unauthorized_client"))
     }
+}
+
+/// Whether the error code says that a request with `prompt=none` cannot be completed without showing a page to the user
+/// ([Core §3.1.2.6](https://openid.net/specs/openid-connect-core-1_0.html#AuthError)).
+pub(super) fn requires_interaction(error: &str) -> bool {
+    matches!(
+        error,
+        "login_required" | "interaction_required" | "consent_required" | "account_selection_required"
+    )
 }
 
 /// The status of a page for the provider's error code (OpenID Connect Core 1.0 §3.1.2.6, RFC 6749 §4.1.2.1).

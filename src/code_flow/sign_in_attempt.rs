@@ -29,6 +29,7 @@ const HAS_DETAILS: u8 = 2;
 const HAS_ENDS: u8 = 4;
 const HAS_PARAMETERS: u8 = 8;
 const HAS_PROVIDER: u8 = 16;
+const IS_SILENT: u8 = 32;
 
 /// A random id of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +62,8 @@ pub(crate) struct SignInAttempt {
     pub(crate) provider: Option<String>,
     /// It was started automatically, to replace an attempt that could not be completed.
     pub(crate) is_restarted: bool,
+    /// It was begun by a page load (`prompt=none`), and returns to that page whatever happens.
+    pub(crate) is_silent: bool,
     /// The ends of the user's sessions that were recorded before this attempt started. They may have been meant
     /// for the attempt that it replaces, and do not apply to this one.
     pub(crate) earlier_ends: EarlierEnds,
@@ -98,6 +101,7 @@ impl SignInAttempt {
             browser: browser.digest(),
             provider: None,
             is_restarted,
+            is_silent: false,
             earlier_ends: EarlierEnds::default(),
             has_details: false,
             parameters: Some(SignInParameters::default()),
@@ -114,6 +118,12 @@ impl SignInAttempt {
     /// Sets what this attempt asks for beside the settings.
     pub(crate) fn with_parameters(mut self, parameters: SignInParameters) -> SignInAttempt {
         self.parameters = Some(parameters);
+        self
+    }
+
+    /// Sets whether the attempt is silent.
+    pub(crate) fn silently(mut self, is_silent: bool) -> SignInAttempt {
+        self.is_silent = is_silent;
         self
     }
 
@@ -246,7 +256,8 @@ impl SignInAttempt {
             | flag(self.has_details, HAS_DETAILS)
             | flag(!self.earlier_ends.is_empty(), HAS_ENDS)
             | flag(!parameters.is_empty(), HAS_PARAMETERS)
-            | flag(self.provider.is_some(), HAS_PROVIDER);
+            | flag(self.provider.is_some(), HAS_PROVIDER)
+            | flag(self.is_silent, IS_SILENT);
         let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
         bytes.extend_from_slice(&self.id.0);
         bytes.extend_from_slice(&self.begun.to_be_bytes());
@@ -274,7 +285,7 @@ impl SignInAttempt {
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
         let (browser, mut address) = rest.split_first_chunk()?;
-        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS | HAS_PROVIDER) != 0 {
+        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS | HAS_PROVIDER | IS_SILENT) != 0 {
             return None;
         }
         let mut provider = None;
@@ -305,6 +316,7 @@ impl SignInAttempt {
             browser: *browser,
             provider,
             is_restarted: flags & IS_RESTARTED != 0,
+            is_silent: flags & IS_SILENT != 0,
             earlier_ends,
             has_details,
             parameters,
@@ -486,13 +498,15 @@ mod tests {
             let return_to = ReturnTo::parse("/me?a=b", MOUNT);
             let attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
             let ends = ends(count);
-            let mut attempt = attempt.after_ends(ends.clone());
+            let is_silent = count == 1;
+            let mut attempt = attempt.after_ends(ends.clone()).silently(is_silent);
             let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
             assert_eq!(details, None);
             let state = secrets.state.expose();
             let (read, key) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
             assert_eq!(read.id, attempt.id);
             assert_eq!(read.is_restarted, is_restarted);
+            assert_eq!(read.is_silent, is_silent);
             assert_eq!(read.earlier_ends, ends);
             assert_eq!(read.return_to.as_str(), "/me?a=b");
             assert_eq!(read.ends(Duration::from_secs(60)), 1_800_000_060);
@@ -629,12 +643,13 @@ mod tests {
             bytes
         };
         assert_eq!(read(&with(flags, IS_RESTARTED)).as_deref(), Some("/me"));
+        assert_eq!(read(&with(flags, IS_SILENT)).as_deref(), Some("/me"));
         // An address despite the flag for a cookie, an unknown flag, a byte that is not UTF-8.
         for bytes in [
             with(flags, HAS_DETAILS),
             // An address does not decode as parameters.
             with(flags, HAS_PARAMETERS),
-            with(flags, 16),
+            with(flags, 32),
             with(flags, 0x80),
             // An address does not decode as earlier ends.
             with(flags, HAS_ENDS),

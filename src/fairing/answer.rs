@@ -40,6 +40,9 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     if let Some(step_up) = state.step_up.get() {
         redirect_to_step_up(request, response, step_up);
     }
+    if state.is_silent_sign_in_due.get() == Some(&true) {
+        redirect_to_silent_sign_in(request, response, state);
+    }
     match state.signed_out.get() {
         Some(reason) if reason.is_outage() => set_retry_after(response, state),
         Some(reason) => redirect_to_sign_in(request, response, *reason),
@@ -67,6 +70,7 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState, rp: &Relyi
     if has_ended {
         cookies.extend(rp.sessions.removals(jar));
         cookies.extend(rp.sessions.ended_cookie_if_unrecorded(jar, now));
+        cookies.extend(rp.last_session_ended(now));
     }
     if let Some(session) = session
         && rp.sessions.may_be_written(&session, now).await
@@ -152,6 +156,18 @@ fn redirect(response: &mut Response<'_>, location: String) {
     response.remove_header("WWW-Authenticate");
     response.remove_header("Access-Control-Expose-Headers");
     response.set_sized_body(0, std::io::Cursor::new(""));
+}
+
+/// Replaces the response to a page load by a redirect to a silent sign-in, whatever a catcher made of the guard's 401;
+/// but not if another guard decided about the request.
+fn redirect_to_silent_sign_in(request: &Request<'_>, response: &mut Response<'_>, state: &RequestState) {
+    let is_decided = state.signed_out.get().is_some()
+        || state.step_up.get().is_some()
+        || state.sign_in.get().is_some()
+        || state.refusals().next().is_some();
+    if let Some(rp) = state.relying_party(request).filter(|_| !is_decided) {
+        redirect(response, rp.silent_login_url(&request.uri().to_string()));
+    }
 }
 
 /// Replaces the 401 of a page load that needs a session by a redirect to sign-in.

@@ -99,10 +99,13 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         let of_api = api.name().map(|name| format!("API {name}, ")).unwrap_or_default();
         for issuer in api.issuers() {
             let (name, audience) = (issuer.name(), issuer.audience().join(", "));
-            let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
-            let signs_nobody_in = metadata
-                .as_ref()
-                .is_ok_and(|metadata| metadata.issues_only_identity_tokens);
+            // Of several providers, each is asked when it is needed.
+            let metadata = match issuer.provider.settings.provider_name {
+                None => Some(issuer.provider.metadata(resource_server.clock.now()).await),
+                Some(_) => None,
+            };
+            let known = metadata.as_ref().and_then(|metadata| metadata.as_ref().ok());
+            let signs_nobody_in = known.is_some_and(|metadata| metadata.issues_only_identity_tokens);
             let accepts = issuer.accepts().describe(signs_nobody_in);
             let accepts = accepts.map(|tokens| format!(", also {tokens}")).unwrap_or_default();
             let tenants = issuer.provider.registration.tenants.as_ref();
@@ -114,7 +117,7 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
             if !reached.insert(name) {
                 continue;
             }
-            if let Err(error) = metadata {
+            if let Some(Err(error)) = metadata {
                 let status = if error.is_outage() { 503 } else { 502 };
                 tracing::warn!("{error}; its tokens are rejected with {status} until it is available");
             }

@@ -1,23 +1,23 @@
 //! `OptionalUser`: a guard for every request, with the user if there is one.
 
-use std::convert::Infallible;
-
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
+    http::Status,
     request::{FromRequest, Outcome},
     serde::DeserializeOwned,
 };
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{current_user, is_fairing_missing};
+use super::{LoggedInError, current_user, is_fairing_missing, silent::is_silent_sign_in_due};
 use crate::{relying_party::User, token::Claims};
 
-/// A guard that never fails: the signed-in user, or none.
+/// A guard for everyone: the signed-in user, or none.
 ///
 /// | outcome | when |
 /// |---|---|
 /// | success with a user | signed in |
 /// | success without | signed out; or the claims do not deserialize into `C`, or the session store is not reachable (both are logged) |
+/// | `Error(401)` | only with the setting `silent`: the page load is redirected to a [silent sign-in](crate::manual::silent), once per browser session, and comes back |
 ///
 /// In a template it serializes as `{ logged_in, user }`.
 ///
@@ -64,10 +64,17 @@ impl<C> Serialize for OptionalUser<C> {
 
 #[rocket::async_trait]
 impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for OptionalUser<C> {
-    type Error = Infallible;
+    type Error = LoggedInError;
 
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
-        Outcome::Success(OptionalUser(current_user(request).await.ok()))
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, LoggedInError> {
+        match current_user(request).await {
+            Ok(user) => Outcome::Success(OptionalUser(Some(user))),
+            // The handler does not run twice: it may show what is shown once.
+            Err(LoggedInError::NoSession(reason)) if is_silent_sign_in_due(request, reason) => {
+                Outcome::Error((Status::Unauthorized, LoggedInError::NoSession(reason)))
+            }
+            Err(_) => Outcome::Success(OptionalUser(None)),
+        }
     }
 }
 

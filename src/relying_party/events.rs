@@ -49,7 +49,8 @@ use crate::{
 #[rocket::async_trait]
 #[allow(unused_variables)]
 pub trait Events: Send + Sync + 'static {
-    /// Called before a browser is redirected to the provider. The app may add parameters to the request.
+    /// Called before a browser is redirected to the provider. The app may add parameters to the request. At a
+    /// [silent](crate::manual::silent) sign-in `prompt` is `none`, and stays so.
     async fn before_login_redirect(&self, request: &Request<'_>, login: &mut LoginRedirect<'_>) {}
 
     /// Called when the browser comes back from the provider, before the response is validated.
@@ -76,7 +77,9 @@ pub trait Events: Send + Sync + 'static {
     /// [`LoggedOut::reason`] says whether a session ended on the server too.
     async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {}
 
-    /// Called when a sign-in failed. The user sees a page with its status and an id that is also in the log.
+    /// Called when a sign-in failed. The user sees a page with its status and an id that is also in the log; if the
+    /// sign-in was [silent](crate::manual::silent), the page that they asked for. A silent sign-in for which the provider
+    /// has no session of the user is not a failure.
     async fn sign_in_failed(&self, request: &Request<'_>, error: &SignInError) {}
 
     /// Called when a session began, was refreshed, was not refreshed, or ended: by sign-out, the provider's logout,

@@ -190,6 +190,11 @@ impl SignInError {
         self.facts().remedy.into_owned()
     }
 
+    /// Whether the provider must show a page to the user, which a silent sign-in does not.
+    pub(crate) fn requires_interaction(&self) -> bool {
+        matches!(self, SignInError::Response(error) if error.requires_interaction())
+    }
+
     fn facts(&self) -> Facts {
         match self {
             SignInError::NotPending => Facts::new(

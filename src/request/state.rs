@@ -38,6 +38,8 @@ pub(crate) struct RequestState {
     /// What a guard demands of the authentication of a signed-in user who falls short. With this, a page load whose
     /// response is 401 is redirected to a sign-in that asks for it.
     pub(crate) step_up: OnceLock<Box<StepUp>>,
+    /// Whether a guard rejected the request so that a silent sign-in is tried before the page is shown; decided once.
+    pub(crate) is_silent_sign_in_due: OnceLock<bool>,
     /// Set when this request ends the session: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.

@@ -64,6 +64,7 @@ impl<'r> RouteContext<'r, '_> {
         let user = user.and_then(OptionalUser::into_user);
         self.rp.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
+        self.set(self.rp.last_session_ended(self.now));
         // A new id invalidates attempts that were begun before.
         self.set_browser(&Browser::new());
         let signed_out = self.sign_out().await;

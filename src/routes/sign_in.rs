@@ -4,13 +4,13 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
-    Data, Request,
+    Data,
     http::{Cookie, Status},
     route::Outcome,
 };
 use url::form_urlencoded;
 
-use super::{RouteContext, button_page, form, logout::Sender, redirect};
+use super::{RouteContext, button_page, form, logout::Sender, redirect, silent::back_to};
 use crate::{
     code_flow::{
         AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
@@ -23,7 +23,7 @@ use crate::{
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, decrypt_parameters},
-    request::{RequestState, ReturnedQuery},
+    request::{RequestState, ReturnedQuery, is_fetched},
     secret::Secret,
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
@@ -66,6 +66,9 @@ impl<'r> RouteContext<'r, '_> {
     /// the user chooses.
     pub(super) async fn login(&self, provider: Option<&str>) -> Outcome<'r> {
         let next = self.next();
+        if self.asks_for_silent_sign_in() {
+            return self.login_silently(next).await;
+        }
         let of_query = self.request.query_value::<String>("provider").and_then(Result::ok);
         let provider = provider.or(of_query.as_deref());
         // Without several providers, nothing names one.
@@ -243,7 +246,7 @@ impl<'r> RouteContext<'r, '_> {
 
     /// Redirects the browser to the provider, and to `return_to` after the sign-in, which is known to be later than
     /// these ends. `is_restarted` means that it was at the provider before, for an attempt that could not be completed.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         ends: EarlierEnds,
         return_to: ReturnTo,
@@ -277,9 +280,15 @@ impl<'r> RouteContext<'r, '_> {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &return_to).await,
         };
+        let Some(parameters) = self.silent_parameters(parameters) else {
+            return back_to(&return_to);
+        };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let attempt = attempt.after_ends(ends).with_parameters(parameters);
-        let attempt = attempt.at_provider(self.rp.settings.provider_name.as_deref());
+        let attempt = attempt
+            .after_ends(ends)
+            .with_parameters(parameters)
+            .at_provider(self.rp.settings.provider_name.as_deref())
+            .silently(self.is_silent());
         let beginning = client.begin_sign_in(&browser.id, attempt, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
@@ -369,6 +378,9 @@ impl<'r> RouteContext<'r, '_> {
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
+            if self.is_probably_silent(&response) {
+                return back_to(&ReturnTo::home());
+            }
             let error = response.reject_without_attempt();
             return self.failed(error.into(), &ReturnTo::home()).await;
         };
@@ -441,6 +453,9 @@ impl<'r> RouteContext<'r, '_> {
                 .await;
         };
         let _ = self.attempt.set(attempt.id.short_name());
+        if self.has_user_meanwhile(&attempt).await {
+            return back_to(&attempt.return_to);
+        }
         let Some(browser) = self.browser() else {
             return self.failed(SignInError::NotPending, &attempt.return_to).await;
         };
@@ -498,7 +513,7 @@ impl<'r> RouteContext<'r, '_> {
     /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
     /// and app could redirect a browser forever.
     async fn restart_after_end(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
-        if !attempt.earlier_ends.is_empty() {
+        if !attempt.earlier_ends.is_empty() || attempt.is_silent {
             return self.failed(SignInError::SessionsEnded, &attempt.return_to).await;
         }
         observing::sign_in_restarted(&SignInError::SessionsEnded);
@@ -530,7 +545,7 @@ impl<'r> RouteContext<'r, '_> {
                 let error = crate::session::store::StoreError::new("the session could not be read");
                 self.failed(SignInError::Store(error), return_to).await
             }
-            Err(_) if may_restart && !attempt.is_restarted => {
+            Err(_) if may_restart && !attempt.is_restarted && !attempt.is_silent => {
                 observing::sign_in_restarted(&error);
                 self.restart(attempt, EarlierEnds::default()).await
             }
@@ -617,6 +632,7 @@ impl RouteContext<'_, '_> {
     /// Sets the session for this browser, and counts the sign-in.
     fn set_session(&self, current: &CurrentSession, browser: Browser) {
         RequestState::of(self.request).outgoing().set(current);
+        self.set(self.rp.last_session_begun(current, self.now));
         self.set_browser(&Browser {
             sign_ins: self.sign_ins(&browser).saturating_add(1),
             last_sign_in: self.now.unix_timestamp(),
@@ -674,20 +690,4 @@ fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()
-}
-
-/// Whether the browser reports that this is not a page load: a fetch, a frame, an image, a prefetch, a preview. A
-/// client that reports nothing, such as an old browser, counts as a page load.
-fn is_fetched(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let is_speculative = |value: &str| {
-        let value = value.to_ascii_lowercase();
-        let mut purposes = ["prefetch", "prerender", "preview"].iter();
-        purposes.any(|purpose| value.contains(purpose))
-    };
-    let mut purposes = ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"].into_iter();
-    let is = |name, value: &str| headers.get(name).all(|v| v.eq_ignore_ascii_case(value));
-    purposes.any(|name| headers.get(name).any(is_speculative))
-        || !is("Sec-Fetch-Mode", "navigate")
-        || !is("Sec-Fetch-Dest", "document")
 }

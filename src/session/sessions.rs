@@ -281,7 +281,7 @@ impl Sessions {
 
     /// When a session ends at the latest, in milliseconds since 1970: the time set at its sign-in or by a later ID
     /// token, or `session.absolute_timeout` as configured now if that is earlier.
-    pub(super) fn end_of(&self, session: &Session) -> i64 {
+    pub(crate) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.absolute_timeout).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
     }

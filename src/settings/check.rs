@@ -1,11 +1,11 @@
 //! Validation of settings that depend on each other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use url::Url;
 
 use super::{
-    Settings, SettingsError, TokenValidation,
+    ClearSiteData, Settings, SettingsError, TokenValidation,
     declaration::Parser,
     mistake::{Mistake, rule},
     resource_identifier,
@@ -24,6 +24,7 @@ impl Settings {
             self.check_apis(),
             self.check_issuers(),
             self.check_providers(),
+            self.check_silent(),
         ];
         errors.extend(
             found
@@ -62,6 +63,25 @@ impl Settings {
             self.check_issuer("issuer", issuer)?;
         }
         self.check_endpoint("server_metadata_url", &self.server_metadata_url)
+    }
+
+    /// A silent sign-in shows no page to the user, and a cookie prevents it after a sign-out.
+    fn check_silent(&self) -> Result<(), Mistake> {
+        let parameters = self.authorization_parameters();
+        let prompt = parameters.iter().find(|(name, _)| name == "prompt");
+        let mut prompts = prompt.map_or("", |(_, value)| value).split_whitespace();
+        let demands_authentication = prompts.any(|prompt| prompt == "login") || self.max_age() == Some(Duration::ZERO);
+        rule(
+            "extra_authorization_parameters",
+            !(self.silent && demands_authentication),
+        )
+        .cause("every sign-in demands a new authentication, which `silent` cannot do")
+        .remedy("remove `silent`, or `prompt = \"login\"` and `max_age = 0`")?;
+        let mut cleared = self.clear_site_data.iter();
+        let clears_cookies = cleared.any(|it| matches!(it, ClearSiteData::Cookies | ClearSiteData::All));
+        rule("clear_site_data", !(self.silent && clears_cookies))
+            .cause("it removes the cookie by which `silent` does not sign a user in again after a sign-out")
+            .remedy("remove `silent`, or `cookies` and `*`")
     }
 
     /// Validates the named APIs.

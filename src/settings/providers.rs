@@ -45,6 +45,7 @@ settings_of_the_app!(
     clock_skew,
     resource_server_only,
     preserve_next_on_error,
+    silent,
     frontchannel_logout,
     clear_site_data,
     mount,

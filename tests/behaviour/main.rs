@@ -52,6 +52,8 @@ mod several_providers;
 mod sign_in;
 mod sign_in_attempts;
 mod sign_in_url;
+mod silent;
+mod silent_responses;
 mod sql_store;
 mod step_up;
 mod stores;

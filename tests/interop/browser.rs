@@ -187,6 +187,16 @@ impl Browser {
         serde_json::from_value(reply["cookies"].take()).expect("cookies as the browser describes them")
     }
 
+    /// Removes the cookies of this host whose names contain `kind`.
+    pub async fn forget_cookies(&self, host: &str, kind: &str) {
+        let cookies = self.cookies().await.into_iter();
+        for cookie in cookies.filter(|cookie| cookie.domain == host && cookie.name.contains(kind)) {
+            let params = json!({ "name": cookie.name, "domain": host, "path": cookie.path });
+            let command = json!({ "cmd": "Network.deleteCookies", "params": params });
+            self.post("/goog/cdp/execute", command).await;
+        }
+    }
+
     /// Saves a picture of the page as `target/screenshots/<name>.png`.
     pub async fn screenshot(&self, name: &str) -> PathBuf {
         use base64::prelude::{BASE64_STANDARD, Engine};

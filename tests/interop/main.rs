@@ -24,6 +24,7 @@ mod redis_server;
 mod second_factor;
 mod sessions;
 mod sign_in;
+mod silent;
 mod slow_node;
 mod sql_sessions;
 mod step_up;

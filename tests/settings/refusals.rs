@@ -472,6 +472,30 @@ fn wrong_values_are_refused() {
             "write for example `max_age = 3600`",
         ),
         (
+            "silent = true\nextra_authorization_parameters = { prompt = \"consent login\" }",
+            "extra_authorization_parameters",
+            "every sign-in demands a new authentication, which `silent` cannot do",
+            "remove `silent`, or `prompt = \"login\"` and `max_age = 0`",
+        ),
+        (
+            "silent = true\nextra_authorization_parameters = { max_age = 0 }",
+            "extra_authorization_parameters",
+            "every sign-in demands a new authentication, which `silent` cannot do",
+            "remove `silent`, or `prompt = \"login\"` and `max_age = 0`",
+        ),
+        (
+            "silent = true\nclear_site_data = \"cache *\"",
+            "clear_site_data",
+            "it removes the cookie by which `silent` does not sign a user in again after a sign-out",
+            "remove `silent`, or `cookies` and `*`",
+        ),
+        (
+            "silent = true\nclear_site_data = [\"cookies\"]",
+            "clear_site_data",
+            "it removes the cookie by which `silent` does not sign a user in again after a sign-out",
+            "remove `silent`, or `cookies` and `*`",
+        ),
+        (
             "post_logout_redirect_uri = \"//evil.example\"",
             "post_logout_redirect_uri",
             "\"//evil.example\" is neither a local path nor an https URL",

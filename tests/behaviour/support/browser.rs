@@ -272,6 +272,16 @@ impl Browser {
         lock(&self.jar).clear();
     }
 
+    /// Drops the cookies whose name contains this.
+    pub fn forget(&self, kind: &str) {
+        lock(&self.jar).retain(|cookie| !cookie.name().contains(kind));
+    }
+
+    /// Is closed and opened again: the cookies of the browser session are gone.
+    pub fn restart(&self) {
+        lock(&self.jar).retain(|cookie| cookie.max_age().is_some() || cookie.expires_datetime().is_some());
+    }
+
     /// Stores a `Set-Cookie`, or drops it, as a browser would (RFC 6265bis §5.7).
     fn keep(&self, set_cookie: &str, request_path: &str) {
         let raw = Cookie::parse(set_cookie.to_owned()).expect("a Set-Cookie that parses");
