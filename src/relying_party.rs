@@ -155,6 +155,27 @@ impl RelyingParty {
         SignInUrl::new(self)
     }
 
+    /// The URL at which this user signs in at a provider, named as in the settings, to link the account there to the
+    /// account that they have in the app. [`Events::account_linked`] gets both; no session begins, and the user's own
+    /// goes on. The app decides what the link means, such as a row in its database, and asks it in `after_authorize`
+    /// when the other account signs in.
+    ///
+    /// The URL works in the browser that has this session, while it lasts. Link from a page of the app, by a `POST`
+    /// or a link on it: a user whom another site sends there is asked first.
+    ///
+    /// ```
+    /// use rocket::{post, response::Redirect};
+    /// use rocket_openidconnect::{LoggedIn, RelyingParty};
+    ///
+    /// #[post("/accounts/github")]
+    /// fn link(user: LoggedIn, rp: &RelyingParty) -> Redirect {
+    ///     Redirect::to(rp.link(&user, "github").next("/accounts").to_string())
+    /// }
+    /// ```
+    pub fn link<C>(&self, user: &User<C>, provider: &str) -> SignInUrl<'_> {
+        self.sign_in_url().provider(provider).link(user)
+    }
+
     /// The URL of a sign-in of this user with a new authentication.
     pub(crate) fn step_up_url(&self, required: &RequiredAuthentication, user: String, next: &str) -> String {
         self.sign_in_url().next(next).require(required, user).to_string()

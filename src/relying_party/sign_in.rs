@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NoProvider, NotBegun, RelyingParty, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
+    Client, NoProvider, NotBegun, RelyingParty, SignInError, User, events::NewSignIn, exchange::ExchangeOutcome,
     revoke_later::revoke_later,
 };
 use crate::{
@@ -152,6 +152,46 @@ impl Client<'_> {
         // Last: identical callbacks do not wait for the app's handler.
         self.events.sessions_changed(Some(request), changes).await;
         completed
+    }
+
+    /// Completes an attempt to link an account to a signed-in user. An identical callback does nothing.
+    pub(crate) async fn link(
+        &self,
+        request: &Request<'_>,
+        user: &User,
+        attempt: &SignInAttempt,
+        secrets: AttemptSecrets,
+        response: AcceptedResponse,
+        client_address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<(), NotBegun> {
+        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
+        let Some(exchange) = exchange else {
+            return Ok(());
+        };
+        let turn = match self.outcome(&exchange, now).await {
+            Ok(ExchangeOutcome::Turn(turn)) => turn,
+            Ok(ExchangeOutcome::Begun(_)) | Err(NotBegun::Failed(SignInError::AlreadyUsed)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let (mut session, tokens) = (turn.session.clone(), turn.tokens.clone());
+        let account = NewSignIn {
+            session: &mut session,
+            tokens: &tokens,
+            return_to: attempt.return_to.as_str(),
+            unverified_user: response.unverified_user.as_ref(),
+        };
+        match self.events.account_linked(request, user, &account).await {
+            Ok(()) => {
+                turn.linked();
+                Ok(())
+            }
+            Err(refused) => {
+                let error = SignInError::RefusedByApp { message: refused.0 }.into();
+                turn.failed(&error, self.provider, now);
+                Err(error)
+            }
+        }
     }
 
     /// Exchanges a code: tokens, ID token, UserInfo, each only when the previous one is valid. The tokens are revoked

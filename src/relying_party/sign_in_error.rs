@@ -104,6 +104,9 @@ pub enum SignInError {
         /// The scopes.
         missing: Vec<String>,
     },
+    /// 403: the session whose user wanted to link an account has ended, or is not the one in this browser.
+    #[error("the session to whose user an account was to be linked has ended, or is not in this browser")]
+    LinkSessionEnded,
     /// 500: a guard or a sign-in asks for values of `acr` of which this one of several providers is trusted with none
     /// ([`Settings::acr_values`](crate::settings::Settings::acr_values)).
     #[error("the provider `{provider}` is not trusted with any `acr` of {}", acr_values.join(" "))]
@@ -266,6 +269,11 @@ impl SignInError {
                 "scopes_not_granted",
                 403,
                 "ask the user again for their consent, or allow the scopes for this client at the provider",
+            ),
+            SignInError::LinkSessionEnded => Facts::new(
+                "link_session_ended",
+                403,
+                "sign in, and link the account again from the app's page",
             ),
             SignInError::AcrNotTrusted { .. } => Facts::new(
                 "acr_not_trusted",
