@@ -55,7 +55,7 @@ pub use requirement::{Acr, AcrValues, Fresh, RequiredAuthentication, Requirement
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
-pub use session::{NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store};
+pub use session::{NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKind, store};
 pub use token::{Claims, TokenError};
 
 /// For macros, binary, benches and fuzz targets of this crate. Not part of the public API.

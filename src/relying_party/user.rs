@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     relying_party::{RefreshError, RelyingParty},
     secret::Secret,
-    session::{CurrentSession, OutgoingSession},
+    session::{CurrentSession, OutgoingSession, UserKind},
     token::Claims,
 };
 
@@ -97,6 +97,24 @@ impl<C> User<C> {
     /// The issuer of the claims; with an issuer for each tenant (`oidc.tenants`), that of the user's tenant.
     pub fn issuer(&self) -> &str {
         &self.session.issuer
+    }
+
+    /// How the provider identified the user: by an ID token, or by its API alone, as GitHub does.
+    ///
+    /// ```
+    /// use rocket::get;
+    /// use rocket_openidconnect::{LoggedIn, UserKind};
+    ///
+    /// #[get("/me")]
+    /// fn me(user: LoggedIn) -> String {
+    ///     match user.kind() {
+    ///         UserKind::OAuth2 => format!("a user of {}, without an ID token", user.issuer()),
+    ///         _ => user.subject().to_owned(),
+    ///     }
+    /// }
+    /// ```
+    pub fn kind(&self) -> UserKind {
+        self.session.kind
     }
 
     /// The `name` claim: the full name, for display.
