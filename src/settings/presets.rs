@@ -27,11 +27,15 @@ settings! {
     /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
     /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
     /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
+    /// | `github` | `url`, for GitHub Enterprise alone | a plain OAuth 2.0 provider with the fixed issuer `https://github.com/login/oauth`, or `{url}/login/oauth`; `scopes = "read:user user:email"` | [GitHub](https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps) |
     /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
+    ///
+    /// GitHub is not an OpenID provider: its issuer cannot be changed, and settings about ID tokens abort the launch. See
+    /// [`User::kind`](crate::User::kind).
     ///
     /// It is expanded when files and variables are read, before the app changes settings in `Oidc::custom`.
     pub struct ProviderPreset {
-        /// `google`, `microsoft`, `auth0` or `keycloak`.
+        /// `google`, `microsoft`, `auth0`, `keycloak` or `github`.
         pub name: KnownProvider,
         /// For `microsoft`: the id of the directory, a GUID; or, for the directories in [`Settings::tenants`],
         /// `organizations`, or `common` if personal accounts are among them.
@@ -42,7 +46,8 @@ settings! {
         ///
         /// _Default:_ none
         pub domain: Option<String> as Option<Text> = None,
-        /// For `keycloak`: its URL, without `/realms`.
+        /// For `keycloak`: its URL, without `/realms`. For `github`: the address of GitHub Enterprise, such as
+        /// `https://github.example.com` or `https://octocorp.ghe.com`.
         ///
         /// _Default:_ none
         pub url: Option<Url> = None,
@@ -66,9 +71,13 @@ pub enum KnownProvider {
     Auth0,
     /// A realm of a Keycloak.
     Keycloak,
+    /// GitHub, or GitHub Enterprise: plain OAuth 2.0, without ID tokens.
+    GitHub,
 }
 
 const MICROSOFT: &str = "https://login.microsoftonline.com";
+/// The scopes to request from GitHub: the profile, and the e-mail addresses.
+pub(super) const GITHUB_SCOPES: &str = "read:user user:email";
 /// Microsoft's names for several directories; the second includes personal accounts.
 const SHARED: [&str; 2] = ["organizations", "common"];
 
@@ -107,6 +116,9 @@ impl Settings {
         }
         if preset.name == KnownProvider::Auth0 {
             settings["accepts"] = json!(Accepts::UntypedTokens.as_str());
+        }
+        if preset.name == KnownProvider::GitHub {
+            settings["scopes"] = json!(GITHUB_SCOPES);
         }
         let value = figment::value::Value::serialize(settings);
         let value = value.map_err(SettingsError::from_figment)?;
@@ -150,6 +162,7 @@ impl ProviderPreset {
                     .remedy("set `issuer` to the issuer in the realm's metadata")?;
                 Ok(format!("{url}/realms/{realm}"))
             }
+            KnownProvider::GitHub => self.github_issuer(),
         }
     }
 
@@ -163,6 +176,7 @@ impl ProviderPreset {
     fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, Mistake> {
         let example = match self.name {
             KnownProvider::Google => "\"google\"",
+            KnownProvider::GitHub => "\"github\"",
             KnownProvider::Microsoft => "{ name = \"microsoft\", tenant = \"…\" }",
             KnownProvider::Auth0 => "{ name = \"auth0\", domain = \"…\" }",
             KnownProvider::Keycloak => "{ name = \"keycloak\", url = \"https://…\", realm = \"…\" }",
