@@ -19,7 +19,9 @@ use crate::{
     observing,
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
-    session::{BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, while_signing_in},
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, UserKind, while_signing_in,
+    },
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
 };
 
@@ -49,7 +51,7 @@ pub(crate) enum Completed {
 }
 
 /// What the attempt asked for beside the settings.
-fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
+pub(super) fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
     attempt.parameters.as_ref().ok_or(SignInError::ParametersMissing)
 }
 
@@ -62,6 +64,7 @@ impl Client<'_> {
         client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
+        self.check_demands(asked_of(&attempt)?)?;
         let metadata = self.provider.metadata(now).await?;
         self.provider.keys_before_sign_in(&metadata, now).await?;
         let client = self.provider.client(&metadata)?;
@@ -157,6 +160,14 @@ impl Client<'_> {
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            if self.user_kind() == UserKind::OAuth2 {
+                let user = self
+                    .accept_api_user(&metadata, attempt, &tokens, since_code, now)
+                    .await?;
+                step("the user was read from the provider's API");
+                return Ok(user);
+            }
             let id_token = self
                 .accept_id_token(&metadata, attempt, &secrets.nonce, &tokens, now)
                 .await?;
@@ -167,7 +178,6 @@ impl Client<'_> {
             }
             let issuer: Arc<str> = id_token.issuer().into();
             let (session_expiry, authentication) = (id_token.session_expiry, id_token.authentication.clone());
-            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
@@ -178,6 +188,7 @@ impl Client<'_> {
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &self.provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
+        session.kind = self.user_kind();
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
@@ -204,7 +215,7 @@ impl Client<'_> {
     /// The provider may have issued the code before it ended the user's sessions. If the attempt is older than the
     /// monotonic time since its code was sent, its age is measured by the clocks of two nodes; this makes the check
     /// stricter if the clocks agree, and never weaker if they do not.
-    async fn earlier_ends(
+    pub(super) async fn earlier_ends(
         &self,
         issuer: &str,
         claims: &Claims,

@@ -221,7 +221,8 @@ impl<C> User<C> {
     ///
     /// # Errors
     ///
-    /// Fails when there is no refresh token, when the provider is unreachable or rejects the refresh, or when the
+    /// Fails when there is no refresh token, unless the user is one of GitHub ([`UserKind::OAuth2`]), who is read from its
+    /// API again; when the provider is unreachable or rejects the refresh, or when the
     /// response headers were sent and sessions are kept in cookies. If the refresh ends the session, the response
     /// removes its cookies.
     pub async fn refresh(&self) -> Result<User<C>, RefreshError>
