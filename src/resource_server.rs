@@ -38,7 +38,8 @@ use crate::{
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
     scopes::Demand,
     settings::{
-        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
+        InsecureSetting, IssuerSettings, MetadataSource, ProviderKind, Settings, SettingsError, TokenValidation,
+        TrustedProxies,
     },
     token::{
         Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, ClaimPath, Claims,
@@ -94,7 +95,11 @@ impl ResourceServer {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, NotConfigured> {
-        let mut providers = vec![(provider, None)];
+        let mut providers = vec![];
+        // GitHub's access tokens are not issued for one API: any of its apps could use its own here.
+        if provider.registration.kind() == ProviderKind::OpenIdConnect {
+            providers.push((provider, None));
+        }
         for (name, other) in &settings.issuers {
             let registration = other.registration(name, &settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
@@ -146,6 +151,11 @@ impl ResourceServer {
     /// The API of this name; without a name, the app's own.
     pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
         self.apis.iter().find(|api| api.name() == name)
+    }
+
+    /// Whether the access tokens of the app's provider are never accepted.
+    pub(crate) fn has_no_tokens_of_provider(&self) -> bool {
+        self.settings.provider_kind() == ProviderKind::GitHub
     }
 
     pub(crate) fn is_disabled(&self) -> bool {

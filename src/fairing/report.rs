@@ -6,6 +6,7 @@ use crate::{
     observing,
     relying_party::{RelyingParty, Source},
     resource_server::ResourceServer,
+    settings::ProviderKind,
 };
 
 const TARGET: &str = "rocket::launch";
@@ -22,6 +23,9 @@ pub(super) async fn report(rp: &RelyingParty) {
             log("testing profile", subject.as_deref().unwrap_or("none"));
         }
         Source::Provider(provider) => {
+            if provider.registration.kind() == ProviderKind::GitHub {
+                log("provider", provider.registration.kind().describe());
+            }
             log("issuer", &provider.registration.issuer);
             if let Some(tenants) = &provider.registration.tenants {
                 log("tenants", &tenants.to_string());
@@ -33,7 +37,7 @@ pub(super) async fn report(rp: &RelyingParty) {
             if let Some(size) = rp.sessions.describe_size() {
                 log("a large session", &size);
             }
-            if rp.settings.rp_initiated_logout {
+            if rp.settings.rp_initiated_logout && provider.registration.kind() == ProviderKind::OpenIdConnect {
                 log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
             }
             match provider.metadata(rp.clock.now()).await {

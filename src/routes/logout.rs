@@ -22,7 +22,7 @@ use crate::{
     relying_party::{FrontChannelLogout, events},
     request::{RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
-    settings::ClearSiteData,
+    settings::{ClearSiteData, ProviderKind},
 };
 
 /// How long a user may take at the provider to sign out.
@@ -101,6 +101,9 @@ impl<'r> RouteContext<'r, '_> {
         let Some(client) = self.rp.client() else {
             return refusal("sign-in is disabled");
         };
+        if client.provider.registration.kind() == ProviderKind::GitHub {
+            return refusal("the provider of this app sends no logout tokens");
+        }
         let Some(pairs) = form(self.request, data, MAX_BODY_SIZE).await else {
             return refusal("the body is not a form, or is too long");
         };
