@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rocket::{http::Status, serde::json::json};
+use rocket::{Config, figment::Figment, http::Status, serde::json::json};
 use rocket_openidconnect::{
     Endpoint,
     testing::{TestClient, TestProvider},
@@ -53,6 +53,22 @@ fn a_sign_in_step_by_step() {
     assert!(!debug.contains(token.form_value("code").unwrap()), "{debug}");
     provider.clear_requests();
     assert_eq!(provider.requests().len(), 0);
+}
+
+/// It takes the place of a provider that is not an OpenID provider too.
+#[test]
+fn an_app_of_github_signs_in() {
+    let figment = Figment::from(Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.provider", "github"))
+        .merge(("oidc.client_id", "notes"))
+        .merge(("oidc.audience", "https://notes.example.com"));
+    let (provider, client) = open(figment);
+    let at_provider = location(&client, "/oidc/login?next=/me");
+    assert!(at_provider.contains("&scope=openid+email"), "{at_provider}");
+    let callback = provider.authorize(&at_provider, json!({ "sub": "583231" }));
+    assert_eq!(location(&client, &callback), "/me");
+    assert!(is_signed_in(&client));
 }
 
 #[test]
