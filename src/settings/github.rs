@@ -259,6 +259,51 @@ mod tests {
     }
 
     #[test]
+    fn a_registration_has_a_secret_and_no_endpoints_of_its_own() {
+        let preset = ProviderPreset {
+            name: KnownProvider::GitHub,
+            tenant: None,
+            domain: None,
+            url: None,
+            realm: None,
+        };
+        let refused = |change: fn(&mut ClientSecretsTable)| {
+            let mut table = ClientSecretsTable {
+                client_id: Some("app".to_owned()),
+                client_secret: Some(Secret::new("hush")),
+                ..ClientSecretsTable::default()
+            };
+            change(&mut table);
+            let registration = Settings::default().github_registration(&preset, Some(&table));
+            registration.err().map(|mistake| (mistake.key, mistake.cause))
+        };
+        assert_eq!(refused(|_| ()), None);
+        let expected = |key: &str, cause: &str| Some((key.to_owned(), cause.to_owned()));
+        assert_eq!(
+            refused(|table| table.client_secret = None),
+            expected("client_secret", "GitHub requires a client secret, and none is set")
+        );
+        assert_eq!(
+            refused(|table| table.client_id = None),
+            expected("client_id", "the client's identifier at the provider is missing")
+        );
+        assert_eq!(
+            refused(|table| table.issuer = Some("https://github.com/login/oauth".to_owned())),
+            expected(
+                "client_secrets",
+                "it has `issuer`, and the issuer and the endpoints of GitHub are fixed"
+            )
+        );
+        assert_eq!(
+            refused(|table| table.token_uri = Url::parse("https://evil.example/token").ok()),
+            expected(
+                "client_secrets",
+                "it has `token_uri`, and the issuer and the endpoints of GitHub are fixed"
+            )
+        );
+    }
+
+    #[test]
     fn an_instance_is_a_host_with_tls() {
         let public = |host: &str| format!("provider: `url` is of GitHub Enterprise, and {host} is not");
         let bare = "provider: `url` is not the address of a host alone".to_owned();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rocket::{
+    futures::future::join_all,
     http::Status,
     serde::json::{Value, json},
 };
@@ -59,6 +60,22 @@ async fn the_user_of_an_oauth_app_is_read_again_every_hour() {
     test.app.advance(Duration::from_secs(60));
     assert_signed_out(&browser).await;
     assert_eq!(test.github.requests_to(GitHub::USER).len(), 4);
+}
+
+#[rocket::async_test]
+async fn parallel_requests_read_the_user_once() {
+    for store in ["cookie", "memory"] {
+        let test = Test::new().await.with("oidc.session.idle_timeout", "12h");
+        let test = test.with("oidc.session.store", store);
+        let browser = test.signed_in().await;
+        test.github.user(|user| user["name"] = json!("Mona"));
+        test.app.advance(HOUR);
+        let pages = join_all((0..20).map(|_| browser.fetch("/me"))).await;
+        for page in pages {
+            assert_eq!(page.is(Status::Ok).json::<Value>()["name"], "Mona");
+        }
+        assert_eq!(test.github.requests_to(GitHub::USER).len(), 2, "{store}");
+    }
 }
 
 #[rocket::async_test]
