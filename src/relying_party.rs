@@ -1,5 +1,6 @@
 //! The relying party: sign-in and sign-out. Each step is a submodule.
 
+mod api_user;
 mod attempts;
 mod claimed_attempts;
 pub(crate) mod events;

@@ -23,7 +23,7 @@ use crate::{
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
     session::{
-        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, store::StoreError,
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, UserKind, store::StoreError,
         while_signing_in,
     },
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
@@ -62,7 +62,7 @@ struct VerifiedSignIn {
 }
 
 /// What the attempt asked for beside the settings.
-fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
+pub(super) fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
     attempt.parameters.as_ref().ok_or(SignInError::ParametersMissing)
 }
 
@@ -76,6 +76,7 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         self.asked_acr_values(asked_of(&attempt)?)?;
+        self.check_demands(asked_of(&attempt)?)?;
         let metadata = self.provider.metadata(now).await?;
         self.provider.keys_before_sign_in(&metadata, now).await?;
         let client = self.provider.client(&metadata)?;
@@ -216,6 +217,14 @@ impl Client<'_> {
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            if self.user_kind() == UserKind::OAuth2 {
+                let user = self
+                    .accept_api_user(&metadata, attempt, &tokens, since_code, now)
+                    .await?;
+                step("the user was read from the provider's API");
+                return Ok(user);
+            }
             let id_token = self
                 .accept_id_token(&metadata, attempt, &secrets.nonce, &tokens, now)
                 .await?;
@@ -226,7 +235,6 @@ impl Client<'_> {
             }
             let issuer: Arc<str> = id_token.issuer().into();
             let (session_expiry, authentication) = (id_token.session_expiry, id_token.authentication.clone());
-            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
@@ -238,6 +246,7 @@ impl Client<'_> {
         let issuer = &self.provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
         session.provider = self.sessions.provider.clone();
+        session.kind = self.user_kind();
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
@@ -264,7 +273,7 @@ impl Client<'_> {
     /// The provider may have issued the code before it ended the user's sessions. If the attempt is older than the
     /// monotonic time since its code was sent, its age is measured by the clocks of two nodes; this makes the check
     /// stricter if the clocks agree, and never weaker if they do not.
-    async fn earlier_ends(
+    pub(super) async fn earlier_ends(
         &self,
         issuer: &str,
         claims: &Claims,

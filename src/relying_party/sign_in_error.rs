@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     code_flow::{MAX_PARAMETERS_LEN, ResponseError},
     facts::Facts,
-    provider::{ProviderError, UserInfoRequestError},
+    provider::{Endpoint, GitHubUserError, ProviderError, UserInfoRequestError},
     session::{EarlierEnds, SessionTooLarge, store::StoreError},
     token::{IdTokenError, TokenError, UserInfoError},
 };
@@ -94,6 +94,10 @@ pub enum SignInError {
     /// key, or was changed.
     #[error("the URL of the sign-in is not valid any more")]
     UrlExpired,
+    /// 403: the sign-in demands a recent authentication or an authentication context, as by [`Fresh`](crate::Fresh) or
+    /// [`Acr`](crate::Acr), and the provider states neither: it is a plain OAuth 2.0 provider.
+    #[error("the sign-in demands an authentication of which the provider states nothing")]
+    AuthenticationNotStated,
     /// 400: the browser did not send the cookie with what this sign-in asked for.
     #[error("the cookie with the parameters of this sign-in is missing")]
     ParametersMissing,
@@ -173,6 +177,19 @@ impl From<UserInfoRequestError> for SignInError {
         match error {
             UserInfoRequestError::Provider(error) => error.into(),
             UserInfoRequestError::UserInfo(error) => error.into(),
+        }
+    }
+}
+
+impl From<GitHubUserError> for SignInError {
+    fn from(error: GitHubUserError) -> SignInError {
+        match error {
+            GitHubUserError::Provider(error) => error.into(),
+            // GitHub issued the token a moment ago.
+            error => SignInError::Provider(ProviderError::Malformed {
+                endpoint: Endpoint::UserApi,
+                cause: error.to_string(),
+            }),
         }
     }
 }
@@ -259,6 +276,11 @@ impl SignInError {
                 "sign_in_url_expired",
                 400,
                 "make a new URL for each page; it is valid for 24 hours, under the keys of `secret_key` and `previous_secret_keys`",
+            ),
+            SignInError::AuthenticationNotStated => Facts::new(
+                "authentication_not_stated",
+                403,
+                "use an OpenID provider for what demands `Fresh` or `Acr`: a plain OAuth 2.0 provider does not state how or when a user authenticated",
             ),
             SignInError::ParametersMissing => Facts::new(
                 "sign_in_cookie_missing",

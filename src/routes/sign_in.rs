@@ -705,8 +705,8 @@ fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession) -> &'a str
 fn is_code_rejected(error: &SignInError) -> bool {
     matches!(
         error,
-        SignInError::Provider(ProviderError::Refused { endpoint: Endpoint::Token, error, .. })
-            if error == "invalid_grant"
+        SignInError::Provider(error @ ProviderError::Refused { endpoint: Endpoint::Token, .. })
+            if error.reason() == "invalid_grant"
     )
 }
 
