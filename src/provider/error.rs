@@ -105,7 +105,7 @@ pub enum ProviderError {
         cause: String,
     },
     /// The metadata names another issuer (OpenID Connect Discovery 1.0 §4.3).
-    #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
+    #[error("the metadata's issuer is `{}`, expected `{expected}`", printable(actual))]
     IssuerMismatch {
         /// The setting `issuer`.
         expected: String,
@@ -408,5 +408,20 @@ mod tests {
         };
         assert_eq!(code.reason(), "invalid_grant");
         assert_eq!(code.status(), 400);
+    }
+
+    /// Text of the metadata cannot begin a line of the log, nor fill it.
+    #[test]
+    fn the_issuer_of_the_metadata_is_one_short_line() {
+        let error = ProviderError::IssuerMismatch {
+            expected: "https://op.example".to_owned(),
+            actual: format!("https://op.example\nERROR forged\u{202e}{}", "x".repeat(100_000)),
+        };
+        let begun = "the metadata's issuer is `https://op.example\\nERROR forged\\u{202e}";
+        let shown = error.to_string();
+        assert!(shown.starts_with(begun), "{shown}");
+        assert!(shown.ends_with("xx…`, expected `https://op.example`"), "{shown}");
+        assert_eq!(shown.lines().count(), 1);
+        assert!(shown.len() < 500, "{}", shown.len());
     }
 }

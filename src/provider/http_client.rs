@@ -22,6 +22,7 @@ use super::{
 use crate::settings::{InProcess, NoAnswer};
 use crate::{
     observing,
+    printable::printable,
     settings::{HttpSettings, InsecureHttpHosts},
 };
 
@@ -208,13 +209,14 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderErr
     })
 }
 
-/// The root cause of an HTTP error. It names URLs and system errors, never a header or a body.
+/// The root cause of an HTTP error. It names URLs, system errors and the names of a certificate, never a header or a
+/// body.
 fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    printable(&error.to_string())
 }
 
 #[cfg(test)]
