@@ -1,6 +1,7 @@
 //! The HTTP calls to the OpenID provider: the only code that opens sockets, with one file per endpoint.
 
 mod address_policy;
+mod addresses;
 mod back_off;
 mod breaker;
 mod call_limits;
@@ -14,6 +15,8 @@ mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod outage;
+mod public_resolver;
+mod public_urls;
 mod pushed_authorization_endpoint;
 mod refresh_error;
 #[cfg(feature = "cli")]
@@ -116,10 +119,25 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
+        let http = HttpClient::of(registration.reach, &settings)?;
+        Provider::with_http(registration, redirect_uri, settings, &http)
+    }
+
+    /// As [`new`](Self::new), with the connections of a client that providers of the same [`Reach`](crate::settings::Reach) share.
+    pub(crate) fn with_http(
+        registration: Registration,
+        redirect_uri: Option<Url>,
+        settings: Arc<Settings>,
+        http: &HttpClient,
+    ) -> Result<Provider, ProviderError> {
+        let http = if http.reach() == registration.reach {
+            http.for_another_provider()
+        } else {
+            HttpClient::of(registration.reach, &settings)?
+        };
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
-            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            addresses: AddressPolicy::new(&registration, http.insecure_http_hosts(), http.public_urls())?,
             limits: CallLimits::new(settings.http.timeout),
             http,
             registration,
@@ -420,3 +438,6 @@ fn is_web_page(reply: &HttpResponse) -> bool {
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
     says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }
+
+#[cfg(test)]
+mod public_tests;

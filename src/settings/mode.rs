@@ -48,9 +48,19 @@ pub(crate) struct ProviderMode {
     pub site: Site,
 }
 
+/// Who entered a registration, and so which hosts may be called for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The operator, in the settings: any host that they name.
+    Operator,
+    /// Somebody who is not trusted, at run time: public hosts over https, and those of `internal_provider_hosts`.
+    Public,
+}
+
 /// The app's client registration at the provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
+    pub reach: Reach,
     /// The issuer, exactly as in the metadata.
     pub issuer: String,
     /// The accepted tenants, if the issuer is a template.
@@ -66,6 +76,32 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// A registration that somebody enters at run time: endpoints and keys come from the metadata of the issuer. `None`
+    /// if the issuer is not a URL.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no registration is entered at run time yet"))]
+    pub(crate) fn public(issuer: &str, client_id: &str, client_secret: Option<Secret>) -> Option<Registration> {
+        Some(Registration {
+            reach: Reach::Public,
+            issuer: issuer.to_owned(),
+            tenants: None,
+            client_id: client_id.to_owned(),
+            client_secret,
+            client_key: None,
+            metadata: discovery(issuer).ok()?,
+            introspection_endpoint: None,
+        })
+    }
+
+    /// Whether the metadata is that of the issuer, at its well-known URL.
+    pub(crate) fn is_discovered_at_issuer(&self) -> bool {
+        match (&self.metadata, discovery(&self.issuer)) {
+            (MetadataSource::Discovery { url }, Ok(MetadataSource::Discovery { url: well_known })) => {
+                *url == well_known
+            }
+            _ => false,
+        }
+    }
+
     /// The issuer or issuers whose tokens are accepted.
     pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
         ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
@@ -223,6 +259,7 @@ impl Settings {
         let introspection_endpoint = of_issuer.and_then(|table| table.token_introspection_uri.clone());
         self.check_endpoint("client_secrets", &introspection_endpoint)?;
         Ok(Registration {
+            reach: Reach::Operator,
             issuer: issuer.clone(),
             tenants: tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
@@ -382,6 +419,7 @@ impl IssuerSettings {
         };
         let tenants = tenants_of(&format!("issuers.{name}."), &self.issuer, &self.tenants, &metadata);
         Ok(Registration {
+            reach: Reach::Operator,
             issuer: self.issuer.clone(),
             tenants: tenants.map_err(|mistake| settings.error(mistake))?,
             client_id: String::new(),

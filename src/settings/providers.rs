@@ -42,6 +42,7 @@ settings_of_the_app!(
     shared_redirect_uri,
     introspection_provider,
     insecure_http_hosts,
+    internal_provider_hosts,
     clock_skew,
     resource_server_only,
     preserve_next_on_error,
@@ -249,9 +250,12 @@ impl Settings {
     pub(super) fn check_providers(&self) -> Result<(), Mistake> {
         let is_known = |name: &String| self.providers.contains_key(name);
         let named = self.introspection_provider.as_ref();
-        rule("introspection_provider", self.provider_name.is_some() || named.is_none_or(is_known))
-            .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
-            .remedy("name a table of `oidc.providers`")?;
+        rule(
+            "introspection_provider",
+            self.provider_name.is_some() || named.is_none_or(is_known),
+        )
+        .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
+        .remedy("name a table of `oidc.providers`")?;
         let is_alone = self.providers.is_empty();
         let of_a_button = [
             ("label", self.label.is_some()),
