@@ -171,8 +171,9 @@ settings! {
         ///
         /// _Default:_ `0`
         pub order: usize = 0,
-        /// With `providers`: whether [`User::groups`](crate::User::groups) has the groups that this provider sends.
-        /// Otherwise it is empty, so that an operator of one provider cannot make somebody an administrator of the app.
+        /// With `providers`, or with several `tenants`: whether [`User::groups`](crate::User::groups) has the groups that
+        /// the provider sends, and access tokens have the roles of `roles_claim`. Otherwise there are none, so that an
+        /// administrator of one provider or organisation cannot make somebody an administrator of the app.
         ///
         /// _Default:_ `false`
         pub trust_groups: bool = false,

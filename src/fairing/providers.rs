@@ -73,6 +73,7 @@ impl RelyingParties {
             issuer: &registration.issuer,
             tenants: registration.tenants.clone(),
             keys: &keys,
+            shares_cookies: !self.has_tenants,
         };
         let revocations = Revocations::new(&provider, &app.refreshes, &app.clock);
         let sessions = app.sessions.of_provider(session_provider, &cookies);

@@ -92,9 +92,9 @@ impl Providers {
         }
     }
 
-    /// The relying party of the provider with this issuer.
-    pub(crate) fn of_issuer(&self, issuer: &str) -> Option<&Arc<RelyingParty>> {
-        self.of_settings.iter().find(|rp| rp.is_of_issuer(issuer))
+    /// The relying parties in the settings whose provider has this issuer.
+    pub(crate) fn of_issuer(&self, issuer: &str) -> impl Iterator<Item = &Arc<RelyingParty>> {
+        self.of_settings.iter().filter(move |rp| rp.is_of_issuer(issuer))
     }
 
     /// The relying party for which a logout token claims to be. The claim is not verified.
@@ -102,10 +102,9 @@ impl Providers {
         let (issuer, audience) = LogoutToken::unverified_parties(token)?;
         let is_for = |rp: &&Arc<RelyingParty>| {
             let client = rp.client();
-            let is_named = client.is_some_and(|client| audience.contains(&client.provider.registration.client_id));
-            is_named && rp.is_of_issuer(&issuer)
+            client.is_some_and(|client| audience.contains(&client.provider.registration.client_id))
         };
-        self.of_settings.iter().find(is_for)
+        self.of_issuer(&issuer).find(is_for)
     }
 
     /// The relying party for a request, in an app whose tenants have a provider each.

@@ -151,13 +151,23 @@ impl<'r> RouteContext<'r, '_> {
     pub(super) async fn frontchannel_logout(&self) -> Outcome<'r> {
         let parameter = |name| self.returned_parameter(name).unwrap_or_default();
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
-        let of_issuer = || self.rp.providers()?.of_issuer(&issuer);
-        let Some(client) = of_issuer().map_or(self.rp, |rp| &**rp).client() else {
+        if !self.rp.is_enabled() {
             return Outcome::Error(Status::NotFound);
+        }
+        let clients: Vec<_> = match self.rp.providers() {
+            Some(providers) => providers.of_issuer(&issuer).filter_map(|rp| rp.client()).collect(),
+            None => self.rp.client().into_iter().collect(),
         };
         let mut ended = vec![];
         let ending = async {
-            let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
+            let mut done = Ok(FrontChannelLogout::NotOurs);
+            // Two clients of one issuer may have sessions of one `sid`.
+            for client in &clients {
+                done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
+                if done.is_err() {
+                    break;
+                }
+            }
             self.rp.events.sessions_changed(Some(self.request), ended).await;
             done
         };
@@ -176,7 +186,10 @@ impl<'r> RouteContext<'r, '_> {
                 (Status::ServiceUnavailable, "Not signed out.")
             }
         };
-        let origins = self.provider_origins(client.provider).await;
+        let origins = match clients.first() {
+            Some(client) => self.provider_origins(client.provider).await,
+            None => "'none'".to_owned(),
+        };
         let mut response = html(status, pages::refused("Sign-out", text));
         response.set_raw_header(
             "Content-Security-Policy",

@@ -199,8 +199,7 @@ impl<'r> RouteContext<'r, '_> {
         let parameter = |name| self.request.query_value::<String>(name).and_then(Result::ok);
         if let Some(providers) = self.rp.providers() {
             let actual = parameter("iss").unwrap_or_default();
-            let named = providers.of_settings.iter().filter(|rp| rp.is_of_issuer(&actual));
-            let named: Vec<_> = named.collect();
+            let named: Vec<_> = providers.of_issuer(&actual).collect();
             let [rp] = named[..] else {
                 let error = SignInError::InitiatedByAnotherIssuer {
                     expected: "an issuer of one of `oidc.providers`".to_owned(),

@@ -76,6 +76,8 @@ pub(crate) struct SessionProvider<'a> {
     /// The accepted tenants, if the issuer is a template.
     pub(crate) tenants: Option<Tenants>,
     pub(crate) keys: &'a KeyRing,
+    /// Whether the sessions of other providers have cookies of the same names.
+    pub(crate) shares_cookies: bool,
 }
 
 /// The sessions of this app, and the caches about them.
@@ -175,15 +177,19 @@ impl Sessions {
             issuer,
             tenants,
             keys,
+            shares_cookies,
         } = provider;
-        let shares_cookies = keys.client_tag() != cookies.keys.client_tag();
         let prefix = shares_cookies.then(|| name.clone());
+        let cookie = self.settings.cookie.as_ref().map(|cookie| match shares_cookies {
+            true => cookie.clone(),
+            false => format!("{cookie}_{}", keys.client_tag()),
+        });
         Sessions {
             settings: self.settings.clone(),
             max_per_user: self.max_per_user,
             names: Names::new(keys.clone()),
             keys: keys.clone(),
-            cookies: SessionCookies::new(cookies, self.settings.cookie.as_deref(), prefix),
+            cookies: SessionCookies::new(cookies, cookie.as_deref(), prefix),
             provider: name,
             issuer: issuer.into(),
             tenants,

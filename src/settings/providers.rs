@@ -173,7 +173,12 @@ impl Settings {
 
     /// Whether groups and roles of the provider's users count.
     pub(crate) fn counts_groups(&self) -> bool {
-        self.provider_name.is_none() || self.trust_groups
+        self.trust_groups || (self.provider_name.is_none() && !self.has_several_tenants())
+    }
+
+    /// Whether administrators of several organisations decide about groups.
+    fn has_several_tenants(&self) -> bool {
+        self.tenants.len() > 1 || self.tenants.iter().any(|tenant| tenant == "any")
     }
 
     /// The full key of a setting, for a text.
@@ -295,9 +300,10 @@ impl Settings {
             ("trust_groups", self.trust_groups),
             ("acr_values", !self.acr_values.is_empty()),
         ];
-        let of_a_button = of_a_button.into_iter().filter(|(key, _)| {
-            // The defaults of all providers.
-            is_alone || !["trust_groups", "acr_values"].contains(key)
+        let of_a_button = of_a_button.into_iter().filter(|(key, _)| match *key {
+            "trust_groups" => is_alone && !self.has_several_tenants(),
+            "acr_values" => is_alone,
+            _ => true,
         });
         for (key, is_set) in of_a_button {
             rule(key, !is_set || self.provider_name.is_some())
@@ -330,8 +336,8 @@ impl Settings {
         ];
         for (key, is_set) in at_the_top {
             rule(key, !is_set)
-                .cause("it is about one provider, and `oidc.providers` has several")
-                .remedy(format!("move `{key}` to a table of `oidc.providers`"))?;
+                .cause("it is about one provider, and the app has several")
+                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"))?;
         }
         rule("resource_server_only", !self.resource_server_only)
             .cause("an app that only accepts access tokens signs nobody in at `oidc.providers`")
