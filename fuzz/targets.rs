@@ -119,6 +119,17 @@ fn app() -> Client {
     Client::untracked(rocket).expect("it launches")
 }
 
+/// Replies of GitHub: a user has a number, an address is not empty, and any form becomes an object.
+pub fn github_user(data: &[u8]) {
+    let (subject, address, is_object) = rocket_openidconnect::__private::github_replies(data);
+    if let Some(subject) = subject {
+        assert_eq!(subject.parse::<u64>().expect("a number").to_string(), subject);
+        assert_ne!(subject, "0");
+    }
+    assert_ne!(address.as_deref(), Some(""));
+    assert!(is_object);
+}
+
 /// Introspection replies: only those that say `"active": true` are accepted.
 pub fn introspection(data: &[u8]) {
     if tokens().accept_introspection(data, NOW) {

@@ -25,7 +25,8 @@ use crate::{
     request::{RequestState, StepUp, relying_party_of_session},
     requirement::{Authentication, Requirement},
     resource_server::ResourceServer,
-    session::{CurrentSession, NoSession, Session},
+    session::{CurrentSession, NoSession, Session, UserKind},
+    settings::ProviderKind,
     token::{Claims, TESTING_ISSUER},
 };
 
@@ -61,7 +62,7 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
         let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
         let profile = rp.testing_profile().filter(|_| marker.read(jar).is_none());
         return profile
-            .map(|claims| testing_session(claims, now))
+            .map(|claims| testing_session(claims, rp.settings.provider_kind(), now))
             .ok_or(NoSession::Disabled);
     };
 
@@ -124,7 +125,7 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
 }
 
 /// The session of the testing profile, which is stored neither in a cookie nor in a store.
-fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
+fn testing_session(claims: &Claims, kind: ProviderKind, now: time::OffsetDateTime) -> CurrentSession {
     let issuer = claims.get::<String>("iss").unwrap_or_else(|| TESTING_ISSUER.to_owned());
     let mut session = Session::new(&issuer, claims.clone(), now);
     // The developer is there: only what the profile says itself is older.
@@ -132,6 +133,10 @@ fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession
         time: claims.get("auth_time").or(Some(now.unix_timestamp())),
         acr: claims.get("acr"),
     };
+    if kind == ProviderKind::GitHub {
+        session.kind = UserKind::OAuth2;
+        session.authentication = Authentication::default();
+    }
     CurrentSession::nowhere(session)
 }
 

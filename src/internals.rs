@@ -174,6 +174,11 @@ pub fn token_reply(body: &[u8]) -> Option<String> {
     crate::provider::read_token_reply(body)
 }
 
+/// The `sub` of a user of GitHub, their address, and whether a form becomes a JSON object, each of this body.
+pub fn github_replies(body: &[u8]) -> (Option<String>, Option<String>, bool) {
+    crate::provider::read_github_replies(body)
+}
+
 /// The return address of a sign-in attempt, from the decrypted `state`.
 pub fn attempt(bytes: &[u8]) -> Option<String> {
     let attempt = SignInAttempt::from_bytes(bytes, "/oidc")?;

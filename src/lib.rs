@@ -60,7 +60,7 @@ pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{
-    InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKey, store,
+    InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKey, UserKind, store,
 };
 pub use token::{Claims, TokenError};
 

@@ -9,6 +9,7 @@ mod client_authentication;
 mod diagnosis;
 mod endpoint;
 mod error;
+mod github;
 pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
@@ -36,6 +37,7 @@ use url::Url;
 pub(crate) use client_authentication::default_authentication_method;
 pub use endpoint::Endpoint;
 pub use error::ProviderError;
+pub(crate) use github::GitHubUserError;
 pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
@@ -57,7 +59,7 @@ use self::{
     key_cache::{KeyCache, Refetch},
 };
 use crate::{
-    settings::{MetadataSource, Registration, Settings},
+    settings::{MetadataSource, ProviderKind, Registration, Settings},
     token::{KeySet, SigningAlgorithm, StaleKeys},
 };
 
@@ -78,6 +80,10 @@ pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     let tokens = Tokens::accept(&Document::parse(body).ok()?).ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
+
+/// Exported by `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) use github::read_github_replies;
 
 /// The age at which the metadata is refreshed in the background.
 const METADATA_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -232,11 +238,13 @@ impl Provider {
         self.accept_metadata(&self.read(Endpoint::Metadata, self.first_url()).await?)
     }
 
-    /// The URL of the first document that is read: the metadata, or the key set where the settings name the endpoints.
+    /// The URL of the first document that is read: the metadata, or the key set where the settings name the endpoints; the
+    /// API of GitHub.
     pub(crate) fn first_url(&self) -> &Url {
         match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given { jwks_uri, .. } | MetadataSource::Keys { jwks_uri } => jwks_uri,
+            MetadataSource::GitHub { user_endpoint, .. } => user_endpoint,
         }
     }
 
@@ -286,6 +294,9 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
+        if self.registration.kind() == ProviderKind::GitHub {
+            return Ok(());
+        }
         self.keys_for(metadata, KeyPurpose::AnyRequest(None), now)
             .await
             .map(drop)
@@ -297,9 +308,9 @@ impl Provider {
         purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
-        match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
-            Err(error) if error.may_have_moved() => match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
-                Some(newer) => self.keys.keys(newer.jwks_uri(), purpose, now).await,
+        match self.keys.keys(metadata.jwks_uri()?, purpose, now).await {
+            Err(error) if error.may_have_moved() => match self.moved(metadata, |it| it.jwks_uri().ok(), now).await {
+                Some(newer) => self.keys.keys(newer.jwks_uri()?, purpose, now).await,
                 None => Err(error),
             },
             keys => keys,
@@ -335,13 +346,13 @@ impl Provider {
             let stale = verdict.as_ref().err().and_then(&wants_other_keys);
             let Some(stale) = stale else { break };
             let jwks_uri = match &newer_metadata {
-                Some(newer) => newer.jwks_uri(),
-                None => metadata.jwks_uri(),
+                Some(newer) => newer.jwks_uri()?,
+                None => metadata.jwks_uri()?,
             };
             let refetch = Box::pin(self.keys.refetch(&keys, stale, jwks_uri, purpose, now));
             match refetch.await {
                 Refetch::Failed(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
-                    match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
+                    match self.moved(metadata, |it| it.jwks_uri().ok(), now).await {
                         Some(moved) => newer_metadata = Some(moved),
                         None if purpose == KeyPurpose::ProviderReply => return Err(cause),
                         None => break,

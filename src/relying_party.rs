@@ -1,5 +1,6 @@
 //! The relying party: sign-in and sign-out. Each step is a submodule.
 
+mod api_user;
 mod attempts;
 mod claimed_attempts;
 pub(crate) mod events;
@@ -153,6 +154,27 @@ impl RelyingParty {
     /// ```
     pub fn sign_in_url(&self) -> SignInUrl<'_> {
         SignInUrl::new(self)
+    }
+
+    /// The URL at which this user signs in at a provider, named as in the settings, to link the account there to the
+    /// account that they have in the app. [`Events::account_linked`] gets both; no session begins, and the user's own
+    /// goes on. The app decides what the link means, such as a row in its database, and asks it in `after_authorize`
+    /// when the other account signs in.
+    ///
+    /// The URL works in the browser that has this session, while it lasts. Link from a page of the app, by a `POST`
+    /// or a link on it: a user whom another site sends there is asked first.
+    ///
+    /// ```
+    /// use rocket::{post, response::Redirect};
+    /// use rocket_openidconnect::{LoggedIn, RelyingParty};
+    ///
+    /// #[post("/accounts/github")]
+    /// fn link(user: LoggedIn, rp: &RelyingParty) -> Redirect {
+    ///     Redirect::to(rp.link(&user, "github").next("/accounts").to_string())
+    /// }
+    /// ```
+    pub fn link<C>(&self, user: &User<C>, provider: &str) -> SignInUrl<'_> {
+        self.sign_in_url().provider(provider).link(user)
     }
 
     /// The URL of a sign-in of this user with a new authentication.

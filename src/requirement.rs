@@ -33,7 +33,9 @@ use time::OffsetDateTime;
 /// # Security
 ///
 /// What counts is `auth_time` and `acr` of the ID token of the sign-in, not of a refresh, and for an API those of the
-/// access token. An absent claim satisfies nothing. `clock_skew` is added to the time.
+/// access token. An absent claim satisfies nothing, and so does a user without an ID token
+/// ([`UserKind::OAuth2`](crate::UserKind::OAuth2)): the sign-in that a guard then asks for ends with an error page, 403.
+/// `clock_skew` is added to the time.
 pub trait Requirement: Send + Sync + 'static {
     /// What is demanded.
     fn required() -> RequiredAuthentication;

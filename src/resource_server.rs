@@ -38,7 +38,8 @@ use crate::{
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
     scopes::Demand,
     settings::{
-        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
+        InsecureSetting, IssuerSettings, MetadataSource, ProviderKind, Settings, SettingsError, TokenValidation,
+        TrustedProxies,
     },
     token::{
         Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, ClaimPath, Claims,
@@ -97,7 +98,10 @@ impl ResourceServer {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, NotConfigured> {
-        let mut providers: Vec<_> = own.into_iter().map(|provider| (provider, None)).collect();
+        // GitHub's access tokens are not issued for one API: any of its apps could use its own here.
+        let is_openid = |provider: &Arc<Provider>| provider.registration.kind() == ProviderKind::OpenIdConnect;
+        let own = own.into_iter().filter(is_openid);
+        let mut providers: Vec<_> = own.map(|provider| (provider, None)).collect();
         for (name, other) in &settings.issuers {
             let registration = other.registration(name, &settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
@@ -162,6 +166,11 @@ impl ResourceServer {
     /// The API of this name; without a name, the app's own.
     pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
         self.apis.iter().find(|api| api.name() == name)
+    }
+
+    /// Whether the access tokens of the app's provider are never accepted.
+    pub(crate) fn has_no_tokens_of_provider(&self) -> bool {
+        self.settings.provider_kind() == ProviderKind::GitHub
     }
 
     pub(crate) fn is_disabled(&self) -> bool {

@@ -368,6 +368,7 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::ScopesNotGranted { .. } => {
             "The sign-in service did not grant this site the permissions that it asked for."
         }
+        SignInError::LinkSessionEnded => "You were signed out meanwhile. Please sign in and link your account again.",
         SignInError::AcrNotTrusted { .. } => {
             "This page needs a sign-in that the service you signed in with does not offer."
         }

@@ -15,6 +15,7 @@ mod session_cache;
 mod sessions;
 pub mod store;
 mod user_key;
+mod user_kind;
 
 use std::{
     ops::Not,
@@ -37,6 +38,7 @@ pub(crate) use outgoing::OutgoingSession;
 pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Revoke, SessionProvider, Sessions, while_signing_in};
 pub use user_key::{InvalidUserKey, UserKey};
+pub use user_kind::UserKind;
 
 use crate::{
     keys::digest_name,
@@ -89,6 +91,8 @@ pub(crate) struct Session {
     /// The user's authentication at the provider, by the sign-in's ID token; a refresh does not change it.
     #[serde(rename = "t", default, skip_serializing_if = "Authentication::is_unknown")]
     pub authentication: Authentication,
+    #[serde(rename = "k", default, skip_serializing_if = "UserKind::is_openid_connect")]
+    pub kind: UserKind,
     /// What the app added in `after_authorize`.
     #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
@@ -121,6 +125,7 @@ impl Session {
             claims,
             data: Map::new(),
             authentication: Authentication::default(),
+            kind: UserKind::default(),
             generation: 1,
             refresh_due: None,
             user_info_due: false,

@@ -53,6 +53,7 @@ pub(crate) use self::{
     insecure_settings::InsecureSetting,
     metadata_source::MetadataSource,
     mode::{FoundRegistration, Mode, ProviderMode, Registration},
+    provider_kind::ProviderKind,
     providers::{ONLY_PROVIDER, is_provider_name},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
@@ -84,6 +85,7 @@ mod dev_provider;
 mod duration;
 mod environment;
 mod error;
+mod github;
 mod http;
 #[cfg(feature = "testing")]
 mod in_process;
@@ -93,6 +95,7 @@ mod metadata_source;
 mod mistake;
 mod mode;
 mod presets;
+mod provider_kind;
 mod providers;
 mod resource_server;
 mod rocket_config;
@@ -238,6 +241,7 @@ settings! {
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
         /// The scopes to request, as words in one string or a list; `openid` must be among them.
+        /// The preset `github` sets `read:user user:email` instead.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
         ///
         /// _Default:_ `openid email`

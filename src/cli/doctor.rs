@@ -5,6 +5,7 @@ mod app_side;
 mod clock;
 mod configuration;
 mod endpoints;
+mod github;
 mod key_set;
 mod metadata;
 mod reach;
@@ -20,7 +21,7 @@ use crate::{
     cookies::Cookies,
     fairing::{key_ring, start_dev_providers},
     provider::Provider,
-    settings::{Mode, ProviderMode, Registration, Settings, Site},
+    settings::{Mode, ProviderKind, ProviderMode, Registration, Settings, Site},
 };
 
 /// Diagnose why sign-in fails
@@ -154,6 +155,9 @@ impl Doctor {
             Ok(provider) => Arc::new(provider),
             Err(error) => return self.report.error("HTTP client", error),
         };
+        if provider.registration.kind() == ProviderKind::GitHub {
+            return self.github(&provider, site).await;
+        }
         let Some(found) = self.reach(&provider, "").await else {
             let rest = ["keys", "clock", "registration", "endpoints", "scopes"];
             return self.report.not_checked(&rest);

@@ -8,7 +8,7 @@ use url::Url;
 use super::{AttemptSecrets, SignInParameters};
 use crate::{
     provider::SignInClient,
-    settings::{ResponseMode, Settings},
+    settings::{ProviderKind, ResponseMode, Settings},
 };
 
 /// Builds the authorization URL: always code flow with `state` and `nonce`, and with PKCE S256 unless the settings omit
@@ -51,5 +51,33 @@ pub(crate) fn authorization_request(
     for (name, value) in &sent {
         request = request.add_extra_param(name.to_string(), value.to_string());
     }
-    request.url().0
+    let url = request.url().0;
+    match settings.provider_kind() {
+        ProviderKind::OpenIdConnect => url,
+        ProviderKind::GitHub => github_request(&url),
+    }
+}
+
+/// The request of plain OAuth 2.0 (RFC 6749 §4.1.1): without `nonce` and the scope `openid`, which the `openidconnect`
+/// client adds; `login_hint` has
+/// [GitHub's name](https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps).
+fn github_request(url: &Url) -> Url {
+    let mut request = url.clone();
+    let mut query = request.query_pairs_mut();
+    query.clear();
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "nonce" => {}
+            "scope" => {
+                let scopes: Vec<&str> = value.split(' ').filter(|scope| *scope != "openid").collect();
+                if !scopes.is_empty() {
+                    query.append_pair("scope", &scopes.join(" "));
+                }
+            }
+            "login_hint" => drop(query.append_pair("login", &value)),
+            name => drop(query.append_pair(name, &value)),
+        }
+    }
+    drop(query);
+    request
 }

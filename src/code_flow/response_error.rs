@@ -186,6 +186,10 @@ fn remedy(error: &str, description: &str) -> &'static str {
         _ if demands_pushed_request(description) => PUSH_REQUESTS,
         "access_denied" => "none: the user or the provider denied the request",
         "invalid_scope" => "set `oidc.scopes` to scopes that the provider supports",
+        "redirect_uri_mismatch" => {
+            "register the redirect URI that is logged at liftoff at the provider; GitHub calls it the callback URL"
+        }
+        "application_suspended" => "ask GitHub's support why the registration of the app is suspended",
         "unauthorized_client" | "invalid_request" => {
             "compare the client's registration at the provider with these settings"
         }

@@ -21,6 +21,9 @@ pub(crate) struct SignInParameters {
     /// The name of the user whose session the sign-in steps up; another user does not reach the page.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
+    /// The session whose user links the account that signs in: its name. Then `user` is that user, and no session begins.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) links_to: Option<String>,
 }
 
 /// The maximum length of [`SignInParameters::to_text`], in bytes: an encrypted cookie has room for it.

@@ -73,6 +73,7 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState, rp: &Relyi
         cookies.extend(rp.last_session_ended(now));
     }
     if let Some(session) = session
+        && let Some(rp) = state.relying_party_of(&session, request)
         && rp.sessions.may_be_written(&session, now).await
     {
         cookies.extend(rp.sessions.set_cookies(&session, jar, now));

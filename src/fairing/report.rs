@@ -7,6 +7,7 @@ use crate::{
     provider::Provider,
     relying_party::{RelyingParty, Source},
     resource_server::ResourceServer,
+    settings::ProviderKind,
 };
 
 const TARGET: &str = "rocket::launch";
@@ -43,6 +44,10 @@ pub(super) async fn report(rp: &RelyingParty) {
 /// Logs the settings of the only provider, and whether it responds.
 async fn report_provider(rp: &RelyingParty, provider: &Arc<Provider>) {
     let log = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    let kind = provider.registration.kind();
+    if kind == ProviderKind::GitHub {
+        log("provider", kind.describe());
+    }
     log("issuer", &provider.registration.issuer);
     if let Some(tenants) = &provider.registration.tenants {
         log("tenants", &tenants.to_string());
@@ -54,7 +59,7 @@ async fn report_provider(rp: &RelyingParty, provider: &Arc<Provider>) {
     if let Some(size) = rp.sessions.describe_size() {
         log("a large session", &size);
     }
-    if rp.settings.rp_initiated_logout {
+    if rp.settings.rp_initiated_logout && kind == ProviderKind::OpenIdConnect {
         log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
     }
     match provider.metadata(rp.clock.now()).await {
@@ -79,7 +84,7 @@ fn report_one_of_several(rp: &RelyingParty) {
     }
     log("client id", &registration.client_id);
     log("redirect URI to register", rp.site.redirect_uri.as_str());
-    if rp.settings.rp_initiated_logout {
+    if rp.settings.rp_initiated_logout && registration.kind() == ProviderKind::OpenIdConnect {
         log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
     }
     for insecure in rp.settings.insecure_settings_of_provider() {

@@ -222,9 +222,8 @@ where
 }
 
 impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
-    /// Aborts the launch without the fairing, without the API that `S` names, without an audience, or if nothing can
-    /// satisfy `R`. Otherwise
-    /// adds the scopes to the protected resource metadata.
+    /// Aborts the launch without the fairing, without the API that `S` names, without an audience, if only GitHub could
+    /// issue its tokens, or if nothing can satisfy `R`. Otherwise adds the scopes to the protected resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::log_missing_fairing::<Self>();
@@ -239,7 +238,15 @@ impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
             tracing::info!("add a table `oidc.apis.{name}` with `resource`");
             return true;
         };
-        if !resource_server.is_disabled() && api.issuers().is_empty() {
+        let accepts_nothing = !resource_server.is_disabled() && api.issuers().is_empty();
+        if accepts_nothing && resource_server.has_no_tokens_of_provider() {
+            tracing::error!(
+                "`{guard}` is used in a route, but access tokens of GitHub are not for this API: any app of its users has some"
+            );
+            tracing::info!("add an issuer of access tokens for this API to `oidc.issuers`, or use `LoggedIn`");
+            return true;
+        }
+        if accepts_nothing {
             tracing::error!("`{guard}` is used in a route, but no audience is set for it");
             tracing::info!("set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes");
             return true;

@@ -164,7 +164,7 @@ pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpoin
 }
 
 /// The HTTP Basic header, with both parts form-encoded (RFC 6749 §2.3.1).
-fn basic(client_id: &str, client_secret: &str) -> String {
+pub(super) fn basic(client_id: &str, client_secret: &str) -> String {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encode(client_id), encode(client_secret));
     format!("Basic {}", STANDARD.encode(pair))

@@ -33,7 +33,7 @@ impl Provider {
 
     /// The unparsed key set document.
     pub(crate) async fn key_set_reply(&self, metadata: &Metadata) -> Result<HttpResponse, ProviderError> {
-        self.read(Endpoint::KeySet, metadata.jwks_uri()).await
+        self.read(Endpoint::KeySet, metadata.jwks_uri()?).await
     }
 
     /// Tries to exchange an invalid code. The expected response is `invalid_grant`: a provider authenticates the

@@ -16,6 +16,11 @@ pub enum Endpoint {
     Token,
     /// `userinfo_endpoint` (OpenID Connect Core 1.0 §5.3).
     UserInfo,
+    /// `GET /user` of [GitHub's API](https://docs.github.com/en/rest/users/users#get-the-authenticated-user).
+    UserApi,
+    /// `GET /user/emails` of
+    /// [GitHub's API](https://docs.github.com/en/rest/users/emails#list-email-addresses-for-the-authenticated-user).
+    EmailApi,
     /// `introspection_endpoint` (RFC 7662 §2).
     Introspection,
     /// `revocation_endpoint` (RFC 7009 §2).
@@ -43,6 +48,8 @@ impl Endpoint {
             Endpoint::Authorization => ("authorization", "authorization endpoint"),
             Endpoint::Token => ("token", "token endpoint"),
             Endpoint::UserInfo => ("userinfo", "UserInfo endpoint"),
+            Endpoint::UserApi => ("user_api", "user API"),
+            Endpoint::EmailApi => ("email_api", "e-mail API"),
             Endpoint::Introspection => ("introspection", "introspection endpoint"),
             Endpoint::Revocation => ("revocation", "revocation endpoint"),
             Endpoint::PushedAuthorizationRequest => {

@@ -43,6 +43,15 @@ pub enum ProviderError {
         /// How long until the next attempt.
         retry_after: Duration,
     },
+    /// GitHub's API rejected a request because of its
+    /// [rate limits](https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+    #[error("the rate limit of the provider's {endpoint} is exceeded; the next attempt is due in {} s", retry_after.as_secs())]
+    RateLimited {
+        /// The endpoint that was called.
+        endpoint: Endpoint,
+        /// How long to wait, at most five minutes.
+        retry_after: Duration,
+    },
     /// The connection failed or was closed.
     #[error("the provider's {endpoint} is not reachable: {cause}")]
     Unreachable {
@@ -199,7 +208,7 @@ impl ProviderError {
     }
 
     /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
-    /// for a code that the provider does not accept.
+    /// for a code that the provider does not accept; 403 for a user without a verified e-mail address at GitHub.
     pub fn status(&self) -> u16 {
         self.facts().status
     }
@@ -216,6 +225,7 @@ impl ProviderError {
         const CERTIFICATE: &str = "renew the provider's certificate, or correct the host name in its URL";
         const KEY: &str = "check the provider's `jwks_uri`: it does not list the key that the token names";
         const WAIT: &str = "retry later; if the clients are behind one proxy, list it in `oidc.trusted_proxies`";
+        const RATE_LIMIT: &str = "retry later; the user's other apps share this rate limit";
         const METADATA_URL: &str =
             "correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata";
         const LOG: &str = "check the provider's log for this request";
@@ -241,6 +251,7 @@ impl ProviderError {
             ProviderError::Unavailable { .. } => facts("provider_unavailable", REACH),
             ProviderError::Busy { .. } => facts("provider_busy", WAIT),
             ProviderError::KeysRateLimited { .. } => facts("provider_keys_just_read", KEY),
+            ProviderError::RateLimited { .. } => facts("provider_rate_limited", RATE_LIMIT),
             ProviderError::Unreachable { cause, .. } => match cause {
                 _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
                 _ if is_about_certificate(cause) => facts("provider_unreachable", CERTIFICATE),
@@ -270,15 +281,19 @@ impl ProviderError {
             ProviderError::PlainHttp { .. } => facts("provider_address", FORWARDED),
             ProviderError::PrivateAddress { .. } => facts("provider_address", PRIVATE),
             ProviderError::Refused { endpoint, error, .. } => {
-                let reason = match error.as_str() {
+                let reason = match standard_code(error) {
                     _ if self.is_client_rejected() => "invalid_client",
                     "invalid_grant" => "invalid_grant",
                     _ => "provider_refused",
                 };
-                let is_user_to_retry = reason == "invalid_grant" && status == 502;
+                let status = match status {
+                    502 if reason == "invalid_grant" => 400,
+                    502 if error == UNVERIFIED_ADDRESS => 403,
+                    status => status,
+                };
                 Facts {
                     reason,
-                    status: if is_user_to_retry { 400 } else { status },
+                    status,
                     remedy: remedy(*endpoint, error, reason),
                 }
             }
@@ -304,11 +319,25 @@ impl ProviderError {
         else {
             return false;
         };
-        match error.as_str() {
+        match standard_code(error) {
             "invalid_client" => true,
             "unauthorized_client" | "invalid_request" | "access_denied" => *status == 401,
             _ => false,
         }
+    }
+}
+
+/// GitHub's error code for a user without a verified primary e-mail address.
+const UNVERIFIED_ADDRESS: &str = "unverified_user_email";
+
+/// The code of RFC 6749 §5.2 for an error for which GitHub
+/// [has its own](https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors);
+/// any other code as it is.
+pub(super) fn standard_code(code: &str) -> &str {
+    match code {
+        "bad_verification_code" | "bad_refresh_token" => "invalid_grant",
+        "incorrect_client_credentials" => "invalid_client",
+        code => code,
     }
 }
 
@@ -328,7 +357,10 @@ fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
         _ if reason == "invalid_client" => {
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
         }
-        (_, "invalid_grant") => "sign in again: the code was used, is too old, or belongs to another redirect URI",
+        (_, UNVERIFIED_ADDRESS) => "the user has to verify their primary e-mail address at GitHub first",
+        _ if reason == "invalid_grant" => {
+            "sign in again: the code was used, is too old, or belongs to another redirect URI"
+        }
         _ => "compare the client's registration at the provider with these settings",
     }
 }

@@ -17,7 +17,8 @@ pub(crate) struct Metadata {
     /// Absent only where no user signs in, as is the token endpoint.
     authorization_endpoint: Option<Url>,
     token_endpoint: Option<Url>,
-    jwks_uri: Url,
+    /// Absent only for GitHub, which signs nothing.
+    jwks_uri: Option<Url>,
     /// Discovery §3.
     pub(crate) userinfo_endpoint: Option<Url>,
     /// Discovery §3.
@@ -82,8 +83,12 @@ impl Metadata {
     }
 
     /// Discovery §3.
-    pub(crate) fn jwks_uri(&self) -> &Url {
-        &self.jwks_uri
+    ///
+    /// # Errors
+    ///
+    /// When it is absent, which is only possible for a provider that is not an OpenID provider.
+    pub(crate) fn jwks_uri(&self) -> Result<&Url, ProviderError> {
+        needed("jwks_uri", self.jwks_uri.as_ref())
     }
 
     /// The algorithms that tokens may be signed with, from `id_token_signing_alg_values_supported`; `RS256` if it
@@ -148,7 +153,7 @@ pub(crate) fn accept(
             && responds_with_id_tokens_alone(&document),
         authorization_endpoint,
         token_endpoint,
-        jwks_uri: required("jwks_uri")?,
+        jwks_uri: Some(required("jwks_uri")?),
         userinfo_endpoint: optional("userinfo_endpoint"),
         registration_endpoint: optional("registration_endpoint"),
         introspection_endpoint: optional("introspection_endpoint"),
@@ -226,6 +231,19 @@ pub(super) fn of_settings(
             userinfo_endpoint: userinfo_endpoint.clone(),
             ..only_keys(jwks_uri)
         },
+        MetadataSource::GitHub {
+            authorization_endpoint,
+            token_endpoint,
+            user_endpoint,
+            revocation_endpoint,
+        } => Metadata {
+            authorization_endpoint: Some(authorization_endpoint.clone()),
+            token_endpoint: Some(token_endpoint.clone()),
+            userinfo_endpoint: Some(user_endpoint.clone()),
+            revocation_endpoint: Some(revocation_endpoint.clone()),
+            token_endpoint_auth_methods_supported: Some(vec!["client_secret_post".to_owned()]),
+            ..without_members()
+        },
         MetadataSource::Keys { jwks_uri } => Metadata {
             // All: the key types limit the algorithms.
             id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
@@ -239,9 +257,16 @@ pub(super) fn of_settings(
 /// Metadata with a `jwks_uri` and nothing else. It says nothing about the issuer's endpoints.
 fn only_keys(jwks_uri: &Url) -> Metadata {
     Metadata {
+        jwks_uri: Some(jwks_uri.clone()),
+        ..without_members()
+    }
+}
+
+fn without_members() -> Metadata {
+    Metadata {
         authorization_endpoint: None,
         token_endpoint: None,
-        jwks_uri: jwks_uri.clone(),
+        jwks_uri: None,
         userinfo_endpoint: None,
         registration_endpoint: None,
         introspection_endpoint: None,
@@ -286,7 +311,7 @@ fn check_endpoints(
 ) -> Result<(), ProviderError> {
     let endpoints = [
         (Endpoint::Authorization, metadata.authorization_endpoint.as_ref()),
-        (Endpoint::KeySet, Some(metadata.jwks_uri())),
+        (Endpoint::KeySet, metadata.jwks_uri.as_ref()),
         (Endpoint::Token, metadata.token_endpoint.as_ref()),
         (Endpoint::Introspection, metadata.introspection_endpoint.as_ref()),
         (Endpoint::Revocation, metadata.revocation_endpoint.as_ref()),

@@ -10,6 +10,7 @@ impl ProviderError {
         match self {
             ProviderError::Unavailable { retry_after, .. }
             | ProviderError::KeysRateLimited { retry_after }
+            | ProviderError::RateLimited { retry_after, .. }
             | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
             ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. } => {
                 retry_after.filter(|_| self.is_outage())
@@ -37,6 +38,7 @@ impl ProviderError {
         match self {
             ProviderError::Unavailable { .. }
             | ProviderError::KeysRateLimited { .. }
+            | ProviderError::RateLimited { .. }
             | ProviderError::Busy { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Endpoint, ProviderError, outage::is_outage};
+use super::{Endpoint, ProviderError, error::standard_code, outage::is_outage};
 
 /// The consequence of a failed refresh for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl RefreshVerdict {
     ///
     /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
     fn of_code(code: &str, retry_after: Option<Duration>) -> RefreshVerdict {
-        match code {
+        match standard_code(code) {
             "invalid_grant" => RefreshVerdict::Ends,
             // §4.1.2.1 defines these for the authorization endpoint; providers send them here too.
             "temporarily_unavailable" | "server_error" => RefreshVerdict::Waits { retry_after },
@@ -164,6 +164,7 @@ mod tests {
             // The refresh token is rejected.
             (400, r#"{"error":"invalid_grant"}"#, Ends),
             (400, r#"{"error":"invalid_grant","error_description":7}"#, Ends),
+            (200, r#"{"error":"bad_refresh_token"}"#, Ends),
             (
                 400,
                 r#"{"error":"invalid_grant","error_description":null,"suberror":"bad_token"}"#,

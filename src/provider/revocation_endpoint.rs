@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
-use crate::secret::Secret;
+use crate::{secret::Secret, settings::ProviderKind};
 
 /// The `token_type_hint` of a revocation (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,9 @@ impl Provider {
         let Some(url) = metadata.revocation_endpoint.as_ref() else {
             return Ok(());
         };
+        if self.registration.kind() == ProviderKind::GitHub {
+            return self.delete_github_token(url, token, hint, now).await;
+        }
 
         let hint = match hint {
             TokenTypeHint::AccessToken => "access_token",

@@ -8,8 +8,10 @@ use openidconnect::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages, call_limits::Queue, tolerance};
-use crate::{printable::printable, secret::Secret, token::Document};
+use super::{
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages, call_limits::Queue, github, tolerance,
+};
+use crate::{printable::printable, secret::Secret, settings::ProviderKind, token::Document};
 
 /// The `openidconnect` client that builds authorization requests.
 pub(crate) type SignInClient = CoreClient<EndpointSet>;
@@ -102,7 +104,20 @@ impl Provider {
         let url = metadata.token_endpoint()?;
         let authentication = self.authentication(self.authentication_method(metadata), url, now);
         let call = self.post_form(Endpoint::Token, url, grant.to_vec(), &authentication);
-        accept(&queue.run(None, CountedOutages::All, now, call).await?)
+        let reply = queue.run(None, CountedOutages::All, now, call).await?;
+        match self.registration.kind() {
+            ProviderKind::OpenIdConnect => accept(&reply),
+            ProviderKind::GitHub => {
+                let tokens = accept(&github::form_as_json(reply))?;
+                Ok(Tokens {
+                    // Nothing could verify it.
+                    id_token: None,
+                    // The empty string is no scope: a GitHub App has permissions instead.
+                    scope: Some(tokens.scope.unwrap_or_default()),
+                    ..tokens
+                })
+            }
+        }
     }
 }
 

@@ -69,6 +69,19 @@ pub trait Events: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Called when a user has signed in with another account, to link it to theirs, by
+    /// [`RelyingParty::link`](crate::RelyingParty::link). Both are verified; `user` is still signed in, and no session
+    /// begins. [`NewSignIn::key`] is what the app stores for `user`. Like [`after_authorize`](Self::after_authorize), it
+    /// may run twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] shows the message with 403, and revokes the tokens of the account, such as when it belongs to another
+    /// user of the app.
+    async fn account_linked(&self, request: &Request<'_>, user: &User, account: &NewSignIn<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
+
     /// Called when a user signs out; `user` is `None` if no user was signed in. The session ends when this returns:
     /// keep it short.
     async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {}

@@ -448,6 +448,12 @@ impl Turn<'_> {
         self.waiting.0.taken.notify_one();
     }
 
+    /// Records that the account was linked, so that no session begins. The app may have kept the tokens.
+    pub(crate) fn linked(mut self) {
+        *self.result = ExchangeResult::Failed(SignInError::AlreadyUsed.into());
+        self.waiting.0.taken.notify_one();
+    }
+
     /// Records that no session begins, and revokes the tokens. While the session store is down, the next identical
     /// callback may try again instead.
     pub(crate) fn failed(mut self, error: &NotBegun, provider: &Arc<Provider>, now: OffsetDateTime) {

@@ -80,7 +80,7 @@ impl RelyingParty {
     pub(crate) async fn refresh_now(&self, current: &CurrentSession) -> Result<CurrentSession, NotRefreshed> {
         let client = self.client().ok_or(RefreshError::NoRefreshToken)?;
         let tokens = current.tokens();
-        if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
+        if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) && !client.is_read_again(current) {
             return Err(RefreshError::NoRefreshToken.into());
         }
         let forced = Some(FORCED_INTERVAL);
@@ -281,6 +281,9 @@ impl Client<'_> {
         }
         let unstored = self.refreshes.unstored.get(current.name());
         let Some(refresh_token) = unstored.as_ref().or(old.refresh_token.as_ref()) else {
+            if self.is_read_again(current) {
+                return self.retry_user_info(metadata, current, &old, now).await;
+            }
             let cause = "the session has no refresh token".to_owned();
             return Err(Failure::later("no_refresh_token", cause));
         };
@@ -346,6 +349,7 @@ impl Client<'_> {
         match self.request_user_info(metadata, &session, &tokens, now).await {
             Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
             Ok(None) => {}
+            Err(error) if error.ends_session() => return Err(Failure::Ended(NoSession::RefreshRefused)),
             Err(error) => {
                 session.user_info_due = true;
                 // Claims that no source confirms now are dropped where a sign-in would do without them.
@@ -381,7 +385,8 @@ impl Client<'_> {
         }
     }
 
-    /// Repeats a UserInfo request that failed at the last refresh.
+    /// Repeats a UserInfo request that failed at the last refresh, or reads the user of a plain OAuth 2.0 provider
+    /// again.
     async fn retry_user_info(
         &self,
         metadata: &Metadata,
@@ -393,7 +398,8 @@ impl Client<'_> {
         let mut tokens = old.clone();
         session.user_info_due = false;
         let requested = self.request_user_info(metadata, &session, &tokens, now).await;
-        let claims = requested.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
+        let claims = requested?;
+        self.user_was_read(&mut session, &tokens, now);
         if let Some(claims) = claims {
             tokens.sources = tokens.sources.with_user_info(claims);
         }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NoProvider, NotBegun, RelyingParty, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
+    Client, NoProvider, NotBegun, RelyingParty, SignInError, User, events::NewSignIn, exchange::ExchangeOutcome,
     revoke_later::revoke_later,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
     session::{
-        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, store::StoreError,
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, UserKind, store::StoreError,
         while_signing_in,
     },
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
@@ -62,7 +62,7 @@ struct VerifiedSignIn {
 }
 
 /// What the attempt asked for beside the settings.
-fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
+pub(super) fn asked_of(attempt: &SignInAttempt) -> Result<&SignInParameters, SignInError> {
     attempt.parameters.as_ref().ok_or(SignInError::ParametersMissing)
 }
 
@@ -76,6 +76,7 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         self.asked_acr_values(asked_of(&attempt)?)?;
+        self.check_demands(asked_of(&attempt)?)?;
         let metadata = self.provider.metadata(now).await?;
         self.provider.keys_before_sign_in(&metadata, now).await?;
         let client = self.provider.client(&metadata)?;
@@ -154,6 +155,46 @@ impl Client<'_> {
         completed
     }
 
+    /// Completes an attempt to link an account to a signed-in user. An identical callback does nothing.
+    pub(crate) async fn link(
+        &self,
+        request: &Request<'_>,
+        user: &User,
+        attempt: &SignInAttempt,
+        secrets: AttemptSecrets,
+        response: AcceptedResponse,
+        client_address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<(), NotBegun> {
+        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
+        let Some(exchange) = exchange else {
+            return Ok(());
+        };
+        let turn = match self.outcome(&exchange, now).await {
+            Ok(ExchangeOutcome::Turn(turn)) => turn,
+            Ok(ExchangeOutcome::Begun(_)) | Err(NotBegun::Failed(SignInError::AlreadyUsed)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let (mut session, tokens) = (turn.session.clone(), turn.tokens.clone());
+        let account = NewSignIn {
+            session: &mut session,
+            tokens: &tokens,
+            return_to: attempt.return_to.as_str(),
+            unverified_user: response.unverified_user.as_ref(),
+        };
+        match self.events.account_linked(request, user, &account).await {
+            Ok(()) => {
+                turn.linked();
+                Ok(())
+            }
+            Err(refused) => {
+                let error = SignInError::RefusedByApp { message: refused.0 }.into();
+                turn.failed(&error, self.provider, now);
+                Err(error)
+            }
+        }
+    }
+
     /// Exchanges a code: tokens, ID token, UserInfo, each only when the previous one is valid. The tokens are revoked
     /// when one is rejected. Callbacks use [`exchange_once`](Self::exchange_once).
     pub(crate) async fn exchange(
@@ -176,6 +217,14 @@ impl Client<'_> {
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            if self.user_kind() == UserKind::OAuth2 {
+                let user = self
+                    .accept_api_user(&metadata, attempt, &tokens, since_code, now)
+                    .await?;
+                step("the user was read from the provider's API");
+                return Ok(user);
+            }
             let id_token = self
                 .accept_id_token(&metadata, attempt, &secrets.nonce, &tokens, now)
                 .await?;
@@ -186,7 +235,6 @@ impl Client<'_> {
             }
             let issuer: Arc<str> = id_token.issuer().into();
             let (session_expiry, authentication) = (id_token.session_expiry, id_token.authentication.clone());
-            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
@@ -198,6 +246,7 @@ impl Client<'_> {
         let issuer = &self.provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
         session.provider = self.sessions.provider.clone();
+        session.kind = self.user_kind();
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
@@ -224,7 +273,7 @@ impl Client<'_> {
     /// The provider may have issued the code before it ended the user's sessions. If the attempt is older than the
     /// monotonic time since its code was sent, its age is measured by the clocks of two nodes; this makes the check
     /// stricter if the clocks agree, and never weaker if they do not.
-    async fn earlier_ends(
+    pub(super) async fn earlier_ends(
         &self,
         issuer: &str,
         claims: &Claims,

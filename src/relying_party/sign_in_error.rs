@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     code_flow::{MAX_PARAMETERS_LEN, ResponseError},
     facts::Facts,
-    provider::{ProviderError, UserInfoRequestError},
+    provider::{Endpoint, GitHubUserError, ProviderError, UserInfoRequestError},
     session::{EarlierEnds, SessionTooLarge, store::StoreError},
     token::{IdTokenError, TokenError, UserInfoError},
 };
@@ -94,6 +94,10 @@ pub enum SignInError {
     /// key, or was changed.
     #[error("the URL of the sign-in is not valid any more")]
     UrlExpired,
+    /// 403: the sign-in demands a recent authentication or an authentication context, as by [`Fresh`](crate::Fresh) or
+    /// [`Acr`](crate::Acr), and the provider states neither: it is a plain OAuth 2.0 provider.
+    #[error("the sign-in demands an authentication of which the provider states nothing")]
+    AuthenticationNotStated,
     /// 400: the browser did not send the cookie with what this sign-in asked for.
     #[error("the cookie with the parameters of this sign-in is missing")]
     ParametersMissing,
@@ -104,6 +108,9 @@ pub enum SignInError {
         /// The scopes.
         missing: Vec<String>,
     },
+    /// 403: the session whose user wanted to link an account has ended, or is not the one in this browser.
+    #[error("the session to whose user an account was to be linked has ended, or is not in this browser")]
+    LinkSessionEnded,
     /// 500: a guard or a sign-in asks for values of `acr` of which this one of several providers is trusted with none
     /// ([`Settings::acr_values`](crate::settings::Settings::acr_values)).
     #[error("the provider `{provider}` is not trusted with any `acr` of {}", acr_values.join(" "))]
@@ -170,6 +177,19 @@ impl From<UserInfoRequestError> for SignInError {
         match error {
             UserInfoRequestError::Provider(error) => error.into(),
             UserInfoRequestError::UserInfo(error) => error.into(),
+        }
+    }
+}
+
+impl From<GitHubUserError> for SignInError {
+    fn from(error: GitHubUserError) -> SignInError {
+        match error {
+            GitHubUserError::Provider(error) => error.into(),
+            // GitHub issued the token a moment ago.
+            error => SignInError::Provider(ProviderError::Malformed {
+                endpoint: Endpoint::UserApi,
+                cause: error.to_string(),
+            }),
         }
     }
 }
@@ -257,6 +277,11 @@ impl SignInError {
                 400,
                 "make a new URL for each page; it is valid for 24 hours, under the keys of `secret_key` and `previous_secret_keys`",
             ),
+            SignInError::AuthenticationNotStated => Facts::new(
+                "authentication_not_stated",
+                403,
+                "use an OpenID provider for what demands `Fresh` or `Acr`: a plain OAuth 2.0 provider does not state how or when a user authenticated",
+            ),
             SignInError::ParametersMissing => Facts::new(
                 "sign_in_cookie_missing",
                 400,
@@ -266,6 +291,11 @@ impl SignInError {
                 "scopes_not_granted",
                 403,
                 "ask the user again for their consent, or allow the scopes for this client at the provider",
+            ),
+            SignInError::LinkSessionEnded => Facts::new(
+                "link_session_ended",
+                403,
+                "sign in, and link the account again from the app's page",
             ),
             SignInError::AcrNotTrusted { .. } => Facts::new(
                 "acr_not_trusted",

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{RelyingParty, SignInError, with_next};
+use super::{RelyingParty, SignInError, User, with_next};
 use crate::{
     code_flow::{ReturnTo, SignInParameters},
     keys::{KeyRing, Purpose},
@@ -139,6 +139,13 @@ impl<'a> SignInUrl<'a> {
     pub(super) fn require(mut self, required: &RequiredAuthentication, user: String) -> Self {
         self.parameters.require(required);
         self.parameters.user = Some(user);
+        self
+    }
+
+    /// Links the account that signs in to this user.
+    pub(super) fn link<C>(mut self, user: &User<C>) -> Self {
+        self.parameters.user = Some(user.session().user_name());
+        self.parameters.links_to = Some(user.session_id().to_owned());
         self
     }
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     relying_party::{RefreshError, RelyingParty},
     secret::Secret,
-    session::{CurrentSession, OutgoingSession, UserKey},
+    session::{CurrentSession, OutgoingSession, UserKey, UserKind},
     token::Claims,
 };
 
@@ -107,6 +107,24 @@ impl<C> User<C> {
     /// Who the user is: provider, issuer and `sub`, the key of everything that an app keeps about them.
     pub fn key(&self) -> UserKey {
         self.session.user_key()
+    }
+
+    /// How the provider identified the user: by an ID token, or by its API alone, as GitHub does.
+    ///
+    /// ```
+    /// use rocket::get;
+    /// use rocket_openidconnect::{LoggedIn, UserKind};
+    ///
+    /// #[get("/me")]
+    /// fn me(user: LoggedIn) -> String {
+    ///     match user.kind() {
+    ///         UserKind::OAuth2 => format!("a user of {}, without an ID token", user.issuer()),
+    ///         _ => user.subject().to_owned(),
+    ///     }
+    /// }
+    /// ```
+    pub fn kind(&self) -> UserKind {
+        self.session.kind
     }
 
     /// The `name` claim: the full name, for display.
@@ -226,7 +244,8 @@ impl<C> User<C> {
     ///
     /// # Errors
     ///
-    /// Fails when there is no refresh token, when the provider is unreachable or rejects the refresh, or when the
+    /// Fails when there is no refresh token, unless the user is one of GitHub ([`UserKind::OAuth2`]), who is read from its
+    /// API again; when the provider is unreachable or rejects the refresh, or when the
     /// response headers were sent and sessions are kept in cookies. If the refresh ends the session, the response
     /// removes its cookies.
     pub async fn refresh(&self) -> Result<User<C>, RefreshError>

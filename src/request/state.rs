@@ -13,7 +13,7 @@ use crate::{
     request::{SignInFailure, StepUp},
     resource_server::BearerError,
     scopes::Demand,
-    session::{CurrentSession, NoSession, OutgoingSession},
+    session::{CurrentSession, NoSession, OutgoingSession, Session},
 };
 
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(crate) struct RequestState {
     pub(crate) provider: OnceLock<Result<Arc<RelyingParty>, NoProvider>>,
     /// Among several providers, the relying party that the path, or the sign-in attempt, of the request names.
     pub(crate) named: OnceLock<Arc<RelyingParty>>,
-    /// Among several providers, the relying party at which this request signs a user in.
+    /// Among several providers, the relying party at which this request begins a session.
     pub(crate) signed_in_at: OnceLock<Arc<RelyingParty>>,
     /// The session, cached once a guard has read it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, NoSession>>,
@@ -74,11 +74,24 @@ impl RequestState {
         }
     }
 
-    /// The relying party whose session this request has, or gets; without several providers, the app's.
+    /// The relying party of the tenant, or of the session in the request's cookies; without several providers, the
+    /// app's.
     pub(crate) fn relying_party<'r>(&'r self, request: &'r Request<'_>) -> Option<&'r RelyingParty> {
-        let of_session = || self.provider.get()?.as_ref().ok();
-        let of_several = self.signed_in_at.get().or_else(of_session);
+        let of_several = self.provider.get().and_then(|rp| rp.as_ref().ok());
         of_several.map(|rp| &**rp).or_else(|| request.rocket().state())
+    }
+
+    /// The relying party that this session is of: the one whose it was before, or at which this request began it.
+    pub(crate) fn relying_party_of<'r>(
+        &'r self,
+        session: &Session,
+        request: &'r Request<'_>,
+    ) -> Option<&'r RelyingParty> {
+        let began = self.signed_in_at.get().map(|rp| &**rp);
+        let all = [began, self.relying_party(request)];
+        all.into_iter()
+            .flatten()
+            .find(|rp| rp.provider_name() == &*session.provider)
     }
 
     /// The rejections by guards, in order.

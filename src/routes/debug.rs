@@ -10,7 +10,7 @@ use crate::{
     pages::debug,
     provider::Provider,
     session::CurrentSession,
-    settings::{SessionSettings, is_loopback},
+    settings::{ProviderKind, SessionSettings, is_loopback},
 };
 
 /// Headers that a proxy adds: the client may then be another machine.
@@ -56,7 +56,14 @@ impl<'r> RouteContext<'r, '_> {
                 }
                 Err(error) => format!("{error}\n{}", error.remedy()),
             };
-            sections.extend([("Provider's metadata", metadata), ("Provider's keys", keys(provider))]);
+            let kind = provider.registration.kind();
+            sections.extend([
+                ("Provider", kind.describe().to_owned()),
+                ("Provider's metadata", metadata),
+            ]);
+            if kind == ProviderKind::OpenIdConnect {
+                sections.push(("Provider's keys", keys(provider)));
+            }
         }
         sections.push(("Settings", format!("{:#?}", self.rp.settings)));
         debug::page(&self.rp.attempts.list(), &sections)
@@ -68,6 +75,7 @@ fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
     let started = session.started();
     let tokens = session.tokens();
     json!({
+        "kind": session.kind,
         "issuer": &*session.issuer,
         "claims": session.claims.as_map(),
         "data": session.data,

@@ -23,7 +23,7 @@ use crate::{
     relying_party::{FrontChannelLogout, RelyingParty, events},
     request::{RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
-    settings::ClearSiteData,
+    settings::{ClearSiteData, ProviderKind},
 };
 
 /// How long a user may take at the provider to sign out.
@@ -125,6 +125,9 @@ impl<'r> RouteContext<'r, '_> {
         let Some(client) = of_provider.map_or(self.rp, |rp| &**rp).client() else {
             return refusal("the logout token is not from one of the providers");
         };
+        if client.provider.registration.kind() == ProviderKind::GitHub {
+            return refusal("the provider of this app sends no logout tokens");
+        }
         let mut ended = vec![];
         let accepting = async {
             let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     Data,
     http::{Cookie, Status},
+    request::FromRequest,
     route::Outcome,
 };
 use url::form_urlencoded;
@@ -16,13 +17,15 @@ use crate::{
         AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
     },
     cookies::{NamedCookie, SetCookie},
-    guard::{TESTING_SIGNED_OUT, current_session},
+    guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
     observing,
     pages::{self, ProviderChoice, ProviderLink, SignInConfirmation, html},
     printable::printable,
     provider::{Endpoint, ProviderError},
-    relying_party::{Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, decrypt_parameters},
+    relying_party::{
+        Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User, decrypt_parameters,
+    },
     request::{RequestState, ReturnedQuery, is_fetched},
     secret::Secret,
     session::{CurrentSession, EarlierEnds, NoSession},
@@ -265,6 +268,9 @@ impl<'r> RouteContext<'r, '_> {
             self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
             return Outcome::Success(redirect(return_to.as_str()));
         };
+        if parameters.links_to.is_some() && self.linking_user(Some(&parameters)).await.is_none() {
+            return self.failed(SignInError::LinkSessionEnded, &return_to).await;
+        }
         // Keep an existing id, so that the attempts of other tabs stay valid.
         let browser = self.browser().unwrap_or_else(Browser::new);
         if let Err(error) = self.check_loop(&browser).await {
@@ -483,12 +489,22 @@ impl<'r> RouteContext<'r, '_> {
             .step(&attempt.id.short_name(), "the response matches the request", self.now);
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
-        if let Some(rp) = self.of_provider {
-            let _ = RequestState::of(request).signed_in_at.set(rp.clone());
-        }
         let address = self.client_address();
-        let completing = client.complete(request, &attempt, secrets, accepted, address, self.now);
-        match completing.await {
+        let links = attempt
+            .parameters
+            .as_ref()
+            .is_some_and(|parameters| parameters.links_to.is_some());
+        let completed = if links {
+            let Some(user) = self.linking_user(attempt.parameters.as_ref()).await else {
+                return self.failed(SignInError::LinkSessionEnded, &attempt.return_to).await;
+            };
+            let linking = client.link(request, &user, &attempt, secrets, accepted, address, self.now);
+            linking.await.map(|()| Completed::Late)
+        } else {
+            let completing = client.complete(request, &attempt, secrets, accepted, address, self.now);
+            completing.await
+        };
+        match completed {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {
                 Outcome::Success(redirect(page_for(&attempt, &current)))
@@ -504,6 +520,18 @@ impl<'r> RouteContext<'r, '_> {
             Err(NotBegun::Failed(error)) if is_code_rejected(&error) => self.recover(&attempt, true, error).await,
             Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
+    }
+
+    /// The user of this browser's session, if an attempt links an account to them.
+    async fn linking_user(&self, parameters: Option<&SignInParameters>) -> Option<User> {
+        let user = OptionalUser::from_request(self.request)
+            .await
+            .succeeded()?
+            .into_user()?;
+        let parameters = parameters?;
+        let is_meant = parameters.links_to.as_deref() == Some(user.session_id())
+            && parameters.user.as_ref() == Some(&user.session().user_name());
+        is_meant.then_some(user)
     }
 
     /// Restarts a sign-in whose user's sessions were ended, where it is unknown whether the provider issued the code
@@ -631,7 +659,11 @@ impl RouteContext<'_, '_> {
 
     /// Sets the session for this browser, and counts the sign-in.
     fn set_session(&self, current: &CurrentSession, browser: Browser) {
-        RequestState::of(self.request).outgoing().set(current);
+        let state = RequestState::of(self.request);
+        if let Some(rp) = self.of_provider {
+            let _ = state.signed_in_at.set(rp.clone());
+        }
+        state.outgoing().set(current);
         self.set(self.rp.last_session_begun(current, self.now));
         self.set_browser(&Browser {
             sign_ins: self.sign_ins(&browser).saturating_add(1),
@@ -673,8 +705,8 @@ fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession) -> &'a str
 fn is_code_rejected(error: &SignInError) -> bool {
     matches!(
         error,
-        SignInError::Provider(ProviderError::Refused { endpoint: Endpoint::Token, error, .. })
-            if error == "invalid_grant"
+        SignInError::Provider(error @ ProviderError::Refused { endpoint: Endpoint::Token, .. })
+            if error.reason() == "invalid_grant"
     )
 }
 

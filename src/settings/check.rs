@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use url::Url;
 
 use super::{
-    ClearSiteData, Settings, SettingsError, TokenValidation,
+    ClearSiteData, ProviderKind, Settings, SettingsError, TokenValidation,
     declaration::Parser,
     mistake::{Mistake, rule},
     resource_identifier,
@@ -18,6 +18,7 @@ impl Settings {
         let mut errors = Parser::errors_of::<Settings>(self, &self.origins);
         let found = [
             self.check_scopes(),
+            self.check_github(),
             self.check_lifetimes(),
             self.check_store(),
             self.check_addresses(),
@@ -37,7 +38,8 @@ impl Settings {
 
     fn check_scopes(&self) -> Result<(), Mistake> {
         // OpenID Connect Core §3.1.2.1: without `openid` it is not an OpenID request.
-        let is_needed = self.enabled && !self.resource_server_only;
+        let is_openid_connect = self.provider_kind() == ProviderKind::OpenIdConnect;
+        let is_needed = self.enabled && !self.resource_server_only && is_openid_connect;
         rule(
             "scopes",
             !is_needed || self.scopes.iter().any(|scope| scope == "openid"),
@@ -127,6 +129,7 @@ impl Settings {
             .cause("`jwks_uri` is set too, so no metadata is read")
             .remedy("remove one of them")?;
             self.check_endpoint(&key("jwks_uri"), &other.jwks_uri)?;
+            self.check_is_not_github(&key("issuer"), &other.issuer)?;
             if other.jwks_uri.is_none() {
                 self.check_issuer(&key("issuer"), &other.issuer)?;
             }
@@ -163,6 +166,7 @@ impl Settings {
         rule(key, !issuer.contains(odd))
             .cause(format!("the issuer {issuer:?} has a query, a fragment or a space"))
             .remedy(REMEDY)?;
+        self.check_is_not_github(key, issuer)?;
         let meant = issuer_of_metadata(issuer);
         rule(key, meant.is_none())
             .cause(format!(

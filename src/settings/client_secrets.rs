@@ -71,6 +71,19 @@ impl ClientSecretsTable {
         self.issuer.as_deref().is_none_or(|other| other == issuer)
     }
 
+    /// The name of the issuer or of an endpoint in it, if there is one.
+    pub(super) fn first_endpoint(&self) -> Option<&'static str> {
+        let members = [
+            ("issuer", self.issuer.is_some()),
+            ("auth_uri", self.auth_uri.is_some()),
+            ("token_uri", self.token_uri.is_some()),
+            ("userinfo_uri", self.userinfo_uri.is_some()),
+            ("jwks_uri", self.jwks_uri.is_some()),
+            ("token_introspection_uri", self.token_introspection_uri.is_some()),
+        ];
+        members.into_iter().find_map(|(name, is_set)| is_set.then_some(name))
+    }
+
     /// Reads the `web` object of the file, and notes about stray characters.
     pub(super) fn read(path: &Path) -> Result<(ClientSecretsTable, Vec<String>), Mistake> {
         let shown = path.display();

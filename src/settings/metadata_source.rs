@@ -1,10 +1,10 @@
-//! Where the provider's endpoints come from: discovery, the client secrets, or the settings of a further issuer.
+//! Where the provider's endpoints come from: discovery, the client secrets, the settings of a further issuer, or the
+//! documentation of GitHub.
 
 use url::Url;
 
 /// The source of the provider's endpoints.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one in an app")]
 pub(crate) enum MetadataSource {
     Discovery {
         url: Url,
@@ -15,6 +15,13 @@ pub(crate) enum MetadataSource {
         token_endpoint: Url,
         userinfo_endpoint: Option<Url>,
         jwks_uri: Url,
+    },
+    /// From the documentation of GitHub, which is not an OpenID provider.
+    GitHub {
+        authorization_endpoint: Url,
+        token_endpoint: Url,
+        user_endpoint: Url,
+        revocation_endpoint: Url,
     },
     /// Only keys, for a further issuer whose tokens are accepted and which is not contacted otherwise.
     Keys {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, RocketConfig, Settings, SettingsError,
-    TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, KnownProvider, RocketConfig, Settings,
+    SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     metadata_source::MetadataSource,
@@ -251,6 +251,13 @@ impl Settings {
     }
 
     fn registration(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Registration, Mistake> {
+        if let Some(preset) = self
+            .provider
+            .as_ref()
+            .filter(|preset| preset.name == KnownProvider::GitHub)
+        {
+            return self.github_registration(preset, client_secrets);
+        }
         let file_issuer = client_secrets.and_then(|table| table.issuer.as_ref());
         let issuer = match (&self.issuer, file_issuer) {
             (Some(issuer), _) => issuer,
@@ -356,7 +363,7 @@ impl Settings {
         Some(self.error(Mistake::new(cause, remedy).at("client_secrets")))
     }
 
-    fn secret(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Option<Secret>, Mistake> {
+    pub(super) fn secret(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Option<Secret>, Mistake> {
         const KEY: &str = "client_secret_file";
         let Some(path) = &self.client_secret_file else {
             let of_table = || client_secrets?.client_secret.clone();

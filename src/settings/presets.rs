@@ -28,6 +28,7 @@ settings! {
     /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
     /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
     /// | `okta` | `domain`, `authorization_server` | `issuer = "https://{domain}/oauth2/{authorization_server}"`; without `authorization_server`, `issuer = "https://{domain}"` | [Okta](https://developer.okta.com/docs/concepts/auth-servers/) |
+    /// | `github` | `url`, for GitHub Enterprise alone | a plain OAuth 2.0 provider with the fixed issuer `https://github.com/login/oauth`, or `{url}/login/oauth`; `scopes = "read:user user:email"` | [GitHub](https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps) |
     /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
     /// | `authentik` | `url`, `application` | `issuer = "{url}/application/o/{application}/"` | [Authentik](https://docs.goauthentik.io/add-secure-apps/providers/oauth2/) |
     /// | `zitadel` | `url` | `issuer = "{url}"` | [Zitadel](https://zitadel.com/docs/apis/openidoauth/endpoints) |
@@ -36,10 +37,13 @@ settings! {
     /// | `apple` | `team_id` | `issuer = "https://appleid.apple.com"`, `response_mode = "form_post"`, `user_info_enabled = false`, `session.tokens = "id_token"`; without a client secret, `client_secret_issuer = "{team_id}"` | [Apple](https://developer.apple.com/documentation/signinwithapplerestapi/request-an-authorization-to-the-sign-in-with-apple-server.), [client secret](https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret) |
     /// | `linkedin` | | `issuer = "https://www.linkedin.com/oauth"`, `token_endpoint_auth_method = "client_secret_post"`, and what LinkedIn lacks, each a warning at liftoff: `insecure_accept_missing_nonce = true`, `insecure_omit_pkce = true` | [LinkedIn](https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2) |
     ///
+    /// GitHub is not an OpenID provider: its issuer cannot be changed, and settings about ID tokens abort the launch. See
+    /// [`User::kind`](crate::User::kind).
+    ///
     /// It is expanded when files and variables are read, before the app changes settings in `Oidc::custom`.
     pub struct ProviderPreset {
-        /// `google`, `microsoft`, `auth0`, `okta`, `keycloak`, `authentik`, `zitadel`, `gitlab`, `cognito`, `apple` or
-        /// `linkedin`.
+        /// `google`, `microsoft`, `auth0`, `okta`, `keycloak`, `authentik`, `zitadel`, `gitlab`, `cognito`, `apple`,
+        /// `linkedin` or `github`.
         pub name: KnownProvider,
         /// For `microsoft`: the id of the directory, a GUID; `consumers` for personal accounts; or, for the directories
         /// in [`Settings::tenants`], `organizations`, or `common` if personal accounts are among them.
@@ -55,7 +59,8 @@ settings! {
         /// _Default:_ none
         pub authorization_server: Option<String> as Option<Text> = None,
         /// For `keycloak`: its URL, without `/realms`; for `authentik`: its URL, without `/application`; for `zitadel`:
-        /// the URL of the instance; for `gitlab`: its URL, if it is not GitLab.com.
+        /// the URL of the instance; for `gitlab`: its URL, if it is not GitLab.com; for `github`: the address of GitHub
+        /// Enterprise, such as `https://github.example.com` or `https://octocorp.ghe.com`.
         ///
         /// _Default:_ none; for `gitlab`, `https://gitlab.com`
         pub url: Option<Url> = None,
@@ -105,9 +110,13 @@ pub enum KnownProvider {
     Apple,
     /// Sign In with LinkedIn.
     LinkedIn,
+    /// GitHub, or GitHub Enterprise: plain OAuth 2.0, without ID tokens.
+    GitHub,
 }
 
 const MICROSOFT: &str = "https://login.microsoftonline.com";
+/// The scopes to request from GitHub: the profile, and the e-mail addresses.
+pub(super) const GITHUB_SCOPES: &str = "read:user user:email";
 /// Microsoft's names for several directories; the second includes personal accounts.
 const SHARED: [&str; 2] = ["organizations", "common"];
 /// Microsoft's name for personal accounts.
@@ -166,6 +175,7 @@ impl Settings {
                 }
             }
             KnownProvider::LinkedIn => settings["token_endpoint_auth_method"] = json!("client_secret_post"),
+            KnownProvider::GitHub => settings["scopes"] = json!(GITHUB_SCOPES),
             KnownProvider::Google
             | KnownProvider::Okta
             | KnownProvider::Keycloak
@@ -211,6 +221,7 @@ impl KnownProvider {
             KnownProvider::Cognito => (&["user_pool"], "{ name = \"cognito\", user_pool = \"…\" }"),
             KnownProvider::Apple => (&["team_id"], "{ name = \"apple\", team_id = \"…\" }"),
             KnownProvider::LinkedIn => (&[], "\"linkedin\""),
+            KnownProvider::GitHub => (&["url"], "\"github\""),
         }
     }
 }
@@ -300,6 +311,7 @@ impl ProviderPreset {
                 Ok("https://appleid.apple.com".to_owned())
             }
             KnownProvider::LinkedIn => Ok("https://www.linkedin.com/oauth".to_owned()),
+            KnownProvider::GitHub => self.github_issuer(),
         }
     }
 

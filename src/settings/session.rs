@@ -37,7 +37,7 @@ settings! {
         /// _Default:_ `4h`
         pub refresh_grace: Duration = Duration::from_secs(4 * 60 * 60),
         /// The refresh interval of a session with a refresh token if the provider does not say when its access token
-        /// expires.
+        /// expires; and of a session at GitHub without one, whose user is then read from the API again.
         ///
         /// _Default:_ `1h`
         pub refresh_interval: Duration as AboveZero = Duration::from_secs(60 * 60),
@@ -93,7 +93,8 @@ settings! {
         ///
         /// _Default:_ all three
         pub tokens: Vec<KeptToken> as Words<KeptToken> = vec![KeptToken::AccessToken, KeptToken::RefreshToken, KeptToken::IdToken],
-        /// Whether UserInfo is requested again at each refresh, for claims that change.
+        /// Whether UserInfo is requested again at each refresh, for claims that change. A user of GitHub is always read
+        /// from the API again.
         ///
         /// _Default:_ `false`
         pub refresh_user_info: bool = false,

@@ -19,7 +19,8 @@ use crate::{
     provider::Endpoint,
     secret::Secret,
     settings::{
-        Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind, TokenEndpointAuthMethod,
+        Answers, InProcess, NoAnswer, ProviderKind, RocketConfig, Settings, SettingsError, StoreKind,
+        TokenEndpointAuthMethod,
     },
 };
 
@@ -319,6 +320,10 @@ impl TestProvider {
         settings.client_secret_file = None;
         settings.id_token_signing_algs = None;
         settings.access_token_signing_algs = None;
+        if settings.provider_kind() == ProviderKind::GitHub {
+            settings.provider = None;
+            settings.scopes = Settings::default().scopes;
+        }
         settings.issuer = Some(ISSUER.to_owned());
         let client_id = settings.client_id.get_or_insert_default();
         if client_id.is_empty() {

@@ -70,7 +70,7 @@ async fn an_error_of_status_200_is_shown() {
         ),
         (
             json!({"error": "bad_verification_code", "error_description": "The code is incorrect or expired."}),
-            502,
+            400,
             "the provider's token endpoint rejected the request with `bad_verification_code`: The code is incorrect or expired.",
         ),
         (

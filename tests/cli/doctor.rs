@@ -14,7 +14,7 @@ use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
 
 use crate::{
-    support::{Reply, SigningKey, TestProvider},
+    support::{GitHub, Reply, SigningKey, TestProvider, message},
     tool::{Report, Tool},
 };
 
@@ -1006,5 +1006,58 @@ async fn resource_metadata_is_fetched_at_its_public_address() {
     assert_eq!(
         *finding,
         format!("no response from {url}: Connection refused (os error 111)")
+    );
+}
+
+/// It is no OpenID provider: it has neither metadata nor keys, which are not missed.
+#[test]
+fn github_is_checked_by_its_api_and_its_answer_to_a_made_up_code() {
+    let github = GitHub::start();
+    let mut tool = Tool::new();
+    let provider = format!("{{name=\"github\",url=\"{}\"}}", github.url());
+    tool.env("OIDC_PROVIDER", provider)
+        .env("OIDC_CLIENT_ID", GitHub::CLIENT_ID)
+        .env("OIDC_CLIENT_SECRET", GitHub::CLIENT_SECRET);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.with("ok"),
+        [
+            "settings",
+            "secret_key",
+            "cookies",
+            "session store",
+            "session size",
+            "connection",
+            "clock",
+            "client authentication",
+            "scopes",
+            "redirect URI",
+            "sign-out",
+        ]
+    );
+    assert_eq!(report.with("warning"), ["insecure"]);
+    assert_eq!(report.code, Some(0));
+    let id = GitHub::CLIENT_ID;
+    assert_eq!(
+        report.check("client authentication")["finding"],
+        format!("`{id}` and its secret are accepted (client_secret_post)")
+    );
+
+    github.on_path(GitHub::USER, message(404, "Not Found"));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["insecure", "connection"]);
+    let finding = format!(
+        "{}{} responds with status 404, expected 401",
+        github.url(),
+        GitHub::USER
+    );
+    assert_eq!(report.check("connection")["finding"], finding);
+
+    github.honest(GitHub::USER);
+    tool.env("OIDC_CLIENT_SECRET", "wrong").report(&["doctor"]).fails_at(
+        "client authentication",
+        "the provider's token endpoint rejected the request with `incorrect_client_credentials`: The client_id and/or \
+         client_secret passed are incorrect. (client_secret_post)",
+        "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
     );
 }

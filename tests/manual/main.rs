@@ -184,6 +184,7 @@ fn every_word_about_settings_is_on_the_page() {
         "dev_provider",
         "duration",
         "environment",
+        "github",
         "insecure_http_hosts",
         "insecure_settings",
         "mode",

@@ -288,10 +288,20 @@ fn the_environment_gives_a_preset() {
 fn presets_refused() {
     for (toml, error, remedy) in [
         (
-            r#"provider = "github""#,
-            "unknown value \"github\"",
+            r#"provider = "facebook""#,
+            "unknown value \"facebook\"",
             "write `google`, `microsoft`, `auth0`, `okta`, `keycloak`, `authentik`, `zitadel`, `gitlab`, `cognito`, \
-             `apple` or `linkedin`",
+             `apple`, `linkedin` or `github`",
+        ),
+        (
+            r#"provider = { name = "github", url = "https://github.com" }"#,
+            "`url` is of GitHub Enterprise, and github.com is not",
+            "remove `url`",
+        ),
+        (
+            r#"provider = { name = "github", url = "https://ghe.example.com/api/v3" }"#,
+            "`url` is not the address of a host alone",
+            "write the address of the instance, such as `https://github.example.com`",
         ),
         (
             r#"provider = "microsoft""#,
@@ -547,4 +557,126 @@ fn a_url_is_what_is_called() {
             &format!("issuer = \"{issuer}\""),
         );
     }
+}
+
+#[test]
+fn github_is_its_issuer_and_scopes() {
+    for (preset, issuer) in [
+        (r#""github""#, "https://github.com/login/oauth"),
+        (r#"{ name = "github" }"#, "https://github.com/login/oauth"),
+        (
+            r#"{ name = "github", url = "https://ghe.example.com/" }"#,
+            "https://ghe.example.com/login/oauth",
+        ),
+    ] {
+        let settings = extract(&format!("[default.oidc]\nprovider = {preset}"), &[]).unwrap();
+        assert_eq!(settings.issuer.as_deref(), Some(issuer));
+        assert_eq!(settings.scopes, ["read:user", "user:email"]);
+    }
+    let toml = "[default.oidc]\nprovider = \"github\"\nscopes = \"read:user read:org\"";
+    assert_eq!(extract(toml, &[]).unwrap().scopes, ["read:user", "read:org"]);
+    // The issuer itself may be repeated.
+    let toml = "[default.oidc]\nprovider = \"github\"\nissuer = \"https://github.com/login/oauth\"";
+    assert!(extract(toml, &[]).is_ok());
+}
+
+/// What has no effect is refused, and so is another issuer.
+#[test]
+fn settings_that_do_not_apply_to_github_are_refused() {
+    const NOT_APPLICABLE: &str = "it does not apply to GitHub, a plain OAuth 2.0 provider without ID tokens";
+    let refused = |setting: &str, key: &str, error: &str, remedy: &str| {
+        let toml = format!("[default.oidc]\nprovider = \"github\"\n{setting}");
+        refused(
+            &toml,
+            &[],
+            &format!("`default.oidc.{key}` in Rocket.toml: {error}"),
+            remedy,
+        );
+    };
+    for (key, value) in [
+        (
+            "server_metadata_url",
+            "\"https://github.com/login/oauth/.well-known/openid-configuration\"",
+        ),
+        ("tenants", "[\"any\"]"),
+        ("private_key_file", "\"key.pem\""),
+        ("token_endpoint_auth_method", "\"client_secret_basic\""),
+        ("token_endpoint_auth_method", "\"none\""),
+        ("id_token_signing_algs", "\"RS256\""),
+        ("trusted_audiences", "\"a\""),
+        ("user_info_enabled", "false"),
+        ("user_info_optional", "true"),
+        ("insecure_accept_missing_nonce", "true"),
+        ("response_mode", "\"form_post\""),
+        ("pushed_authorization_requests", "true"),
+        ("frontchannel_logout", "true"),
+        ("resource_server_only", "true"),
+    ] {
+        refused(
+            &format!("{key} = {value}"),
+            key,
+            NOT_APPLICABLE,
+            &format!("remove `{key}`"),
+        );
+    }
+    let issuer = "the issuer of this provider is `https://github.com/login/oauth`, and cannot be another one";
+    for other in [
+        "https://op.example",
+        "https://github.com",
+        "https://github.com/login/oauth/",
+    ] {
+        let remedy = "remove `issuer`; for GitHub Enterprise, set `provider.url`";
+        refused(&format!("issuer = \"{other}\""), "issuer", issuer, remedy);
+    }
+    refused(
+        "scopes = \"openid user:email\"",
+        "scopes",
+        "GitHub has no scope `openid`",
+        "remove `openid`, for example `scopes = \"read:user user:email\"`",
+    );
+    for name in ["max_age = 60", "acr_values = \"gold\""] {
+        let (name_only, _) = name.split_once(' ').unwrap();
+        refused(
+            &format!("extra_authorization_parameters = {{ {name} }}"),
+            "extra_authorization_parameters",
+            &format!("GitHub does not state how or when a user authenticated, which `{name_only}` demands"),
+            "remove it",
+        );
+    }
+}
+
+/// GitHub's users are those of its preset alone.
+#[test]
+fn no_other_provider_has_the_issuer_of_github() {
+    const REMEDY: &str = "write `provider = \"github\"` to let users sign in with GitHub";
+    for issuer in [
+        "https://github.com",
+        "https://github.com/",
+        "https://github.com/login/oauth",
+        "https://GitHub.com/login/oauth",
+        "https://github.com./login/oauth",
+        "https://github.com:8443/login/oauth",
+        "https://api.github.com",
+    ] {
+        let error = format!("`{issuer}` is not an OpenID provider: GitHub issues no ID tokens to users");
+        refused(
+            &format!("[default.oidc]\nissuer = \"{issuer}\""),
+            &[],
+            &format!("`default.oidc.issuer` in Rocket.toml: {error}"),
+            REMEDY,
+        );
+        for keys in ["", "\njwks_uri = \"https://op.example/jwks\""] {
+            refused(
+                &format!(
+                    "[default.oidc]\nprovider = \"github\"\n[default.oidc.issuers.other]\nissuer = \"{issuer}\"\naudience = \"a\"{keys}"
+                ),
+                &[],
+                &format!("`default.oidc.issuers.other.issuer` in Rocket.toml: {error}"),
+                REMEDY,
+            );
+        }
+    }
+    // GitHub Actions is an OpenID provider of its own.
+    let toml = "[default.oidc]\nissuer = \"https://token.actions.githubusercontent.com\"";
+    assert!(extract(toml, &[]).is_ok());
 }

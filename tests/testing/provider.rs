@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rocket::{Request, http::Status, local::blocking::Client, serde::json::json};
+use rocket::{Config, Request, figment::Figment, http::Status, local::blocking::Client, serde::json::json};
 use rocket_openidconnect::{
     Endpoint, Events, NewSignIn, Oidc, Refused,
     testing::{TestClient, TestProvider},
@@ -83,6 +83,22 @@ fn what_the_browser_says_of_a_user_is_added_to_the_callback() {
         assert_eq!(location(&client, &format!("{callback}{user}")), "/desk");
         assert_eq!(visit(&client, "/desk").into_string().unwrap(), expected);
     }
+}
+
+/// It takes the place of a provider that is not an OpenID provider too.
+#[test]
+fn an_app_of_github_signs_in() {
+    let figment = Figment::from(Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.provider", "github"))
+        .merge(("oidc.client_id", "notes"))
+        .merge(("oidc.audience", "https://notes.example.com"));
+    let (provider, client) = open(figment);
+    let at_provider = location(&client, "/oidc/login?next=/me");
+    assert!(at_provider.contains("&scope=openid+email"), "{at_provider}");
+    let callback = provider.authorize(&at_provider, json!({ "sub": "583231" }));
+    assert_eq!(location(&client, &callback), "/me");
+    assert!(is_signed_in(&client));
 }
 
 #[test]

@@ -15,7 +15,8 @@ impl Doctor {
         let reply = match self.terminal.wait("reading the provider's keys", work).await {
             Ok(reply) => reply,
             Err(error) => {
-                let finding = format!("{error} (at {})", metadata.jwks_uri());
+                let url = metadata.jwks_uri().map_or("no URL", |url| url.as_str());
+                let finding = format!("{error} (at {url})");
                 return self.report.failure(&check, finding, error.remedy());
             }
         };

@@ -86,6 +86,7 @@ impl Doctor {
         let finding = match provider.registration.metadata {
             MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
             MetadataSource::Given { .. } => format!("not requested: the client secrets list the endpoints of {issuer}"),
+            MetadataSource::GitHub { .. } => format!("not requested: GitHub documents the endpoints of {issuer}"),
             MetadataSource::Keys { .. } => format!("not requested: `jwks_uri` locates the keys of {issuer}"),
         };
         self.report.ok(&check, finding);

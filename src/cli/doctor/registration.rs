@@ -48,6 +48,8 @@ impl Doctor {
         };
         let refused = match &error {
             _ if error.is_client_rejected() => "invalid_client",
+            // GitHub has another code for it.
+            _ if error.reason() == "invalid_grant" => "invalid_grant",
             ProviderError::Refused { error, .. } => error.as_str(),
             ProviderError::Status { status: 401 | 403, .. } => "invalid_client",
             _ => "",

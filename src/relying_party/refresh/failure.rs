@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::{
-    provider::{ProviderError, RefreshVerdict},
+    provider::{GitHubUserError, ProviderError, RefreshVerdict, UserInfoRequestError},
     session::{BeginError, CurrentSession, NoSession, store::StoreError},
     token::IdTokenError,
 };
@@ -68,6 +70,58 @@ impl From<ProviderError> for Failure {
                 reason,
                 cause: error.to_string(),
             },
+        }
+    }
+}
+
+/// Why claims could not be requested again.
+#[derive(Debug, Error)]
+pub(super) enum ClaimsError {
+    #[error(transparent)]
+    UserInfo(#[from] UserInfoRequestError),
+    #[error(transparent)]
+    GitHub(#[from] GitHubUserError),
+}
+
+impl ClaimsError {
+    /// Whether the failure is an outage, after which a retry may succeed.
+    pub(super) fn is_outage(&self) -> bool {
+        self.of_provider().is_some_and(ProviderError::is_outage)
+    }
+
+    /// Whether the session cannot continue: nothing vouches for its user any more.
+    pub(super) fn ends_session(&self) -> bool {
+        use GitHubUserError::{AccessTokenRejected, AnotherUser};
+        matches!(self, ClaimsError::GitHub(AccessTokenRejected | AnotherUser { .. }))
+    }
+
+    /// The reason code.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            ClaimsError::UserInfo(error) => error.reason(),
+            ClaimsError::GitHub(error) => error.reason(),
+        }
+    }
+
+    fn of_provider(&self) -> Option<&ProviderError> {
+        match self {
+            ClaimsError::UserInfo(UserInfoRequestError::Provider(error))
+            | ClaimsError::GitHub(GitHubUserError::Provider(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ClaimsError> for Failure {
+    fn from(error: ClaimsError) -> Failure {
+        if error.ends_session() {
+            return Failure::Ended(NoSession::RefreshRefused);
+        }
+        Failure::Later {
+            reason: error.reason(),
+            cause: error.to_string(),
+            retry_after: error.of_provider().and_then(ProviderError::retry_after),
+            pending: None,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use time::OffsetDateTime;
 
-use super::failure::Failure;
+use super::failure::{ClaimsError, Failure};
 use crate::{
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens, UserInfoRequestError},
     relying_party::Client,
-    session::{CurrentSession, Session, SessionTokens},
+    session::{CurrentSession, Session, SessionTokens, UserKind},
     token::{Claims, OriginalSignIn, RefreshedIdToken},
 };
 
@@ -54,18 +54,25 @@ impl Client<'_> {
         session: &Session,
         tokens: &SessionTokens,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let is_enabled = self.settings.user_info_enabled && self.settings.session.refresh_user_info;
+    ) -> Result<Option<Claims>, ClaimsError> {
+        // "Every time you receive an access token, you should use the token to revalidate the user's identity" (GitHub).
+        let is_plain = session.kind == UserKind::OAuth2;
+        let is_enabled = is_plain || self.settings.user_info_enabled && self.settings.session.refresh_user_info;
         let Some(access_token) = tokens.access_token.as_ref().filter(|_| is_enabled) else {
             return Ok(None);
         };
-        let asked = self.provider.user_info_about(
-            metadata,
-            (&session.issuer, session.subject()),
-            access_token,
-            RequestedBy::Session,
-            now,
-        );
+        let asked = async {
+            if is_plain {
+                let subject = Some(session.subject());
+                let user = self.provider.github_user(metadata, access_token, subject, now);
+                return Ok(Some(user.await?.into_claims().1));
+            }
+            let user = (&*session.issuer, session.subject());
+            let asked = self
+                .provider
+                .user_info_about(metadata, user, access_token, RequestedBy::Session, now);
+            Ok(asked.await?)
+        };
         let kept = if self.settings.user_info_optional {
             "only the claims of the ID token are kept (`user_info_optional`)"
         } else {
@@ -73,13 +80,14 @@ impl Client<'_> {
         };
         asked.await.inspect_err(|error| match error {
             error if error.is_outage() => tracing::warn!("{error}; {kept}"),
-            UserInfoRequestError::Provider(error) => {
-                tracing::warn!("{error}; the previous claims are kept");
+            error if error.ends_session() => {
+                tracing::info!(reason = error.reason(), "a session ended at its refresh: {error}");
             }
-            UserInfoRequestError::UserInfo(error) => {
+            ClaimsError::UserInfo(UserInfoRequestError::UserInfo(error)) => {
                 tracing::error!("{error}; the previous claims are kept");
                 tracing::info!("{}", error.remedy());
             }
+            error => tracing::warn!("{error}; the previous claims are kept"),
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     cookies::SetCookie,
     keys::Purpose,
     secret::Secret,
-    session::{CurrentSession, Session, SessionTokens, SessionTooLarge, record},
+    session::{CurrentSession, Session, SessionTokens, SessionTooLarge, UserKind, record},
     settings::KeptToken,
     token::{Claims, VERIFIED},
 };
@@ -127,7 +127,9 @@ impl Sessions {
         ] {
             token.take_if(|_| !self.settings.tokens.contains(&kind));
         }
-        if tokens.refresh_token.is_none() {
+        // A user of a plain OAuth 2.0 provider is read again with the access token.
+        let is_read_again = session.kind == UserKind::OAuth2 && tokens.access_token.is_some();
+        if tokens.refresh_token.is_none() && !is_read_again {
             session.refresh_due = None;
             session.user_info_due = false;
         }
