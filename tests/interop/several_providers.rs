@@ -1,17 +1,17 @@
 //! An app with several providers, in Chromium: two npm `oidc-provider`s and the development provider.
 
+mod world;
+
 use std::env;
 
 use reqwest::Client;
 use rocket::{Request, get, response::Redirect, routes, serde::json::Json};
 use rocket_openidconnect::{Acr, Claims, LoggedIn, Oidc, OptionalUser, RelyingParty, UserKey, acr_values};
-use serde_json::{Value, json};
-use url::Url;
 
+use self::world::{Differences, World, count, wait_for};
 use crate::{
     browser::Browser,
     example::{Example, free_port},
-    node_provider::{CLIENT_SECRET, NodeProvider},
     visitor::Visitor,
     walker::Person,
 };
@@ -74,136 +74,6 @@ async fn an_app() {
         .attach(fairing)
         .mount("/", routes![index, who, second, again, sessions]);
     rocket.launch().await.expect("it runs until it is killed");
-}
-
-/// Two providers `a` and `b`, and an app that is a client of both.
-struct World {
-    a: NodeProvider,
-    b: NodeProvider,
-    app: Example,
-    port: u16,
-}
-
-/// How a world differs from the usual one.
-#[derive(Clone, Copy, Default)]
-struct Differences {
-    has_tenants: bool,
-    shares_redirect_uri: bool,
-    /// The provider to whose path `a` posts its logout tokens.
-    logout_tokens_of_a_to: Option<&'static str>,
-    /// The port of a development provider.
-    dev_provider: Option<u16>,
-}
-
-impl World {
-    async fn start() -> World {
-        World::with(Differences::default()).await
-    }
-
-    async fn with(differences: Differences) -> World {
-        World::at(free_port(), differences).await
-    }
-
-    async fn at(port: u16, differences: Differences) -> World {
-        let base_url = |name: &str| match differences.has_tenants {
-            true => format!("http://{name}.localhost:{port}"),
-            false => format!("http://localhost:{port}"),
-        };
-        let start = async |name: &str, issuer: Option<String>, provider_port: u16| {
-            let base = base_url(name);
-            let path = if differences.shares_redirect_uri {
-                String::new()
-            } else {
-                format!("/{name}")
-            };
-            let logout_path = differences
-                .logout_tokens_of_a_to
-                .filter(|_| name == "a")
-                .unwrap_or(name);
-            let environment = [
-                ("PORT", provider_port.to_string()),
-                ("ISSUER", issuer.unwrap_or_default()),
-                ("REDIRECT_URI", format!("{base}/oidc/authorize{path}")),
-                ("POST_LOGOUT_REDIRECT_URI", format!("{base}/")),
-                (
-                    "BACKCHANNEL_LOGOUT_URI",
-                    format!("http://localhost:{port}/oidc/backchannel-logout/{logout_path}"),
-                ),
-            ];
-            let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-            NodeProvider::start(&environment).await
-        };
-        let a = start("a", None, 0).await;
-        // Another host name, so that the providers do not share cookies.
-        let port_of_b = free_port();
-        let b = start("b", Some(format!("http://localhost:{port_of_b}")), port_of_b).await;
-
-        let client = |name: &str, provider: &NodeProvider| {
-            json!({
-                "issuer": provider.issuer(), "client_id": "rocket-app", "client_secret": CLIENT_SECRET,
-                "base_url": base_url(name),
-            })
-        };
-        let mut providers = json!({ "a": client("a", &a), "b": client("b", &b) });
-        providers["b"]["acr_values"] = SECOND_FACTOR.into();
-        providers["b"]["label"] = "Company & Sons".into();
-        if let Some(dev_port) = differences.dev_provider {
-            providers["dev"] = json!({
-                "issuer": format!("http://localhost:{dev_port}"), "client_id": "app", "client_secret": "shared",
-            });
-        }
-        let environment = [
-            (HAS_TENANTS, differences.has_tenants.to_string()),
-            ("OIDC_PROVIDERS", providers.to_string()),
-            ("OIDC_SESSION__STORE", "memory".to_owned()),
-            ("OIDC_SHARED_REDIRECT_URI", differences.shares_redirect_uri.to_string()),
-        ];
-        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let app = Example::of_test(TEST, port, &environment);
-        World { a, b, app, port }
-    }
-
-    fn url(&self, path: &str) -> String {
-        self.app.at("localhost", path)
-    }
-
-    /// Signs this user in at one of the two, from the chooser, where the app then shows its page.
-    async fn sign_in(&self, browser: &Browser, name: &str, user: &str) {
-        browser.goto(&self.url("/oidc/login?next=/who")).await;
-        browser.click(&format!("#sign-in-{name}")).await;
-        let provider = if name == "a" { &self.a } else { &self.b };
-        browser.wait_for_url(|url| url.starts_with(provider.issuer())).await;
-        provider.sign_in(browser, user).await;
-        browser.wait_for_url(|url| url == self.url("/who")).await;
-        assert_eq!(browser.text("body").await, format!("{name} {user}"));
-    }
-
-    async fn sessions_of(&self, key: &str) -> Value {
-        let url = Url::parse_with_params(&self.url("/sessions"), [("key", key)]).unwrap();
-        json_at(url.as_str()).await
-    }
-}
-
-async fn json_at(url: &str) -> Value {
-    let response = Client::new().get(url).send().await.unwrap();
-    serde_json::from_slice(&response.bytes().await.unwrap()).expect("JSON")
-}
-
-/// How often an event of this name was noted at a provider.
-async fn count(provider: &NodeProvider, event: &str) -> usize {
-    let url = format!("{}/_test/events", provider.issuer());
-    let events = json_at(&url).await;
-    let events = events.as_array().expect("a list").iter();
-    events.filter(|noted| noted["event"] == event).count()
-}
-
-/// Waits for an event that a provider notes after it has answered.
-async fn wait_for(provider: &NodeProvider, event: &str) {
-    let begun = std::time::Instant::now();
-    while count(provider, event).await == 0 {
-        assert!(begun.elapsed().as_secs() < 20, "no {event} at {}", provider.issuer());
-        rocket::tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
 }
 
 #[rocket::async_test]
@@ -420,6 +290,14 @@ async fn a_user_of_one_tenant_is_nobody_at_another() {
         let request = request.header("Cookie", format!("{}={}", theirs.name, theirs.value));
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), "nobody");
     }
+    // A link on another site leads to the page: there is no choice that it could make.
+    let other = Browser::start().await;
+    other
+        .goto(&format!("{}/.well-known/openid-configuration", world.a.issuer()))
+        .await;
+    other.execute(&format!("location.href = '{}'", at("b", "/who"))).await;
+    other.wait_for_url(|url| url.starts_with(world.b.issuer())).await;
+
     // A host of no tenant.
     browser.goto(&world.url("/")).await;
     assert_eq!(browser.text("body").await, "nobody");
@@ -493,4 +371,66 @@ async fn a_sign_in_that_another_site_begins_waits_for_a_button() {
     world.b.sign_in(&browser, "alice").await;
     browser.wait_for_url(|url| url == world.url("/who")).await;
     assert_eq!(browser.text("body").await, "b alice");
+}
+
+/// Each attempt names its provider, and one browser may have several.
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn attempts_at_two_providers_in_one_browser_do_not_disturb_each_other() {
+    let world = World::start().await;
+    let mut visitor = Visitor::new();
+    let mut callbacks = vec![];
+    for name in ["a", "b"] {
+        let login = world.url(&format!("/oidc/login/{name}?next=/who"));
+        let request = visitor.visit(&login).await.location.expect("the provider's URL");
+        callbacks.push(visitor.walker.walk(&request, Person::SignsIn("alice")).await);
+    }
+    for (callback, name) in callbacks.iter().zip(["a", "b"]).rev() {
+        let answer = visitor.visit(callback.as_str()).await;
+        assert_eq!(answer.location.as_deref(), Some("/who"));
+        assert_eq!(visitor.visit(&world.url("/who")).await.body, format!("{name} alice"));
+    }
+    // Its session was replaced: the identical callback gives it back to nobody.
+    let again = visitor.visit(callbacks[1].as_str()).await;
+    assert_eq!(again.location.as_deref(), Some("/who"));
+    assert_eq!(visitor.visit(&world.url("/who")).await.body, "a alice");
+    let at_b = format!("b {} alice", world.b.issuer());
+    assert_eq!(world.sessions_of(&at_b).await, 0);
+}
+
+#[rocket::async_test]
+#[ignore = "needs Chromium: run scripts/interop"]
+async fn the_example_signs_in_at_both_development_providers() {
+    let (work, club) = (free_port().to_string(), free_port().to_string());
+    let environment = [
+        ("OIDC_PROVIDERS__WORK__DEV_PROVIDER__PORT", &*work),
+        ("OIDC_PROVIDERS__CLUB__DEV_PROVIDER__PORT", &*club),
+    ];
+    let app = Example::start("several_providers", free_port(), &environment);
+    let browser = Browser::start().await;
+    let at = |path: &str| app.at("localhost", path);
+    for (name, port, title) in [("work", &work, "Alice Liddell"), ("club", &club, "Alice of the club")] {
+        browser.goto(&at("/profile")).await;
+        if name == "club" {
+            // Still signed in at the other one.
+            browser.goto(&at("/oidc/login?next=/profile")).await;
+        }
+        browser.screenshot("several-providers-example").await;
+        browser.click(&format!("#sign-in-{name}")).await;
+        browser.wait_for_url(|url| url.contains(&format!(":{port}/"))).await;
+        browser.click("button[value=alice]").await;
+        browser.wait_for_url(|url| url == at("/profile")).await;
+        assert_eq!(browser.text("h1").await, title);
+        assert_eq!(browser.text("#provider").await, name);
+        let key = format!("{name} http://localhost:{port} alice");
+        assert_eq!(browser.text("#key").await, key);
+        // `admin` counts where the settings trust the provider's groups.
+        browser.goto(&at("/admin")).await;
+        let is_administrator = browser.source().await.contains("may do everything");
+        assert_eq!(is_administrator, name == "work");
+    }
+    browser.goto(&at("/profile")).await;
+    browser.click("#sign-out").await;
+    browser.wait_for_url(|url| url == at("/")).await;
+    assert_eq!(browser.text("#work").await, "Employees");
 }
