@@ -31,7 +31,7 @@ use crate::{
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
     pages::{AppPages, Pages},
-    provider::Provider,
+    provider::{HttpClient, Provider},
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
         Refreshes, RelyingParty, Revocations, Source, SourcedProviders,
@@ -40,7 +40,7 @@ use crate::{
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
-    settings::{Mode, Registration, RocketConfig, Settings, Site, TrustedProxies},
+    settings::{Mode, Reach, Registration, RocketConfig, Settings, Site, TrustedProxies},
     token::{Claims, TESTING_ISSUER},
 };
 
@@ -289,6 +289,7 @@ impl Oidc {
                     app: app.clone(),
                     secret_key: key,
                     has_tenants: self.provider_for.is_some(),
+                    http: HttpClient::of(Reach::Public, &settings)?,
                 };
                 let of_settings = providers
                     .into_iter()

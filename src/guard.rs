@@ -10,7 +10,7 @@ mod silent;
 
 use std::{sync::Arc, time::Duration};
 
-use rocket::{Request, serde::DeserializeOwned};
+use rocket::{Ignite, Request, Rocket, serde::DeserializeOwned};
 
 pub use authorized::{Authorized, AuthorizedError, Policy};
 pub use bearer::Bearer;
@@ -21,7 +21,7 @@ pub use optional_user::OptionalUser;
 use crate::{
     clock::Clock,
     observing,
-    relying_party::{Freshness, RelyingParty, SessionHandle, User},
+    relying_party::{Freshness, Providers, RelyingParty, SessionHandle, User},
     request::{RequestState, StepUp, relying_party_of_session},
     requirement::{Authentication, Requirement},
     resource_server::ResourceServer,
@@ -176,21 +176,37 @@ pub(crate) fn check_authentication<R: Requirement, C>(
         return Err(LoggedInError::NoSession(NoSession::Absent));
     };
     let session = user.session();
-    if required.is_met_by(&session.authentication, rp.clock.now(), rp.settings.clock_skew) {
+    // The testing profile is a user of any provider.
+    if (required.allows_provider(&session.provider) || !rp.is_enabled())
+        && required.is_met_by(&session.authentication, rp.clock.now(), rp.settings.clock_skew)
+    {
         return Ok(());
     }
-    let step_up = StepUp::new(required, session.user_name());
+    let step_up = StepUp::new(required, session);
     let _ = RequestState::of(request).step_up.set(Box::new(step_up));
     Err(LoggedInError::Authentication)
 }
 
 /// Whether the guard `G` demands what no authentication can satisfy, which aborts the launch.
-pub(crate) fn is_contradictory<G, R: Requirement>() -> bool {
-    let is_contradictory = R::required().is_contradictory();
+pub(crate) fn is_contradictory<G, R: Requirement>(rocket: &Rocket<Ignite>) -> bool {
+    let required = R::required();
+    let providers = rocket.state::<RelyingParty>().and_then(RelyingParty::providers);
+    let unknown = required.provider().filter(|name| {
+        let is_known = |providers: &Providers| providers.of_source.is_some() || providers.in_settings(name).is_some();
+        rocket.state::<RelyingParty>().is_some_and(RelyingParty::is_enabled)
+            && !providers.is_some_and(|providers| is_known(providers))
+    });
+    if let Some(name) = unknown {
+        let guard = std::any::type_name::<G>();
+        tracing::error!("`{guard}` is used in a route, and there is no provider `{name}` in `oidc.providers`");
+        tracing::info!("add a table `oidc.providers.{name}`, or name one that is there");
+        return true;
+    }
+    let is_contradictory = required.is_contradictory();
     if is_contradictory {
         let guard = std::any::type_name::<G>();
-        tracing::error!("`{guard}` is used in a route, and no `acr` satisfies all of its requirements");
-        tracing::info!("demand authentication contexts that have a value in common");
+        tracing::error!("`{guard}` is used in a route, and no user can satisfy all of its requirements");
+        tracing::info!("demand authentication contexts that have a value in common, and one provider");
     }
     is_contradictory
 }

@@ -55,7 +55,7 @@ pub use relying_party::{
     RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
-pub use requirement::{Acr, AcrValues, Fresh, RequiredAuthentication, Requirement};
+pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;

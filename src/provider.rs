@@ -1,6 +1,7 @@
 //! The HTTP calls to the OpenID provider: the only code that opens sockets, with one file per endpoint.
 
 mod address_policy;
+mod addresses;
 mod back_off;
 mod breaker;
 mod call_limits;
@@ -15,6 +16,8 @@ mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod outage;
+mod public_resolver;
+mod public_urls;
 mod pushed_authorization_endpoint;
 mod refresh_error;
 #[cfg(feature = "cli")]
@@ -38,6 +41,7 @@ pub(crate) use client_authentication::default_authentication_method;
 pub use endpoint::Endpoint;
 pub use error::ProviderError;
 pub(crate) use github::GitHubUserError;
+pub(crate) use http_client::HttpClient;
 pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
@@ -55,7 +59,6 @@ use self::{
     address_policy::AddressPolicy,
     back_off::{BackOff, LogThrottle, unavailable},
     call_limits::CallLimits,
-    http_client::HttpClient,
     key_cache::{KeyCache, Refetch},
 };
 use crate::{
@@ -122,10 +125,25 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
+        let http = HttpClient::of(registration.reach, &settings)?;
+        Provider::with_http(registration, redirect_uri, settings, &http)
+    }
+
+    /// As [`new`](Self::new), with the connections of a client that providers of the same [`Reach`](crate::settings::Reach) share.
+    pub(crate) fn with_http(
+        registration: Registration,
+        redirect_uri: Option<Url>,
+        settings: Arc<Settings>,
+        http: &HttpClient,
+    ) -> Result<Provider, ProviderError> {
+        let http = if http.reach() == registration.reach {
+            http.for_another_provider()
+        } else {
+            HttpClient::of(registration.reach, &settings)?
+        };
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
-            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            addresses: AddressPolicy::new(&registration, http.insecure_http_hosts(), http.public_urls())?,
             limits: CallLimits::new(settings.http.timeout),
             http,
             registration,
@@ -431,3 +449,6 @@ fn is_web_page(reply: &HttpResponse) -> bool {
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
     says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }
+
+#[cfg(test)]
+mod public_tests;

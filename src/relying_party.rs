@@ -177,9 +177,14 @@ impl RelyingParty {
         self.sign_in_url().provider(provider).link(user)
     }
 
-    /// The URL of a sign-in of this user with a new authentication.
-    pub(crate) fn step_up_url(&self, required: &RequiredAuthentication, user: String, next: &str) -> String {
-        self.sign_in_url().next(next).require(required, user).to_string()
+    /// The URL of a sign-in with a new authentication; of this user, if one is given.
+    pub(crate) fn step_up_url(
+        &self,
+        required: &RequiredAuthentication,
+        user: Option<String>,
+        next: &str,
+    ) -> SignInUrl<'_> {
+        self.sign_in_url().next(next).require(required, user)
     }
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 /// A demand on the user's authentication: the last type parameter of guards such as
 /// [`LoggedIn`](crate::LoggedIn) and [`Bearer`](crate::Bearer).
 ///
-/// It is implemented by [`Fresh`], [`Acr`], `()`, which demands nothing, and by tuples, which demand all of their parts in
+/// It is implemented by [`Fresh`], [`Acr`], [`SignedInAt`], `()`, which demands nothing, and by tuples, which demand all of their parts in
 /// **one** sign-in: the shortest time, and the authentication contexts that all of them accept.
 ///
 /// ```
@@ -50,6 +50,9 @@ pub struct RequiredAuthentication {
     /// `None` for any.
     #[serde(skip_serializing_if = "Option::is_none")]
     acr_values: Option<Vec<&'static str>>,
+    /// `None` for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    providers: Option<Vec<&'static str>>,
 }
 
 /// The error code of RFC 9470 §3.
@@ -94,10 +97,25 @@ impl RequiredAuthentication {
         self
     }
 
+    /// The user signed in at this provider, by its name in the settings.
+    #[must_use]
+    pub fn at_provider(self, name: &'static str) -> Self {
+        self.at_one_of(&[name])
+    }
+
+    fn at_one_of(mut self, names: &[&'static str]) -> Self {
+        let accepted = |name: &&&str| self.providers.as_ref().is_none_or(|before| before.contains(*name));
+        self.providers = Some(names.iter().filter(accepted).copied().collect());
+        self
+    }
+
     /// This and another demand.
     #[must_use]
     pub fn and(self, other: RequiredAuthentication) -> Self {
         let mut both = self;
+        if let Some(names) = &other.providers {
+            both = both.at_one_of(names);
+        }
         if let Some(seconds) = other.max_age {
             both = both.within(Duration::from_secs(seconds.into()));
         }
@@ -117,9 +135,20 @@ impl RequiredAuthentication {
         self.acr_values.as_deref()
     }
 
-    /// Whether no authentication can satisfy it: two parts of a tuple accept no common `acr`.
+    /// The name of the provider at which the user must have signed in; `None` for any.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.providers.as_ref()?.first().copied()
+    }
+
+    /// Whether no authentication can satisfy it: two parts of a tuple accept no common `acr`, or name two providers.
     pub(crate) fn is_contradictory(&self) -> bool {
-        self.acr_values.as_ref().is_some_and(Vec::is_empty)
+        let is_empty = |values: &Option<Vec<_>>| values.as_ref().is_some_and(Vec::is_empty);
+        is_empty(&self.acr_values) || is_empty(&self.providers)
+    }
+
+    /// Whether users of this provider can satisfy it.
+    pub(crate) fn allows_provider(&self, name: &str) -> bool {
+        self.providers.as_ref().is_none_or(|accepted| accepted.contains(&name))
     }
 
     /// The parameters of a challenge.
@@ -184,6 +213,62 @@ impl<V: AcrValues> Requirement for Acr<V> {
     fn required() -> RequiredAuthentication {
         RequiredAuthentication::any().one_of(V::VALUES)
     }
+}
+
+/// The name of a provider in the settings, declared with [`provider_names!`](crate::provider_names).
+pub trait ProviderName: Send + Sync + 'static {
+    /// The name of its table in `oidc.providers`, or in the app's [`ProviderSource`](crate::ProviderSource).
+    const NAME: &'static str;
+}
+
+/// A [`Requirement`]: the user signed in at the provider `P`. A user of another provider is sent there, to sign in as a
+/// user of it. A name that the settings do not have aborts the launch, unless the app finds providers at run time.
+///
+/// ```
+/// use rocket::get;
+/// use rocket_openidconnect::{Claims, LoggedIn, SignedInAt, provider_names};
+///
+/// provider_names! {
+///     /// Our own directory.
+///     pub Staff = "staff";
+/// }
+///
+/// #[get("/intranet")]
+/// fn intranet(user: LoggedIn<Claims, SignedInAt<Staff>>) -> String {
+///     user.key().to_string()
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SignedInAt<P>(PhantomData<fn() -> P>);
+
+impl<P: ProviderName> Requirement for SignedInAt<P> {
+    fn required() -> RequiredAuthentication {
+        RequiredAuthentication::any().at_provider(P::NAME)
+    }
+}
+
+/// Declares the names of providers for [`SignedInAt`].
+///
+/// ```
+/// rocket_openidconnect::provider_names! {
+///     pub Staff = "staff";
+///     Partners = "partners";
+/// }
+/// ```
+#[macro_export]
+macro_rules! provider_names {
+    ($(
+        $(#[$meta:meta])*
+        $visibility:vis $name:ident = $value:literal;
+    )+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug)]
+        $visibility struct $name;
+
+        impl $crate::ProviderName for $name {
+            const NAME: &'static str = $value;
+        }
+    )+};
 }
 
 macro_rules! tuples {

@@ -463,4 +463,58 @@ mod tests {
             assert_eq!(explanation(&error), expected, "{error}");
         }
     }
+    /// The page, a template and a catcher get the explanation: nothing that the provider wrote is in it.
+    #[test]
+    fn an_explanation_has_no_text_of_the_provider() {
+        const EVIL: &str = "<b>call 555</b>";
+
+        let evil = || EVIL.to_owned();
+        let endpoint = Endpoint::Token;
+        let refused = |status, error: &str| ProviderError::Refused {
+            endpoint,
+            status,
+            error: error.to_owned(),
+            description: evil(),
+            retry_after: None,
+        };
+        let of_provider = [
+            refused(400, EVIL),
+            refused(503, EVIL),
+            refused(400, "invalid_grant"),
+            refused(401, "invalid_client"),
+            ProviderError::Malformed {
+                endpoint,
+                cause: evil(),
+            },
+            ProviderError::NotMetadata { cause: evil() },
+            ProviderError::Unreachable {
+                endpoint,
+                cause: evil(),
+            },
+            ProviderError::IssuerMismatch {
+                expected: evil(),
+                actual: evil(),
+            },
+            ProviderError::NotHttps { endpoint, url: evil() },
+            ProviderError::PlainHttp { endpoint, url: evil() },
+            ProviderError::PrivateAddress { endpoint, url: evil() },
+            ProviderError::NotPublic { endpoint, url: evil() },
+        ];
+        let unavailable = of_provider.iter().map(|last| ProviderError::Unavailable {
+            retry_after: std::time::Duration::from_secs(1),
+            last: Some(Box::new(last.clone())),
+        });
+        let unavailable: Vec<_> = unavailable.collect();
+        let of_response = ["access_denied", "invalid_scope", "login_required", EVIL].map(|error| {
+            SignInError::from(ResponseError::Provider {
+                error: error.to_owned(),
+                description: evil(),
+            })
+        });
+        let all = of_provider.into_iter().chain(unavailable).map(SignInError::Provider);
+        for error in all.chain(of_response) {
+            assert!(error.to_string().contains(EVIL), "{error}");
+            assert!(!explanation(&error).contains(EVIL), "{error}");
+        }
+    }
 }

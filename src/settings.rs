@@ -51,8 +51,9 @@ pub(crate) use self::{
     authorization_parameters::is_reserved,
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
+    internal_provider_hosts::InternalProviderHosts,
     metadata_source::MetadataSource,
-    mode::{FoundRegistration, Mode, ProviderMode, Registration},
+    mode::{FoundRegistration, Mode, ProviderMode, Reach, Registration},
     provider_kind::ProviderKind,
     providers::{ONLY_PROVIDER, is_provider_name},
     resource_server::resource_identifier,
@@ -91,6 +92,7 @@ mod http;
 mod in_process;
 mod insecure_http_hosts;
 mod insecure_settings;
+mod internal_provider_hosts;
 mod metadata_source;
 mod mistake;
 mod mode;
@@ -240,6 +242,12 @@ settings! {
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
+        /// Hosts of your own network at which a provider may be that somebody registers at run time: exact names or
+        /// addresses, without port. Other hosts must have a public address. On loopback, plain `http` is accepted too.
+        /// Whoever may register a provider can name these hosts, with any port and path.
+        ///
+        /// _Default:_ `[]`
+        pub internal_provider_hosts: Vec<String> as Words<HttpHost> = vec![],
         /// The scopes to request, as words in one string or a list; `openid` must be among them.
         /// The preset `github` sets `read:user user:email` instead.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
@@ -622,6 +630,11 @@ impl Settings {
     /// The hosts for which plain http is accepted, as validated by [`check`](Self::check).
     pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
         InsecureHttpHosts::new(&self.insecure_http_hosts)
+    }
+
+    /// The hosts of the own network that a registered provider may have, as validated by [`check`](Self::check).
+    pub(crate) fn internal_hosts(&self) -> InternalProviderHosts {
+        InternalProviderHosts::new(&self.internal_provider_hosts)
     }
 
     fn error(&self, mistake: Mistake) -> SettingsError {

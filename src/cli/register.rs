@@ -24,7 +24,7 @@ use super::{Failure, read_token, terminal::Terminal};
 use crate::{
     provider::{Metadata, Provider, ProviderError, RegisteredClient},
     secret::Secret,
-    settings::{ClientSecrets, MetadataSource, Registration, RocketConfig, Settings, is_loopback},
+    settings::{ClientSecrets, MetadataSource, Reach, Registration, RocketConfig, Settings, is_loopback},
 };
 
 /// The default of the setting `mount`.
@@ -198,6 +198,7 @@ impl Arguments {
         // No metadata is read. The management URL came from the provider; it is bounded by the host of the issuer.
         let url = Url::parse(text("issuer")).unwrap_or_else(|_| uri.clone());
         let registration = Registration {
+            reach: Reach::Operator,
             issuer: text("issuer").to_owned(),
             tenants: None,
             client_id: text("client_id").to_owned(),

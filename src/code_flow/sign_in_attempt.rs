@@ -649,7 +649,8 @@ mod tests {
             with(flags, HAS_DETAILS),
             // An address does not decode as parameters.
             with(flags, HAS_PARAMETERS),
-            with(flags, 32),
+            with(flags, HAS_PROVIDER),
+            with(flags, 64),
             with(flags, 0x80),
             // An address does not decode as earlier ends.
             with(flags, HAS_ENDS),

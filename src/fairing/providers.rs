@@ -6,7 +6,7 @@ use super::{LaunchError, key_ring};
 use crate::{
     cookies::Cookies,
     keys::SecretKey,
-    provider::Provider,
+    provider::{HttpClient, Provider},
     relying_party::{MakeRelyingParty, PostLogout, RelyingParty, Revocations, Source},
     resource_server::{Guards, ResourceServer},
     session::SessionProvider,
@@ -19,6 +19,8 @@ pub(super) struct RelyingParties {
     pub(super) secret_key: SecretKey,
     /// Whether the app's tenants have a provider each: then each has cookies and access tokens of its own.
     pub(super) has_tenants: bool,
+    /// The HTTP client of the providers that the app finds.
+    pub(super) http: HttpClient,
 }
 
 impl RelyingParties {
@@ -59,7 +61,12 @@ impl RelyingParties {
             app.cookies.clone()
         };
         let redirect_uri = Some(mode.site.redirect_uri.clone());
-        let provider = Arc::new(Provider::new(registration, redirect_uri, settings.clone())?);
+        let provider = Arc::new(Provider::with_http(
+            registration,
+            redirect_uri,
+            settings.clone(),
+            &self.http,
+        )?);
         let registration = &provider.registration;
         let session_provider = SessionProvider {
             name,

@@ -108,6 +108,6 @@ where
 impl<P, C, R: Requirement> Sentinel for Authorized<P, C, R> {
     /// As [`LoggedIn`].
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>()
+        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>(rocket)
     }
 }

@@ -228,7 +228,7 @@ impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::log_missing_fairing::<Self>();
         };
-        if is_contradictory::<Self, R>() {
+        if is_contradictory::<Self, R>(rocket) {
             return true;
         }
         let guard = std::any::type_name::<Self>();

@@ -122,6 +122,6 @@ where
 impl<C, R: Requirement> Sentinel for LoggedIn<C, R> {
     /// Aborts the launch without the fairing, or if nothing can satisfy `R`.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>()
+        is_fairing_missing::<Self>(rocket) || is_contradictory::<Self, R>(rocket)
     }
 }

@@ -1,45 +1,45 @@
 //! Which URLs of the provider may be called. Host names are checked as written, without DNS resolution.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use url::Url;
 
-use url::{Host, Url};
-
-use super::{Endpoint, ProviderError};
+use super::{Endpoint, ProviderError, addresses::is_private, public_urls::PublicUrls};
 use crate::settings::{InsecureHttpHosts, MetadataSource, Registration, is_loopback};
-
-/// Names of this machine other than `localhost`, as found in hosts files.
-const NAMES_OF_LOOPBACK: [&str; 7] = [
-    "localhost.localdomain",
-    "localhost4",
-    "localhost4.localdomain4",
-    "localhost6",
-    "localhost6.localdomain6",
-    "ip6-localhost",
-    "ip6-loopback",
-];
 
 /// The URLs that one provider's metadata may name.
 ///
 /// The operator is trusted: the settings may name any host. The metadata is not: it may name https URLs only, and no
-/// IP address of this machine or of a private network, unless the settings name that host.
+/// IP address of this machine or of a private network, unless the settings name that host. A provider that somebody
+/// registered at run time has [`PublicUrls`] alone.
 #[derive(Clone, Debug)]
 pub(crate) struct AddressPolicy {
     issuer_is_https: bool,
     /// The issuer, and the URL of its metadata.
     set: Vec<Url>,
     insecure_http_hosts: InsecureHttpHosts,
+    /// For a registration that is not the operator's.
+    public: Option<PublicUrls>,
 }
 
 impl AddressPolicy {
-    pub(super) fn new(registration: &Registration, insecure_http_hosts: InsecureHttpHosts) -> AddressPolicy {
+    /// The policy for a registration; with `public`, for one that is not the operator's.
+    ///
+    /// # Errors
+    ///
+    /// When such a registration names a URL that may not be called.
+    pub(super) fn new(
+        registration: &Registration,
+        insecure_http_hosts: InsecureHttpHosts,
+        public: Option<&PublicUrls>,
+    ) -> Result<AddressPolicy, ProviderError> {
         let mut policy = AddressPolicy::of_issuer(&registration.issuer);
         if let MetadataSource::Discovery { url } = &registration.metadata {
             policy.set.push(url.clone());
         }
-        AddressPolicy {
+        Ok(AddressPolicy {
             insecure_http_hosts,
+            public: public.map(|urls| urls.of_registration(registration)).transpose()?,
             ..policy
-        }
+        })
     }
 
     /// The policy for metadata of this issuer at its well-known URL.
@@ -49,11 +49,15 @@ impl AddressPolicy {
             issuer_is_https: issuer.as_ref().is_some_and(|url| url.scheme() == "https"),
             set: issuer.into_iter().collect(),
             insecure_http_hosts: InsecureHttpHosts::default(),
+            public: None,
         }
     }
 
     /// Checks a URL of the settings.
     pub(super) fn check_set(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
+        if let Some(public) = &self.public {
+            return public.check(endpoint, url);
+        }
         if may_be_called(url, &self.insecure_http_hosts) {
             Ok(())
         } else {
@@ -66,6 +70,9 @@ impl AddressPolicy {
 
     /// Checks a URL of the provider's metadata.
     pub(super) fn check_fetched(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
+        if let Some(public) = &self.public {
+            return public.check(endpoint, url);
+        }
         let Some(host) = url.host().filter(|_| matches!(url.scheme(), "http" | "https")) else {
             return self.check_set(endpoint, url);
         };
@@ -100,71 +107,15 @@ pub(crate) fn may_be_called(url: &Url, insecure_http_hosts: &InsecureHttpHosts) 
     }
 }
 
-/// Whether a host is this machine in any spelling, which no proxy could reach.
-pub(super) fn is_this_machine(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            name == "localhost" || name.ends_with(".localhost") || NAMES_OF_LOOPBACK.contains(&name)
-        }
-        Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
-        Host::Ipv6(address) => match address.to_ipv4_mapped() {
-            Some(v4) => v4.is_loopback() || v4.is_unspecified(),
-            None => address.is_loopback() || address.is_unspecified(),
-        },
-    }
-}
-
-/// Whether a host is an IP address outside the public internet. `url` has already normalised decimal, octal,
-/// hexadecimal and shortened spellings.
-fn is_private(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(_) => is_this_machine(host),
-        Host::Ipv4(address) => is_private_v4(*address),
-        Host::Ipv6(address) => is_private_v6(*address),
-    }
-}
-
-/// The [IANA registry](https://www.iana.org/assignments/iana-ipv4-special-registry), except the documentation ranges.
-fn is_private_v4(address: Ipv4Addr) -> bool {
-    match address.octets() {
-        // This network, private networks, loopback.
-        [0 | 10 | 127, ..] | [192, 168, ..] | [172, 16..=31, ..] => true,
-        // Link-local, with the metadata services of clouds; carrier-grade NAT; IETF protocol assignments.
-        [169, 254, ..] | [100, 64..=127, ..] | [192, 0, 0, _] => true,
-        // Benchmarks; multicast; reserved, broadcast.
-        [198, 18 | 19, ..] | [224..=255, ..] => true,
-        _ => false,
-    }
-}
-
-/// The [IANA registry](https://www.iana.org/assignments/iana-ipv6-special-registry), and embedded IPv4 addresses.
-fn is_private_v6(address: Ipv6Addr) -> bool {
-    let v4 = |high: u16, low: u16| is_private_v4(((u32::from(high) << 16) | u32::from(low)).into());
-    match address.segments() {
-        // Unspecified, loopback and IPv4-compatible addresses; IPv4-mapped; IPv4-translated.
-        [0, 0, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
-            v4(high, low)
-        }
-        // NAT64: the well-known prefix, and the local-use prefix.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0x64, 0xff9b, 1, ..] => true,
-        // 6to4; Teredo, in which the client's address is inverted.
-        [0x2002, high, low, ..] => v4(high, low),
-        [0x2001, 0, _, _, _, _, high, low] => v4(!high, !low),
-        // Unique local, link-local, site-local, multicast.
-        [0xfc00..=0xfdff, ..] | [0xfe80..=0xfeff, ..] | [0xff00..=0xffff, ..] => true,
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Reach;
 
     fn policy(issuer: &str, metadata: Option<&str>, insecure: &[&str]) -> AddressPolicy {
         let insecure: Vec<String> = insecure.iter().map(|host| host.to_string()).collect();
         let registration = Registration {
+            reach: Reach::Operator,
             issuer: issuer.to_owned(),
             tenants: None,
             client_id: "app".to_owned(),
@@ -176,7 +127,7 @@ mod tests {
             },
             introspection_endpoint: None,
         };
-        AddressPolicy::new(&registration, InsecureHttpHosts::new(&insecure))
+        AddressPolicy::new(&registration, InsecureHttpHosts::new(&insecure), None).unwrap()
     }
 
     fn fetched(policy: &AddressPolicy, url: &str) -> &'static str {

@@ -114,7 +114,7 @@ pub enum ProviderError {
         cause: String,
     },
     /// The metadata names another issuer (OpenID Connect Discovery 1.0 §4.3).
-    #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
+    #[error("the metadata's issuer is `{}`, expected `{expected}`", printable(actual))]
     IssuerMismatch {
         /// The setting `issuer`.
         expected: String,
@@ -145,6 +145,17 @@ pub enum ProviderError {
         /// The endpoint that was to be called.
         endpoint: Endpoint,
         /// Its URL.
+        url: String,
+    },
+    /// The provider was registered at run time, and a URL of it is not https, or not at a public host.
+    #[error(
+        "the provider's {endpoint} is at `{}`, which is not a public https URL",
+        printable(url)
+    )]
+    NotPublic {
+        /// The endpoint that was to be called.
+        endpoint: Endpoint,
+        /// The beginning of its URL.
         url: String,
     },
     /// A URL that cannot be called.
@@ -238,6 +249,7 @@ impl ProviderError {
         const HTTPS: &str = "serve the provider over https, or on a loopback address; in a closed network, list its host in `oidc.insecure_http_hosts`";
         const FORWARDED: &str = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
         const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
+        const PUBLIC: &str = "have the registration of this provider corrected; if the host is in your own network, list it in `oidc.internal_provider_hosts`";
         const CERTIFICATES: &str = "check this machine's certificate store";
 
         let status = if self.is_outage() { 503 } else { 502 };
@@ -253,6 +265,7 @@ impl ProviderError {
             ProviderError::KeysRateLimited { .. } => facts("provider_keys_just_read", KEY),
             ProviderError::RateLimited { .. } => facts("provider_rate_limited", RATE_LIMIT),
             ProviderError::Unreachable { cause, .. } => match cause {
+                _ if is_about_public_address(cause) => facts("provider_unreachable", PUBLIC),
                 _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
                 _ if is_about_certificate(cause) => facts("provider_unreachable", CERTIFICATE),
                 _ => facts("provider_unreachable", REACH),
@@ -280,6 +293,7 @@ impl ProviderError {
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => facts("provider_address", HTTPS),
             ProviderError::PlainHttp { .. } => facts("provider_address", FORWARDED),
             ProviderError::PrivateAddress { .. } => facts("provider_address", PRIVATE),
+            ProviderError::NotPublic { .. } => facts("provider_address", PUBLIC),
             ProviderError::Refused { endpoint, error, .. } => {
                 let reason = match standard_code(error) {
                     _ if self.is_client_rejected() => "invalid_client",
@@ -365,6 +379,11 @@ fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
     }
 }
 
+/// Whether the resolver of providers that are registered at run time found no address that may be called.
+fn is_about_public_address(cause: &str) -> bool {
+    cause.ends_with("has no public address")
+}
+
 fn is_about_certificate(cause: &str) -> bool {
     cause.contains("certificate")
 }
@@ -440,5 +459,19 @@ mod tests {
         };
         assert_eq!(code.reason(), "invalid_grant");
         assert_eq!(code.status(), 400);
+    }
+    /// Text of the metadata cannot begin a line of the log, nor fill it.
+    #[test]
+    fn the_issuer_of_the_metadata_is_one_short_line() {
+        let error = ProviderError::IssuerMismatch {
+            expected: "https://op.example".to_owned(),
+            actual: format!("https://op.example\nERROR forged\u{202e}{}", "x".repeat(100_000)),
+        };
+        let begun = "the metadata's issuer is `https://op.example\\nERROR forged\\u{202e}";
+        let shown = error.to_string();
+        assert!(shown.starts_with(begun), "{shown}");
+        assert!(shown.ends_with("xx…`, expected `https://op.example`"), "{shown}");
+        assert_eq!(shown.lines().count(), 1);
+        assert!(shown.len() < 500, "{}", shown.len());
     }
 }

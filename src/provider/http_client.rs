@@ -15,14 +15,18 @@ use url::Url;
 
 use super::{
     Endpoint, ProviderError,
-    address_policy::{is_this_machine, may_be_called},
+    address_policy::may_be_called,
+    addresses::is_this_machine,
     outage::is_missing,
+    public_resolver::PublicResolver,
+    public_urls::{ProxyNames, PublicUrls},
 };
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
 use crate::{
     observing,
-    settings::{HttpSettings, InsecureHttpHosts},
+    printable::printable,
+    settings::{HttpSettings, InsecureHttpHosts, InternalProviderHosts, Reach, Settings},
 };
 
 /// The idle timeout of a pooled connection. It is shorter than that of any server, so that no refresh token, which is
@@ -30,7 +34,7 @@ use crate::{
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The HTTP client for provider calls: `https` only (or loopback, or a host of `insecure_http_hosts`), no redirects,
-/// with a timeout and a maximum response size.
+/// with a timeout and a maximum response size. For providers that somebody registered at run time: public hosts only.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     /// Uses the proxies of the environment.
@@ -40,26 +44,111 @@ pub(crate) struct HttpClient {
     settings: HttpSettings,
     /// Whether an endpoint of the metadata was unreachable or not found.
     has_moved: Arc<AtomicBool>,
-    insecure_http_hosts: InsecureHttpHosts,
+    hosts: Hosts,
+}
+
+/// The hosts that a client may call.
+#[derive(Clone, Debug)]
+enum Hosts {
+    /// Those of the operator's settings.
+    Operator(InsecureHttpHosts),
+    /// Public ones, and those of `internal_provider_hosts`.
+    Public { urls: PublicUrls, resolver: PublicResolver },
 }
 
 impl HttpClient {
+    /// The client for providers with this reach.
+    pub(crate) fn of(reach: Reach, settings: &Settings) -> Result<HttpClient, ProviderError> {
+        match reach {
+            Reach::Operator => HttpClient::new(&settings.http, settings.insecure_hosts()),
+            Reach::Public => HttpClient::public(&settings.http, settings.internal_hosts()),
+        }
+    }
+
     pub(crate) fn new(
         settings: &HttpSettings,
         insecure_http_hosts: InsecureHttpHosts,
     ) -> Result<HttpClient, ProviderError> {
+        HttpClient::to(Hosts::Operator(insecure_http_hosts), settings)
+    }
+
+    fn public(settings: &HttpSettings, internal_hosts: InternalProviderHosts) -> Result<HttpClient, ProviderError> {
+        let proxies = ProxyNames::of_environment();
+        let resolver = PublicResolver::new(internal_hosts.clone(), proxies.clone());
+        let urls = PublicUrls::new(internal_hosts, proxies);
+        HttpClient::to(Hosts::Public { urls, resolver }, settings)
+    }
+
+    fn to(hosts: Hosts, settings: &HttpSettings) -> Result<HttpClient, ProviderError> {
         Ok(HttpClient {
-            client: build(client_builder(settings))?,
+            client: build(client_builder(settings, &hosts))?,
             direct: Arc::default(),
             settings: settings.clone(),
             has_moved: Arc::default(),
-            insecure_http_hosts,
+            hosts,
         })
+    }
+
+    /// A client for providers that are not the operator's, by whose lookup every name is resolved.
+    #[cfg(test)]
+    pub(super) fn with_lookup(
+        internal_hosts: &[&str],
+        proxy: Option<&str>,
+        lookup: impl Fn(&str) -> std::io::Result<Vec<std::net::SocketAddr>> + Send + Sync + 'static,
+    ) -> HttpClient {
+        let internal_hosts: Vec<String> = internal_hosts.iter().map(|host| host.to_string()).collect();
+        let internal_hosts = InternalProviderHosts::new(&internal_hosts);
+        let proxies = ProxyNames::of(|_| proxy.map(str::to_owned));
+        let hosts = Hosts::Public {
+            resolver: PublicResolver::with_lookup(internal_hosts.clone(), proxies.clone(), lookup),
+            urls: PublicUrls::new(internal_hosts, proxies),
+        };
+        let settings = HttpSettings::default();
+        let mut builder = client_builder(&settings, &hosts).no_proxy();
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(reqwest::Proxy::https(proxy).unwrap());
+        }
+        HttpClient {
+            client: build(builder).unwrap(),
+            ..HttpClient::to(hosts, &settings).unwrap()
+        }
+    }
+
+    /// The same client, with its connections, for another provider.
+    pub(crate) fn for_another_provider(&self) -> HttpClient {
+        HttpClient {
+            has_moved: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The providers that this client may be used for.
+    pub(crate) fn reach(&self) -> Reach {
+        match self.hosts {
+            Hosts::Operator(_) => Reach::Operator,
+            Hosts::Public { .. } => Reach::Public,
+        }
+    }
+
+    /// The hosts for which plain http is accepted.
+    pub(super) fn insecure_http_hosts(&self) -> InsecureHttpHosts {
+        match &self.hosts {
+            Hosts::Operator(insecure) => insecure.clone(),
+            Hosts::Public { .. } => InsecureHttpHosts::default(),
+        }
+    }
+
+    /// The URLs of providers that are not the operator's.
+    pub(super) fn public_urls(&self) -> Option<&PublicUrls> {
+        match &self.hosts {
+            Hosts::Operator(_) => None,
+            Hosts::Public { urls, .. } => Some(urls),
+        }
     }
 
     /// The client for a URL. Plain http goes directly to the host, never through a proxy.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, ProviderError> {
-        let is_plain = url.scheme() == "http" && self.insecure_http_hosts.has(url);
+        let is_plain = url.scheme() == "http";
         let is_here = url.host().is_some_and(|host| is_this_machine(&host));
         if !is_plain && !is_here {
             return Ok(&self.client);
@@ -67,7 +156,7 @@ impl HttpClient {
         if let Some(direct) = self.direct.get() {
             return Ok(direct);
         }
-        let direct = build(client_builder(&self.settings).no_proxy())?;
+        let direct = build(client_builder(&self.settings, &self.hosts).no_proxy())?;
         Ok(self.direct.get_or_init(|| direct))
     }
 
@@ -116,12 +205,7 @@ impl HttpClient {
 
     async fn send(&self, endpoint: Endpoint, request: HttpRequest) -> Result<HttpResponse, ProviderError> {
         let request = reqwest::Request::try_from(request).map_err(|_| ProviderError::Address { endpoint })?;
-        if !may_be_called(request.url(), &self.insecure_http_hosts) {
-            return Err(ProviderError::NotHttps {
-                endpoint,
-                url: request.url().to_string(),
-            });
-        }
+        self.check(endpoint, request.url())?;
 
         #[cfg(feature = "testing")]
         if let Some(in_process) = &self.settings.in_process {
@@ -163,6 +247,19 @@ impl HttpClient {
         Ok(answer)
     }
 
+    /// The last check of a URL, independent of those of the settings and the metadata. Behind a proxy and for a literal
+    /// address, the resolver is not asked.
+    fn check(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
+        match &self.hosts {
+            Hosts::Operator(insecure) if may_be_called(url, insecure) => Ok(()),
+            Hosts::Operator(_) => Err(ProviderError::NotHttps {
+                endpoint,
+                url: url.to_string(),
+            }),
+            Hosts::Public { urls, .. } => urls.check(endpoint, url),
+        }
+    }
+
     /// The maximum response size of an endpoint, in bytes.
     fn limit(&self, endpoint: Endpoint) -> usize {
         match endpoint {
@@ -193,13 +290,17 @@ impl HttpClient {
     }
 }
 
-fn client_builder(settings: &HttpSettings) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+fn client_builder(settings: &HttpSettings, hosts: &Hosts) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(settings.connect_timeout)
         .timeout(settings.timeout)
         .pool_idle_timeout(IDLE_CONNECTION)
-        .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")));
+    match hosts {
+        Hosts::Operator(_) => builder,
+        Hosts::Public { resolver, .. } => builder.dns_resolver(Arc::new(resolver.clone())),
+    }
 }
 
 fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderError> {
@@ -208,13 +309,14 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderErr
     })
 }
 
-/// The root cause of an HTTP error. It names URLs and system errors, never a header or a body.
+/// The root cause of an HTTP error. It names URLs, system errors and the names of a certificate, never a header or a
+/// body.
 fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    printable(&error.to_string())
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ impl ProviderError {
                 | ProviderError::NotHttps { .. }
                 | ProviderError::PlainHttp { .. }
                 | ProviderError::PrivateAddress { .. }
+                | ProviderError::NotPublic { .. }
                 | ProviderError::Address { .. }
                 | ProviderError::HttpClient { .. }
         )

@@ -88,7 +88,7 @@ mod tests {
     use crate::{
         provider::Provider,
         secret::Secret,
-        settings::{MetadataSource, Registration, Settings},
+        settings::{MetadataSource, Reach, Registration, Settings},
     };
 
     /// Refreshes at a token endpoint that responds with these bytes, or closes the connection if there are none.
@@ -117,6 +117,7 @@ mod tests {
 
         let at = |path: &str| base.join(path).unwrap();
         let registration = Registration {
+            reach: Reach::Operator,
             issuer: base.to_string(),
             tenants: None,
             client_id: "app".to_owned(),

@@ -135,10 +135,10 @@ impl<'a> SignInUrl<'a> {
         }
     }
 
-    /// Asks for what a guard demands of this user.
-    pub(super) fn require(mut self, required: &RequiredAuthentication, user: String) -> Self {
+    /// Asks for what a guard demands; of this user, if one is given.
+    pub(super) fn require(mut self, required: &RequiredAuthentication, user: Option<String>) -> Self {
         self.parameters.require(required);
-        self.parameters.user = Some(user);
+        self.parameters.user = user;
         self
     }
 

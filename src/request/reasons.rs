@@ -20,7 +20,7 @@ impl SignInFailure {
     ///     } else if let Some(signed_out) = NoSession::of(request) {
     ///         format!("Please sign in: {signed_out}")
     ///     } else if let Some(error) = BearerError::of(request) {
-    ///         format!("Please send another token: {error}")
+    ///         format!("Please send another token ({})", error.reason())
     ///     } else {
     ///         status.to_string()
     ///     }

@@ -1,10 +1,13 @@
 //! What a signed-in user must do for a guard that demands more of their authentication.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::{
     relying_party::RelyingParty,
     requirement::{INSUFFICIENT, RequiredAuthentication},
+    session::Session,
 };
 
 /// A guard demands a more recent or another authentication than the signed-in user has. For catchers, which make the
@@ -28,14 +31,17 @@ use crate::{
 #[serde(transparent)]
 pub struct StepUp {
     required: RequiredAuthentication,
-    /// The name of the user.
+    /// The name of the user, and of their provider.
     #[serde(skip)]
-    user: String,
+    user: (String, Arc<str>),
 }
 
 impl StepUp {
-    pub(crate) fn new(required: RequiredAuthentication, user: String) -> StepUp {
-        StepUp { required, user }
+    pub(crate) fn new(required: RequiredAuthentication, session: &Session) -> StepUp {
+        StepUp {
+            required,
+            user: (session.user_name(), session.provider.clone()),
+        }
     }
 
     /// What is demanded.
@@ -45,7 +51,12 @@ impl StepUp {
 
     /// The URL of the sign-in that asks for it, and redirects to `next` afterwards, or to `/` if another user signs in.
     pub fn sign_in_url(&self, rp: &RelyingParty, next: &str) -> String {
-        rp.step_up_url(&self.required, self.user.clone(), next)
+        let (user, provider) = &self.user;
+        match self.required.provider().filter(|name| **name != **provider) {
+            // Somebody who is a user there.
+            Some(other) => rp.step_up_url(&self.required, None, next).provider(other).to_string(),
+            None => rp.step_up_url(&self.required, Some(user.clone()), next).to_string(),
+        }
     }
 
     /// The challenge of [RFC 9470 §3](https://www.rfc-editor.org/rfc/rfc9470#section-3).

@@ -78,6 +78,13 @@ impl Accepted {
         if *required == RequiredAuthentication::any() {
             return true;
         }
+        let provider = self
+            .issuer
+            .as_ref()
+            .map(|issuer| issuer.provider.settings.provider_name());
+        if !provider.is_none_or(|name| required.allows_provider(name)) {
+            return false;
+        }
         let claims = &self.token.claims;
         let skew = self
             .issuer

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CurrentSession, NoSession, Session, Sessions, UserKey};
+use super::{CurrentSession, NoSession, Session, UserKey};
 use crate::{
     observing::{self, SessionLine},
     printable::printable_name,
@@ -197,11 +197,10 @@ impl SessionChange {
     }
 
     /// The end of a session of which nothing but its name is known.
-    pub(super) fn ended_by_name(sessions: &Sessions, name: &str, cause: EndCause) -> SessionChange {
-        let (provider, issuer) = (sessions.provider.clone(), sessions.issuer.clone());
+    pub(super) fn ended_by_name(provider: &Arc<str>, issuer: &Arc<str>, name: &str, cause: EndCause) -> SessionChange {
         SessionChange {
             session_id: Some(name.to_owned()),
-            ..SessionChange::ended_all(provider, issuer, None, None, cause)
+            ..SessionChange::ended_all(provider.clone(), issuer.clone(), None, None, cause)
         }
     }
 

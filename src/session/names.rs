@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(
             [session, subject],
             [
-                "RlZaX08EHfONk_ITpNRhWTAwksUdj3JmV85dGp1LoV4",
+                "6ztF8k8EHfONk_ITpNRhWTAwksUdj3JmV85dGp1LoV4",
                 "ZIr7XEUn-0hQBJXow-IeXHw8NyzkBI05nnOKlhH_Miw"
             ]
         );

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    ClientSecretsTable, ProviderPreset, Registration, ResponseMode, Settings, TokenEndpointAuthMethod,
+    ClientSecretsTable, ProviderPreset, Reach, Registration, ResponseMode, Settings, TokenEndpointAuthMethod,
     metadata_source::MetadataSource,
     mistake::{Mistake, rule},
     presets::GITHUB_SCOPES,
@@ -92,6 +92,7 @@ impl Settings {
             path.pop_if_empty().extend(["applications", &client_id, "token"]);
         }
         Ok(Registration {
+            reach: Reach::Operator,
             metadata: MetadataSource::GitHub {
                 authorization_endpoint: endpoint(&format!("{issuer}/authorize"))?,
                 token_endpoint: endpoint(&format!("{issuer}/access_token"))?,
@@ -194,6 +195,10 @@ mod tests {
             domain: None,
             url: url.map(|url| Url::parse(url).unwrap()),
             realm: None,
+            authorization_server: None,
+            application: None,
+            user_pool: None,
+            team_id: None,
         };
         let settings = Settings {
             client_id: Some("Iv1.a/b".to_owned()),
@@ -267,6 +272,10 @@ mod tests {
             domain: None,
             url: None,
             realm: None,
+            authorization_server: None,
+            application: None,
+            user_pool: None,
+            team_id: None,
         };
         let refused = |change: fn(&mut ClientSecretsTable)| {
             let mut table = ClientSecretsTable {

@@ -31,7 +31,7 @@ refined! {
         "list exact names or addresses, without scheme, port and path, such as `keycloak`";
 }
 
-fn host(text: &str) -> Option<Host<String>> {
+pub(super) fn host(text: &str) -> Option<Host<String>> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Some(Host::Ipv6(address));
     }

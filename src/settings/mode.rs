@@ -61,9 +61,19 @@ pub(crate) struct FoundRegistration<'a> {
     pub audience: &'a [String],
 }
 
+/// Who entered a registration, and so which hosts may be called for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The operator, in the settings: any host that they name.
+    Operator,
+    /// Somebody who is not trusted, at run time: public hosts over https, and those of `internal_provider_hosts`.
+    Public,
+}
+
 /// The app's client registration at the provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
+    pub reach: Reach,
     /// The issuer, exactly as in the metadata.
     pub issuer: String,
     /// The accepted tenants, if the issuer is a template.
@@ -81,6 +91,33 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// A registration that somebody enters at run time: endpoints and keys come from the metadata of the issuer. `None`
+    /// if the issuer is not a URL.
+    #[cfg(test)]
+    pub(crate) fn public(issuer: &str, client_id: &str, client_secret: Option<Secret>) -> Option<Registration> {
+        Some(Registration {
+            reach: Reach::Public,
+            issuer: issuer.to_owned(),
+            tenants: None,
+            client_id: client_id.to_owned(),
+            client_secret,
+            client_key: None,
+            secret_issuer: None,
+            metadata: discovery(issuer).ok()?,
+            introspection_endpoint: None,
+        })
+    }
+
+    /// Whether the metadata is that of the issuer, at its well-known URL.
+    pub(crate) fn is_discovered_at_issuer(&self) -> bool {
+        match (&self.metadata, discovery(&self.issuer)) {
+            (MetadataSource::Discovery { url }, Ok(MetadataSource::Discovery { url: well_known })) => {
+                *url == well_known
+            }
+            _ => false,
+        }
+    }
+
     /// The issuer or issuers whose tokens are accepted.
     pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
         ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
@@ -152,6 +189,7 @@ impl Settings {
             }
         };
         let mut mode = self.provider_mode(rocket_config)?;
+        mode.registration.reach = Reach::Public;
         mode.registration.client_key = key;
         Ok(mode)
     }
@@ -284,6 +322,7 @@ impl Settings {
         let (client_secret, client_key) = (self.secret(client_secrets)?, self.client_key()?);
         self.check_secret_issuer(client_secret.as_ref(), client_key.as_ref())?;
         Ok(Registration {
+            reach: Reach::Operator,
             issuer: issuer.clone(),
             tenants: tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
@@ -471,6 +510,7 @@ impl IssuerSettings {
         };
         let tenants = tenants_of(&format!("issuers.{name}."), &self.issuer, &self.tenants, &metadata);
         Ok(Registration {
+            reach: Reach::Operator,
             issuer: self.issuer.clone(),
             tenants: tenants.map_err(|mistake| settings.error(mistake))?,
             client_id: String::new(),

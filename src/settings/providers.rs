@@ -42,6 +42,7 @@ settings_of_the_app!(
     shared_redirect_uri,
     introspection_provider,
     insecure_http_hosts,
+    internal_provider_hosts,
     clock_skew,
     resource_server_only,
     preserve_next_on_error,

@@ -10,7 +10,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     Acr, Bearer, Claims, Clock, Events, LoggedIn, NewSignIn, Oidc, Refused, RelyingParty, SessionChange, SignInError,
-    UserKey, acr_values,
+    SignedInAt, User, UserKey, acr_values, provider_names,
 };
 
 use crate::{
@@ -38,6 +38,21 @@ impl Events for Recorded {
         self.add(format!("authorized {}", sign_in.key().provider()));
         match sign_in.claims().get::<bool>("blocked") {
             Some(true) => Err(Refused::new("blocked")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn account_linked(&self, _: &Request<'_>, user: &User, account: &NewSignIn<'_>) -> Result<(), Refused> {
+        let (user, linked) = (user.key(), account.key());
+        self.add(format!(
+            "linked {}/{} to {}",
+            linked.provider(),
+            linked.subject(),
+            user.provider()
+        ));
+        assert!(account.access_token().is_some());
+        match account.claims().get::<bool>("taken") {
+            Some(true) => Err(Refused::new("taken")),
             _ => Ok(()),
         }
     }
@@ -86,7 +101,7 @@ impl Several {
         self.app
             .rocket_with(self.events.clone())
             .mount("/", session_pages())
-            .mount("/", routes![who, key, end_key, gold, token])
+            .mount("/", routes![who, key, end_key, gold, token, link])
     }
 
     async fn open(&self) -> Browser {
@@ -126,6 +141,11 @@ fn key(user: LoggedIn) -> String {
 async fn end_key(rp: &RelyingParty, key: &str) -> String {
     let key: UserKey = key.parse().expect("a key");
     format!("{:?}", rp.end_sessions_of_user(&key).await)
+}
+
+#[get("/link/<provider>")]
+fn link(user: LoggedIn, rp: &RelyingParty, provider: &str) -> String {
+    rp.link(&user, provider).next("/who").to_string()
 }
 
 #[get("/gold")]
@@ -580,4 +600,137 @@ async fn one_provider_in_the_table_needs_no_choice() {
     let browser = Browser::open(app.bare().attach(fairing).mount("/", pages())).await;
     let page = browser.sign_in(&provider, "/me").await;
     assert_eq!(page.json::<Value>()["sub"], "alice");
+}
+
+#[rocket::async_test]
+async fn a_user_links_an_account_and_stays_signed_in() {
+    for store in ["cookie", "memory"] {
+        let several = Several::start().await.with(json!({ "session.store": store }));
+        let browser = several.open().await;
+        several.sign_in_at_one(&browser).await;
+        several.events.take();
+        let id = browser.visit("/session-id").await.body;
+        let url = browser.visit("/link/two").await.body;
+        assert!(url.starts_with("/oidc/login/two?next=%2Fwho&parameters="), "{url}");
+
+        several.two.user_claims(json!({ "sub": "alice-at-two" }));
+        let callback = browser.begin_sign_in(&several.two, &url).await.path_and_query();
+        let page = browser.arrive_from_provider(&callback).await;
+        page.redirects_to("/who");
+        assert_eq!(several.events.take(), ["linked two/alice-at-two to one"], "{store}");
+        assert_eq!(browser.visit("/who").await.json::<Value>()["provider"], "one");
+        assert_eq!(browser.visit("/session-id").await.body, id);
+        // The browser repeats the callback.
+        browser.arrive_from_provider(&callback).await.redirects_to("/who");
+        assert_eq!(several.events.take(), [""; 0]);
+        // The tokens are the app's to keep.
+        assert_eq!(several.two.revoked_tokens(), [""; 0]);
+
+        // Any other sign-in is none of this.
+        several.sign_in_at_two(&browser).await;
+        assert_eq!(
+            several.events.take(),
+            [
+                "authorized two",
+                "session_replaced one/alice",
+                "signed_in two/alice-at-two"
+            ]
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn an_account_that_the_app_refuses_is_not_linked() {
+    let several = Several::start().await;
+    let browser = several.open().await;
+    several.sign_in_at_one(&browser).await;
+    several.events.take();
+    several.two.user_claims(json!({ "sub": "bob", "taken": true }));
+    let url = browser.visit("/link/two").await.body;
+    let page = browser.sign_in(&several.two, &url).await;
+    page.is(Status::Forbidden).sees("taken");
+    assert_eq!(several.events.take(), ["linked two/bob to one", "403 refused_by_app"]);
+    assert_eq!(browser.visit("/who").await.json::<Value>()["provider"], "one");
+    several.two.until_requested("/revoke", 1).await;
+}
+
+#[rocket::async_test]
+async fn an_account_is_linked_in_the_session_that_began_it_alone() {
+    let several = Several::start().await;
+    let browser = several.open().await;
+    several.sign_in_at_one(&browser).await;
+    let url = browser.visit("/link/two").await.body;
+
+    // In the browser of somebody else, signed out or in.
+    let other = browser.another();
+    other.visit(&url).await.is(Status::Forbidden);
+    several.sign_in_at_one(&other).await;
+    several.events.take();
+    other.visit(&url).await.is(Status::Forbidden);
+    assert_eq!(several.events.take(), ["403 link_session_ended"]);
+    // From a page of another site, the user is asked.
+    let page = browser.visit_with(&url, &[("Sec-Fetch-Site", "cross-site")]).await;
+    page.is(Status::Ok).sees("<form method=\"post\"");
+
+    // The session ends meanwhile, and another one begins: of the same user.
+    let callback = browser.begin_sign_in(&several.two, &url).await.path_and_query();
+    let codes = several.two.count("/token");
+    browser.submit("/oidc/logout?next=/", "").await;
+    let page = browser.arrive_from_provider(&callback).await;
+    assert!([400, 403].contains(&page.status), "{page:#?}");
+    several.sign_in_at_one(&browser).await;
+    let callback = {
+        let url = browser.visit("/link/two").await.body;
+        let callback = browser.begin_sign_in(&several.two, &url).await.path_and_query();
+        several.sign_in_at_one(&browser).await;
+        callback
+    };
+    several.events.take();
+    browser.arrive_from_provider(&callback).await.is(Status::Forbidden);
+    assert_eq!(several.events.take(), ["403 link_session_ended"]);
+    // No code was sent.
+    assert_eq!(several.two.count("/token"), codes);
+    assert_eq!(browser.visit("/who").await.json::<Value>()["provider"], "one");
+}
+
+provider_names! {
+    One = "one";
+    Two = "two";
+    Three = "three";
+}
+
+#[get("/at-two")]
+fn at_two(user: LoggedIn<Claims, SignedInAt<Two>>) -> String {
+    user.key().to_string()
+}
+
+#[get("/at-both")]
+fn at_both(_user: LoggedIn<Claims, (SignedInAt<One>, SignedInAt<Two>)>) {}
+
+#[get("/at-three")]
+fn at_three(_user: LoggedIn<Claims, SignedInAt<Three>>) {}
+
+#[rocket::async_test]
+async fn a_guard_may_demand_a_user_of_one_provider() {
+    let several = Several::start().await;
+    let browser = Browser::open(several.rocket().mount("/", routes![at_two])).await;
+    several.sign_in_at_one(&browser).await;
+    let page = browser.visit("/at-two").await;
+    page.redirects_to("/oidc/login/two?next=%2Fat-two");
+    browser.fetch("/at-two").await.is(Status::Unauthorized);
+    // Another user, of that provider, who reaches the page.
+    several.two.user_claims(json!({ "sub": "bob" }));
+    let page = browser.follow(&several.two, page).await;
+    assert_eq!(page.body, format!("two {} bob", several.two.issuer()));
+
+    for (routes, cause) in [
+        (routes![at_both], "no user can satisfy all of its requirements"),
+        (routes![at_three], "there is no provider `three` in `oidc.providers`"),
+    ] {
+        let (_, lines) = launch_failure(several.rocket().mount("/", routes)).await;
+        assert!(lines.iter().any(|line| line.contains(cause)), "{lines:#?}");
+    }
+    let testing = several.with(json!({ "enabled": false, "testing_profile": { "sub": "dev" } }));
+    let browser = Browser::open(testing.rocket().mount("/", routes![at_two])).await;
+    browser.visit("/at-two").await.is(Status::Ok);
 }

@@ -376,6 +376,6 @@ async fn what_nothing_satisfies_aborts_the_launch() {
         assert_eq!(kind, "1 sentinels abort");
         let errors: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR")).collect();
         assert_eq!(errors.len(), 1, "{lines:#?}");
-        assert!(errors[0].ends_with("is used in a route, and no `acr` satisfies all of its requirements"));
+        assert!(errors[0].ends_with("is used in a route, and no user can satisfy all of its requirements"));
     }
 }

@@ -94,7 +94,7 @@ impl Sessions {
         let end = match session {
             Some(session) if !self.is_alive(name, session, now) => return None,
             Some(session) => SessionChange::ended(name, session, cause),
-            None => SessionChange::ended_by_name(self, name, cause),
+            None => SessionChange::ended_by_name(&self.provider, &self.issuer, name, cause),
         };
         self.unrecorded.is_first_report(name).then_some(end)
     }
