@@ -1,7 +1,7 @@
 //! The development provider: a small OpenID provider with real messages, strict checks, and no passwords.
 //!
 //! The fairing starts it on its own loopback listener if the setting `dev_provider` is present, in the debug profile
-//! only. Its state is in memory and bounded; a restart loses requests, codes and tokens, and generates new keys.
+//! only; of several providers, each that is one has a listener of its own. Its state is in memory and bounded; a restart loses requests, codes and tokens, and generates new keys.
 
 mod answer;
 mod api_tokens;
@@ -62,6 +62,8 @@ pub(crate) struct DevClient {
     pub resource: Option<Url>,
     /// Its further APIs, by name.
     pub apis: BTreeMap<String, ApiSettings>,
+    /// The name of this provider for people, if it is one of several.
+    pub label: Option<String>,
 }
 
 /// The running provider. Dropping it stops the provider.
@@ -86,8 +88,8 @@ impl DevProviderError {
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             DevProviderError::Port { .. } => {
-                "stop the process that uses the port, or set `oidc.dev_provider.port` to another port; 0 selects a \
-                 free one"
+                "stop the process that uses the port, or set `port` in the table `dev_provider` to another port; 0 \
+                 selects a free one"
             }
             DevProviderError::Key | DevProviderError::Stopped => "start the app again",
         }
@@ -159,9 +161,17 @@ impl DevClient {
             audience: settings.access_token_audience(&client_id),
             resource: settings.resource.clone(),
             apis: settings.apis.clone(),
+            label: settings.provider_name.as_ref().map(|name| {
+                let label = settings.label.as_deref();
+                label.unwrap_or(name).to_owned()
+            }),
             client_id,
             client_secret,
         }
+    }
+
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 }
 

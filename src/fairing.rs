@@ -1,6 +1,8 @@
 //! `Oidc`, the Rocket fairing: settings, discovery, routes, and the handling of every request and response.
 
 mod answer;
+#[cfg(feature = "dev-provider")]
+mod dev_providers;
 mod launch_error;
 mod providers;
 mod report;
@@ -16,6 +18,8 @@ use rocket::{
 use serde::Deserialize;
 use url::Url;
 
+#[cfg(feature = "dev-provider")]
+pub(crate) use dev_providers::start_dev_providers;
 pub use launch_error::LaunchError;
 use providers::RelyingParties;
 
@@ -215,7 +219,7 @@ impl Oidc {
             None => clock,
         };
         #[cfg(feature = "dev-provider")]
-        let dev_provider = start_dev_provider(&mut settings, &rocket_config, &clock).await?;
+        let dev_providers = start_dev_providers(&mut settings, &rocket_config, &clock).await?;
         let mode = match &self.provider_source {
             Some(_) if settings.enabled => settings.several_providers(&rocket_config)?,
             _ => settings.mode(&rocket_config)?,
@@ -317,7 +321,7 @@ impl Oidc {
             resource_server,
             generated_key,
             #[cfg(feature = "dev-provider")]
-            dev_provider,
+            dev_providers,
         })
     }
 
@@ -396,7 +400,7 @@ struct Prepared {
     resource_server: ResourceServer,
     generated_key: Option<String>,
     #[cfg(feature = "dev-provider")]
-    dev_provider: Option<crate::dev_provider::DevProvider>,
+    dev_providers: Vec<crate::dev_provider::DevProvider>,
 }
 
 impl Prepared {
@@ -406,8 +410,8 @@ impl Prepared {
             rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
         }
         #[cfg(feature = "dev-provider")]
-        if let Some(dev_provider) = self.dev_provider {
-            rocket = rocket.manage(dev_provider);
+        if !self.dev_providers.is_empty() {
+            rocket = rocket.manage(self.dev_providers);
         }
         let metadata = resource_server::routes(self.resource_server.apis(), |request| {
             Box::pin(async { request::resource_server(request).await.ok().flatten() })
@@ -508,34 +512,4 @@ pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>
         Err(SecretKeyError::Empty | SecretKeyError::Zero) => generated(),
         key => Ok((key.map_err(|error| wrong_key(error.cause()))?, None)),
     }
-}
-
-/// Starts the development provider if the settings enable it, and fills in the client's registration.
-#[cfg(feature = "dev-provider")]
-pub(crate) async fn start_dev_provider(
-    settings: &mut Settings,
-    rocket_config: &RocketConfig,
-    clock: &Clock,
-) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
-    use crate::{
-        dev_provider::{CLIENT_ID, DevClient, DevProvider},
-        secret::Secret,
-    };
-
-    let Some(wanted) = settings.dev_provider_to_start(rocket_config)?.cloned() else {
-        return Ok(None);
-    };
-    let site = settings.site(rocket_config)?;
-    // Use the credentials in the settings, so that another process can be the same client.
-    let client_id = settings.client_id.take();
-    let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
-    let client_secret = settings.client_secret.take().unwrap_or_else(Secret::random);
-    let client = DevClient::new(settings, client_id.clone(), client_secret.clone(), site);
-    settings.client_id = Some(client_id);
-    settings.client_secret = Some(client_secret);
-    settings.client_secret_issuer = None;
-
-    let provider = DevProvider::start(&wanted, client, clock.clone()).await?;
-    settings.issuer = Some(provider.issuer().to_owned());
-    Ok(Some(provider))
 }

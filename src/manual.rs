@@ -41,6 +41,8 @@ pub mod security {}
 pub mod sessions {}
 #[doc = include_str!("../docs/manual/settings.md")]
 pub mod settings {}
+#[doc = include_str!("../docs/manual/several_providers.md")]
+pub mod several_providers {}
 #[doc = include_str!("../docs/manual/sign_in_parameters.md")]
 pub mod sign_in_parameters {}
 #[doc = include_str!("../docs/manual/silent.md")]

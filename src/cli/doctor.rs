@@ -19,7 +19,7 @@ use super::{Failure, app::App, report::Report, terminal::Terminal};
 use crate::{
     clock::Clock,
     cookies::Cookies,
-    fairing::{key_ring, start_dev_provider},
+    fairing::{key_ring, start_dev_providers},
     provider::Provider,
     settings::{Mode, ProviderKind, ProviderMode, Registration, Settings, Site},
 };
@@ -70,13 +70,15 @@ impl Doctor {
         };
 
         // A free port: the app, which may be running, uses its own.
-        if let Some(dev_provider) = &mut app.settings.dev_provider {
+        let of_providers = app.settings.providers.values_mut();
+        let of_providers = of_providers.filter_map(|own| own.dev_provider.as_mut());
+        for dev_provider in of_providers.chain(&mut app.settings.dev_provider) {
             dev_provider.port = 0;
         }
-        let started = start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
+        let started = start_dev_providers(&mut app.settings, &app.rocket_config, &Clock::default()).await;
         // The provider is a Rocket app, whose log does not belong in the report.
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
-        let _dev_provider = match started {
+        let _dev_providers = match started {
             Ok(started) => started,
             Err(error) => return self.report.error("development provider", error),
         };

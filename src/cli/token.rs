@@ -22,7 +22,7 @@ use crate::{
     dev_provider::CLIENT_ID,
     provider::Provider,
     resource_server::{BearerError, ExaminedField, ResourceServer},
-    settings::{Mode, RocketConfig, Settings},
+    settings::{Mode, Settings},
     token::KeySet,
 };
 
@@ -99,7 +99,9 @@ impl Arguments {
 /// The app's resource server, built as in the fairing.
 fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     let mut settings = app.settings;
-    set_dev_provider(&mut settings, &app.rocket_config);
+    if app.rocket_config.debug {
+        set_dev_providers(&mut settings);
+    }
     let mode = settings.mode(&app.rocket_config)?;
     let settings = Arc::new(settings);
     let provider = |registration, settings: &Arc<Settings>| Provider::new(registration, None, settings.clone());
@@ -126,10 +128,15 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     )?)
 }
 
-/// Sets the issuer to the development provider that the running app has started.
-fn set_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
+/// Sets the issuers to the development providers that the running app has started.
+fn set_dev_providers(settings: &mut Settings) {
+    settings.separate_dev_provider_ports();
+    set_dev_provider(settings);
+    settings.providers.values_mut().for_each(set_dev_provider);
+}
+
+fn set_dev_provider(settings: &mut Settings) {
     if let Some(dev_provider) = settings.dev_provider.as_ref()
-        && rocket_config.debug
         && settings.issuer.is_none()
     {
         settings.issuer = Some(format!("http://localhost:{}", dev_provider.port));

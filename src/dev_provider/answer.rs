@@ -10,7 +10,7 @@ use rocket::{
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
-use super::pages;
+use super::{Op, pages};
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
@@ -26,7 +26,7 @@ pub(super) enum Answer {
 }
 
 impl<'r> Responder<'r, 'static> for Answer {
-    fn respond_to(self, _: &'r Request<'_>) -> Responded<'static> {
+    fn respond_to(self, request: &'r Request<'_>) -> Responded<'static> {
         let mut response = Response::build();
         response.raw_header("Cache-Control", "no-store");
         let (content_type, body) = match self {
@@ -41,7 +41,9 @@ impl<'r> Responder<'r, 'static> for Answer {
             Answer::BadRequest(text) => {
                 response.status(Status::BadRequest);
                 response.raw_header("Content-Security-Policy", POLICY);
-                (ContentType::HTML, pages::message("This sign-in cannot continue", &text))
+                let label = request.rocket().state::<Op>().and_then(|op| op.client.label());
+                let page = pages::message(label, "This sign-in cannot continue", &text);
+                (ContentType::HTML, page)
             }
             Answer::Redirect(url) => {
                 response.status(Status::SeeOther);

@@ -92,7 +92,7 @@ pub(super) fn by_client_credentials(op: &Op, client_id: &str, form: &HashMap<Str
 #[get("/tokens")]
 fn page(op: &State<Op>) -> Answer {
     let (audience, apis) = (&op.client.audience, op.client.apis.keys());
-    Answer::Page(Status::Ok, pages::tokens(&op.users, audience, apis))
+    Answer::Page(Status::Ok, pages::tokens(op.client.label(), &op.users, audience, apis))
 }
 
 #[post("/tokens", data = "<form>")]
@@ -114,7 +114,7 @@ fn issue(op: &State<Op>, form: String) -> Answer {
     match access_token(op, &grant, now) {
         Some(token) => Answer::Page(
             Status::Ok,
-            pages::token(user, scope, &token, op.client.base_url.as_str()),
+            pages::token(op.client.label(), user, scope, &token, op.client.base_url.as_str()),
         ),
         None => bad_request("The token could not be signed."),
     }

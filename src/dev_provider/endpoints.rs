@@ -120,7 +120,10 @@ fn authorize(op: &State<Op>, query: &Query) -> Answer {
         Ok(request) => {
             let scope = request.scope.clone();
             let id = op.grants.add_request(request);
-            Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
+            Answer::Page(
+                Status::Ok,
+                pages::choose_user(op.client.label(), &id, &scope, &op.users),
+            )
         }
         Err(answer) => answer,
     }
@@ -416,7 +419,11 @@ fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Ans
 #[get("/end_session")]
 fn end_session(op: &State<Op>, query: &Query) -> Answer {
     let signed_out = || {
-        let page = pages::message("Signed out", "The development provider keeps no session.");
+        let page = pages::message(
+            op.client.label(),
+            "Signed out",
+            "The development provider keeps no session.",
+        );
         Answer::Page(Status::Ok, page)
     };
     let Some(target) = query.0.get("post_logout_redirect_uri") else {

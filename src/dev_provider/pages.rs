@@ -10,7 +10,7 @@ fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// One button per user, a form for custom claims, and a button to deny.
-pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
+pub(super) fn choose_user(label: Option<&str>, request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
     let buttons: String = users
         .iter()
         .map(|user| {
@@ -29,6 +29,7 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
         .collect();
     let hidden = format!("<input type=\"hidden\" name=\"request\" value=\"{}\">", escape(request));
     page(
+        label,
         "Development sign-in",
         &format!(
             "<h1>Development sign-in</h1><p class=\"quiet\">The app requests <code>{}</code>. Choose a user.</p>\
@@ -46,6 +47,7 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
 
 /// The form that issues an access token for an API.
 pub(super) fn tokens<'a>(
+    label: Option<&str>,
     users: &[Map<String, Value>],
     audience: &[String],
     apis: impl Iterator<Item = &'a String>,
@@ -65,6 +67,7 @@ pub(super) fn tokens<'a>(
         .map(|sub| format!("<option>{}</option>", escape(sub)))
         .collect();
     page(
+        label,
         "Copy a token",
         &format!(
             "<h1>Copy a token</h1><p class=\"quiet\">An access token for <code>{}</code>.</p>\
@@ -79,8 +82,9 @@ pub(super) fn tokens<'a>(
 }
 
 /// The issued token, and how to use it.
-pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> String {
+pub(super) fn token(label: Option<&str>, user: &str, scope: &str, token: &str, base_url: &str) -> String {
     page(
+        label,
         "Copy a token",
         &format!(
             "<h1>A token for {}</h1><p class=\"quiet\">With the scopes <code>{}</code>. Valid for five minutes.</p>\
@@ -98,16 +102,23 @@ pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> Str
     )
 }
 
-pub(super) fn message(title: &str, text: &str) -> String {
-    page(title, &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)))
+pub(super) fn message(label: Option<&str>, title: &str, text: &str) -> String {
+    page(
+        label,
+        title,
+        &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)),
+    )
 }
 
-fn page(title: &str, body: &str) -> String {
+/// `label` is the name for people of one of several development providers.
+fn page(label: Option<&str>, title: &str, body: &str) -> String {
+    let label = label.map(|label| format!(" <strong>{}</strong>", escape(label)));
+    let label = label.unwrap_or_default();
     format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}</title><style>{STYLE}</style></head><body>\
-         <p class=\"banner\">Development provider: anyone can sign in as anyone</p><main>{body}</main></body></html>",
+         <p class=\"banner\">Development provider{label}: anyone can sign in as anyone</p><main>{body}</main></body></html>",
         escape(title)
     )
 }

@@ -27,6 +27,7 @@ fn client() -> DevClient {
             "orders": { "resource": "https://api.example.com/orders" },
             "stock": { "resource": "https://stock.example", "audience": "stock-api" },
         })),
+        label: None,
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     error::Error,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -176,6 +179,8 @@ pub(crate) struct SourcedProviders {
 struct Slot {
     answer: Mutex<Option<Answer>>,
     asking: tokio::sync::Mutex<()>,
+    /// How often the source could not say. Whoever waited for such an answer has it too, and does not wait for another.
+    failures: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -194,6 +199,11 @@ impl Slot {
             None => Err(NoProvider::Unknown),
         });
         (answer, valid)
+    }
+
+    fn failed(&self) -> NoProvider {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        NoProvider::Undecided
     }
 }
 
@@ -230,10 +240,14 @@ impl SourcedProviders {
         if let (_, Some(valid)) = slot.read(self.now()) {
             return valid;
         }
+        let failures = slot.failures.load(Ordering::Acquire);
         let _asking = slot.asking.lock().await;
         let (former, valid) = slot.read(self.now());
         if let Some(valid) = valid {
             return valid;
+        }
+        if slot.failures.load(Ordering::Acquire) != failures {
+            return Err(NoProvider::Undecided);
         }
         let found = match tokio::time::timeout(self.timeout, self.source.registration(name)).await {
             Ok(Ok(registration)) => registration.and_then(|registration| self.made(name, registration, former)),
@@ -242,7 +256,7 @@ impl SourcedProviders {
                     reason = "provider_undecided",
                     "the provider `{name}` cannot be looked up: {error}"
                 );
-                return Err(NoProvider::Undecided);
+                return Err(slot.failed());
             }
             Err(_) => {
                 let after = self.timeout;
@@ -250,7 +264,7 @@ impl SourcedProviders {
                     reason = "provider_undecided",
                     "the source of providers did not respond in {after:?}"
                 );
-                return Err(NoProvider::Undecided);
+                return Err(slot.failed());
             }
         };
         let ttl = if found.is_some() { KNOWN_TTL } else { UNKNOWN_TTL };

@@ -6,6 +6,7 @@ use figment::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    Settings,
     declaration::{Field, Invalid, Parser, SettingType, settings},
     mistake::rule,
     syntax::{self, Syntax},
@@ -16,7 +17,8 @@ settings! {
     /// The table `oidc.dev_provider`; `true` stands for its defaults, `false` for no development provider.
     pub struct DevProviderSettings {
         /// The loopback port on which it listens; 0 selects a free one. A fixed port keeps the issuer, and so the
-        /// sessions, over a restart.
+        /// sessions, over a restart. Of several development providers with the same port, one keeps it, and the others,
+        /// in the order of their names, get the next numbers that no other one has.
         ///
         /// _Default:_ `9400`
         pub port: u16 = 9400,
@@ -36,6 +38,25 @@ fn default_users() -> Vec<Map<String, Json>> {
         "sub": "bob", "name": "Bob", "email": "bob@example.com", "email_verified": true, "groups": ["users"],
     });
     [alice, bob].iter().filter_map(Json::as_object).cloned().collect()
+}
+
+impl Settings {
+    /// Gives each development provider of the table `providers` a port of its own.
+    pub(crate) fn separate_dev_provider_ports(&mut self) {
+        let dev_providers = || self.providers.values().filter_map(|own| own.dev_provider.as_ref());
+        let wanted: HashSet<u16> = dev_providers().map(|own| own.port).collect();
+        let mut taken = HashSet::new();
+        for own in self.providers.values_mut().filter_map(|own| own.dev_provider.as_mut()) {
+            let is_taken = own.port != 0 && !taken.insert(own.port);
+            if is_taken {
+                let mut next = own.port..=u16::MAX;
+                // 0 selects a free one.
+                let free = next.find(|port| !wanted.contains(port) && !taken.contains(port));
+                own.port = free.unwrap_or_default();
+                taken.insert(own.port);
+            }
+        }
+    }
 }
 
 /// `true`, `false` or a table.
@@ -84,5 +105,39 @@ impl SettingType for Users {
             .cause("there is no user")
             .remedy("add a user, for example `{ sub = \"alice\" }`, or remove `users`")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_dev_providers_has_a_port_of_its_own() {
+        let ports = |given: &[u16]| {
+            let mut settings = Settings::default();
+            for (index, port) in given.iter().enumerate() {
+                let mut own = Settings::default();
+                own.dev_provider = Some(DevProviderSettings {
+                    port: *port,
+                    ..DevProviderSettings::default()
+                });
+                settings.providers.insert(format!("p{index}"), own);
+            }
+            settings.providers.insert("real".to_owned(), Settings::default());
+            settings.separate_dev_provider_ports();
+            let own = settings.providers.into_values().filter_map(|own| own.dev_provider);
+            own.map(|own| own.port).collect::<Vec<_>>()
+        };
+        for (given, expected) in [
+            (&[9400][..], &[9400][..]),
+            (&[9400, 9400, 9400], &[9400, 9401, 9402]),
+            // One that was set is not taken by another.
+            (&[9400, 9400, 9401], &[9400, 9402, 9401]),
+            (&[0, 0, 9400], &[0, 0, 9400]),
+            (&[65535, 65535, 65535], &[65535, 0, 0]),
+        ] {
+            assert_eq!(ports(given), expected, "{given:?}");
+        }
     }
 }

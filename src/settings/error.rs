@@ -67,14 +67,14 @@ impl SettingsError {
     }
 
     /// This error and the others, each as a separate error.
-    pub(super) fn each(&self) -> Vec<SettingsError> {
+    pub(crate) fn each(&self) -> Vec<SettingsError> {
         let mut first = self.clone();
         let others = std::mem::take(&mut first.others);
         std::iter::once(first).chain(others).collect()
     }
 
     /// Combines all errors into one, the first with the others; `Ok` if there is none.
-    pub(super) fn all(errors: impl IntoIterator<Item = SettingsError>) -> Result<(), SettingsError> {
+    pub(crate) fn all(errors: impl IntoIterator<Item = SettingsError>) -> Result<(), SettingsError> {
         let mut errors = errors.into_iter();
         let Some(mut first) = errors.next() else {
             return Ok(());

@@ -198,6 +198,7 @@ impl Settings {
     pub(crate) fn provider_mode(self, rocket_config: &RocketConfig) -> Result<ProviderMode, SettingsError> {
         self.check()?;
         let resolve = || {
+            self.check_dev_provider(rocket_config)?;
             let client_secrets = self.client_secrets()?;
             let registration = self.registration(client_secrets.as_deref())?;
             self.check_authentication(&registration)?;

@@ -270,6 +270,20 @@ async fn users_of_found_providers_are_found_by_their_key() {
     browser.visit("/me").await.redirects_to("/oidc/login?");
 }
 
+#[rocket::async_test]
+async fn simultaneous_requests_ask_a_source_that_is_down_once() {
+    let sourced = Sourced::start().await;
+    let browser = Browser::open(sourced.rocket()).await;
+    sourced.tenants.set_down(true);
+    for _ in 0..2 {
+        let pages = join_all((0..8).map(|_| browser.visit("/oidc/login/acme"))).await;
+        assert!(pages.iter().all(|page| page.status == 503), "{pages:#?}");
+        assert_eq!(sourced.tenants.asked(), ["acme"]);
+    }
+    sourced.tenants.set_down(false);
+    browser.visit("/oidc/login/acme").await.is(Status::SeeOther);
+}
+
 /// A tenant that registers another's issuer and client gets none of its users' sessions.
 #[rocket::async_test]
 async fn a_tenant_with_the_registration_of_another_is_another_tenant() {

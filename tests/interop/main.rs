@@ -23,6 +23,7 @@ mod postgres_server;
 mod redis_server;
 mod second_factor;
 mod sessions;
+mod several_providers;
 mod sign_in;
 mod silent;
 mod slow_node;

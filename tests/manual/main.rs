@@ -189,6 +189,7 @@ fn every_word_about_settings_is_on_the_page() {
         "insecure_settings",
         "mode",
         "presets",
+        "providers",
         "resource_server",
         "session",
         "site",
