@@ -116,7 +116,7 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
+        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?.of_provider(settings.observed());
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
             addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
@@ -304,6 +304,14 @@ impl Provider {
             },
             keys => keys,
         }
+    }
+
+    /// The cached metadata, however old, without a request.
+    pub(crate) fn cached_metadata(&self) -> Option<Arc<Metadata>> {
+        self.discovered
+            .load()
+            .as_ref()
+            .map(|discovered| discovered.metadata.clone())
     }
 
     /// The last fetched key set, if there is one.
