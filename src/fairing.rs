@@ -211,8 +211,9 @@ impl Oidc {
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
+                let has_source = self.provider_source.is_some();
                 provider
-                    .replace_provider::<LaunchError>(&mut settings, &rocket_config)
+                    .replace_providers::<LaunchError>(&mut settings, has_source, &rocket_config)
                     .await?;
                 provider.clock().clone()
             }
@@ -289,6 +290,8 @@ impl Oidc {
                     app: app.clone(),
                     secret_key: key,
                     has_tenants: self.provider_for.is_some(),
+                    #[cfg(feature = "testing")]
+                    test_provider: rocket.state::<TestProvider>().cloned(),
                 };
                 let of_settings = providers
                     .into_iter()
@@ -354,7 +357,10 @@ impl Oidc {
             clock,
             site,
             cookies,
-            events: AppEvents(self.events.clone()),
+            events: AppEvents {
+                events: self.events.clone(),
+                has_several_providers: matches!(source, Source::Several(_)),
+            },
             source,
             settings,
             resource_server: None,
