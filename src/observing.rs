@@ -466,18 +466,18 @@ mod tests {
             [
                 "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://one/jwks\"} 0",
                 "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://only/jwks\"} 0",
-                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
                 "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"(found)\"} 2",
                 "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"one\"} 1",
-                "oidc_refreshes_total{outcome=\"invalid_grant\"} 1",
+                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
                 "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"(found)\"} 2",
                 "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"one\"} 1",
-                "oidc_sessions_ended_total{cause=\"refresh\"} 1",
+                "oidc_refreshes_total{outcome=\"invalid_grant\"} 1",
                 "oidc_sessions_ended_total{cause=\"refresh\",provider=\"(found)\"} 2",
                 "oidc_sessions_ended_total{cause=\"refresh\",provider=\"one\"} 1",
-                "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
+                "oidc_sessions_ended_total{cause=\"refresh\"} 1",
                 "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"(found)\"} 2",
                 "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"one\"} 1",
+                "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
             ]
         );
     }
