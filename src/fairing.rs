@@ -211,8 +211,9 @@ impl Oidc {
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
+                let has_source = self.provider_source.is_some();
                 provider
-                    .replace_provider::<LaunchError>(&mut settings, &rocket_config)
+                    .replace_providers::<LaunchError>(&mut settings, has_source, &rocket_config)
                     .await?;
                 provider.clock().clone()
             }
@@ -290,6 +291,8 @@ impl Oidc {
                     secret_key: key,
                     has_tenants: self.provider_for.is_some(),
                     http: HttpClient::of(Reach::Public, &settings)?,
+                    #[cfg(feature = "testing")]
+                    test_provider: rocket.state::<TestProvider>().cloned(),
                 };
                 let of_settings = providers
                     .into_iter()
@@ -355,7 +358,10 @@ impl Oidc {
             clock,
             site,
             cookies,
-            events: AppEvents(self.events.clone()),
+            events: AppEvents {
+                events: self.events.clone(),
+                has_several_providers: matches!(source, Source::Several(_)),
+            },
             source,
             settings,
             resource_server: None,

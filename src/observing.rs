@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,14 +15,66 @@ use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
-/// Increments a counter, if the feature `metrics` is on. Literal labels cost no allocation.
+/// Increments a counter, if the feature `metrics` is on. Literal labels cost no allocation. With `at`, it has the label
+/// `provider` in an app with several.
 macro_rules! count {
+    ($count:expr, $name:literal, $label:literal => $value:expr, at $provider:expr) => {{
+        #[cfg(feature = "metrics")]
+        match &$provider.label {
+            None => ::metrics::counter!($name, $label => $value),
+            Some(provider) => ::metrics::counter!($name, $label => $value, "provider" => provider.clone()),
+        }
+        .increment($count);
+        #[cfg(not(feature = "metrics"))]
+        let _ = ($count, $value, $provider);
+    }};
     ($count:expr, $name:literal $(, $label:literal => $value:expr)+) => {{
         #[cfg(feature = "metrics")]
         ::metrics::counter!($name $(, $label => $value)+).increment($count);
         #[cfg(not(feature = "metrics"))]
         let _ = ($count $(, $value)+);
     }};
+}
+
+/// Which of several providers an event is about; empty in an app with one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ObservedProvider {
+    /// Its name, for log lines.
+    name: Option<Arc<str>>,
+    /// Its label in metrics, of which there are as many as in the settings, and one more.
+    label: Option<Arc<str>>,
+}
+
+/// The label of all providers that the app finds at run time. It is not a name that a provider may have.
+const FOUND: &str = "(found)";
+
+impl ObservedProvider {
+    /// One of the settings.
+    pub(crate) fn of_settings(name: &Arc<str>) -> ObservedProvider {
+        ObservedProvider {
+            name: Some(name.clone()),
+            label: Some(name.clone()),
+        }
+    }
+
+    /// One that the app has found: there may be any number.
+    pub(crate) fn found(name: &Arc<str>) -> ObservedProvider {
+        ObservedProvider {
+            name: Some(name.clone()),
+            label: Some(FOUND.into()),
+        }
+    }
+
+    /// Its name, among several.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether it is one of any number.
+    #[cfg(feature = "metrics")]
+    fn is_found(&self) -> bool {
+        self.label.as_deref() == Some(FOUND)
+    }
 }
 
 /// Spawns a task that inherits the caller's `tracing` subscriber.
@@ -39,27 +91,34 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 /// A browser was redirected to the provider.
-pub(crate) fn sign_in_begun() {
-    tracing::debug!(reason = "sign_in_begun", "a sign-in began");
+pub(crate) fn sign_in_begun(at: &ObservedProvider) {
+    tracing::debug!(reason = "sign_in_begun", provider = at.name(), "a sign-in began");
 }
 
 /// The provider has no session that a silent sign-in can continue.
-pub(crate) fn not_signed_in_silently(error: &impl fmt::Display) {
+pub(crate) fn not_signed_in_silently(error: &impl fmt::Display, at: &ObservedProvider) {
     tracing::debug!(
         reason = "not_signed_in_silently",
+        provider = at.name(),
         "a visitor was not signed in silently: {error}"
     );
 }
 
 /// A callback failed, and its sign-in restarts.
-pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
-    tracing::debug!(reason = "sign_in_restarted", "a sign-in was restarted: {error}");
+pub(crate) fn sign_in_restarted(error: &impl fmt::Display, at: &ObservedProvider) {
+    tracing::debug!(
+        reason = "sign_in_restarted",
+        provider = at.name(),
+        "a sign-in was restarted: {error}"
+    );
 }
 
 /// The log line of a session that began or ended, with its user if known. Values from outside are escaped.
 pub(crate) struct SessionLine {
     pub(crate) reason: &'static str,
     pub(crate) sentence: &'static str,
+    /// Among several.
+    pub(crate) provider: Option<String>,
     pub(crate) issuer: String,
     pub(crate) subject: Option<String>,
     pub(crate) session: Option<String>,
@@ -70,6 +129,7 @@ pub(crate) fn session_changed(line: SessionLine) {
     let (subject, session) = (line.subject, line.session);
     tracing::info!(
         reason = line.reason,
+        provider = line.provider,
         issuer = line.issuer,
         subject,
         session,
@@ -87,13 +147,13 @@ pub(crate) fn event_panicked(name: &'static str) {
 }
 
 /// A session began.
-pub(crate) fn signed_in() {
-    count!(1, "oidc_sign_ins_total", "outcome" => "signed_in");
+pub(crate) fn signed_in(at: &ObservedProvider) {
+    count!(1, "oidc_sign_ins_total", "outcome" => "signed_in", at at);
 }
 
 /// A sign-in failed; the caller logs it.
-pub(crate) fn sign_in_failed(reason: &'static str) {
-    count!(1, "oidc_sign_ins_total", "outcome" => reason);
+pub(crate) fn sign_in_failed(reason: &'static str, at: &ObservedProvider) {
+    count!(1, "oidc_sign_ins_total", "outcome" => reason, at at);
 }
 
 /// The ID token of a refresh has a newer `auth_time`, in seconds since 1970.
@@ -119,25 +179,25 @@ pub(crate) fn claims_by_reference(names: &[String]) {
 }
 
 /// A session was refreshed.
-pub(crate) fn refreshed() {
-    tracing::debug!(reason = "refreshed", "a session was refreshed");
-    count!(1, "oidc_refreshes_total", "outcome" => "refreshed");
+pub(crate) fn refreshed(at: &ObservedProvider) {
+    tracing::debug!(reason = "refreshed", provider = at.name(), "a session was refreshed");
+    count!(1, "oidc_refreshes_total", "outcome" => "refreshed", at at);
 }
 
 /// A refresh failed and the session stays; the caller logs it.
-pub(crate) fn refresh_failed(reason: &'static str) {
-    count!(1, "oidc_refreshes_total", "outcome" => reason);
+pub(crate) fn refresh_failed(reason: &'static str, at: &ObservedProvider) {
+    count!(1, "oidc_refreshes_total", "outcome" => reason, at at);
 }
 
 /// A session ended at its refresh; the caller logs it.
-pub(crate) fn refresh_ended(reason: &'static str) {
-    count!(1, "oidc_refreshes_total", "outcome" => reason);
-    sessions_ended("refresh", 1);
+pub(crate) fn refresh_ended(reason: &'static str, at: &ObservedProvider) {
+    count!(1, "oidc_refreshes_total", "outcome" => reason, at at);
+    sessions_ended("refresh", 1, at);
 }
 
 /// `count` sessions ended because of `cause`.
-pub(crate) fn sessions_ended(cause: &'static str, count: usize) {
-    count!(count as u64, "oidc_sessions_ended_total", "cause" => cause);
+pub(crate) fn sessions_ended(cause: &'static str, count: usize, at: &ObservedProvider) {
+    count!(count as u64, "oidc_sessions_ended_total", "cause" => cause, at at);
 }
 
 /// A request has a session that is rejected.
@@ -146,24 +206,25 @@ pub(crate) fn session_rejected(reason: &'static str, cause: &impl fmt::Display) 
 }
 
 /// A user signed out at the app.
-pub(crate) fn signed_out() {
-    sessions_ended("sign_out", 1);
+pub(crate) fn signed_out(at: &ObservedProvider) {
+    sessions_ended("sign_out", 1, at);
 }
 
 /// The provider ended sessions by back-channel logout.
-pub(crate) fn backchannel_logout(count: usize) {
-    sessions_ended("backchannel_logout", count);
+pub(crate) fn backchannel_logout(count: usize, at: &ObservedProvider) {
+    sessions_ended("backchannel_logout", count, at);
     if count == 0 {
         tracing::debug!(
             reason = "backchannel_logout",
+            provider = at.name(),
             "the provider ended a session that does not exist here"
         );
     }
 }
 
 /// The provider ended a session by front-channel logout.
-pub(crate) fn frontchannel_logout() {
-    sessions_ended("frontchannel_logout", 1);
+pub(crate) fn frontchannel_logout(at: &ObservedProvider) {
+    sessions_ended("frontchannel_logout", 1, at);
 }
 
 /// An access token was accepted.
@@ -250,13 +311,15 @@ pub(crate) fn session_looked_up(is_hit: bool) {
     }
 }
 
-/// The keys of a provider were fetched.
-pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
+/// The keys of a provider were fetched. Not of one that the app has found: URLs of any number would be labels.
+pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime, of: &ObservedProvider) {
     #[cfg(feature = "metrics")]
-    ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "jwks_uri" => jwks_uri.to_string())
-        .set(now.unix_timestamp() as f64);
+    if !of.is_found() {
+        ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "jwks_uri" => jwks_uri.to_string())
+            .set(now.unix_timestamp() as f64);
+    }
     #[cfg(not(feature = "metrics"))]
-    let _ = (jwks_uri, now);
+    let _ = (jwks_uri, now, of);
 }
 
 /// `count` entries were evicted from the table of newest generations.
@@ -300,20 +363,40 @@ pub(crate) fn describe() {
 }
 
 /// A call to the provider ended, with a response or an error.
-pub(crate) fn provider_called(endpoint: &'static str, answer: Result<u16, &'static str>, elapsed: Duration) {
+pub(crate) fn provider_called(
+    endpoint: &'static str,
+    answer: Result<u16, &'static str>,
+    elapsed: Duration,
+    at: &ObservedProvider,
+) {
     #[cfg(feature = "metrics")]
     {
         let outcome = answer.map_or_else(|reason| reason, |_| "answered");
-        let labels = [("endpoint", endpoint), ("outcome", outcome)];
-        ::metrics::histogram!("oidc_provider_request_duration_seconds", &labels).record(elapsed.as_secs_f64());
+        const NAME: &str = "oidc_provider_request_duration_seconds";
+        match &at.label {
+            None => ::metrics::histogram!(NAME, "endpoint" => endpoint, "outcome" => outcome),
+            Some(provider) => {
+                let provider = provider.clone();
+                ::metrics::histogram!(NAME, "endpoint" => endpoint, "outcome" => outcome, "provider" => provider)
+            }
+        }
+        .record(elapsed.as_secs_f64());
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let provider = at.name();
     match answer {
         Ok(status) => {
-            tracing::debug!(reason = "answered", endpoint, status, ms, "called the provider");
+            tracing::debug!(
+                reason = "answered",
+                provider,
+                endpoint,
+                status,
+                ms,
+                "called the provider"
+            );
         }
         Err(reason) => {
-            tracing::debug!(reason, endpoint, ms, "called the provider");
+            tracing::debug!(reason, provider, endpoint, ms, "called the provider");
         }
     }
 }
@@ -350,5 +433,52 @@ mod tests {
             let found = throttle.admit(reason, issuer, at(seconds));
             assert_eq!(found, expected, "{reason} of {issuer:?} at {seconds}");
         }
+    }
+
+    /// In an app with one provider, there is no such label.
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn metrics_have_the_provider_among_several() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let names = ["one", "acme", "beta"].map(Arc::from);
+        let [one, acme, beta] = &names;
+        let observed = [
+            ObservedProvider::default(),
+            ObservedProvider::of_settings(one),
+            ObservedProvider::found(acme),
+            ObservedProvider::found(beta),
+        ];
+        ::metrics::with_local_recorder(&recorder, || {
+            for at in &observed {
+                signed_in(at);
+                refresh_ended("invalid_grant", at);
+                provider_called("token", Ok(200), Duration::from_millis(1), at);
+                let jwks_uri = Url::parse(&format!("https://{}/jwks", at.name().unwrap_or("only"))).unwrap();
+                keys_fetched(&jwks_uri, OffsetDateTime::UNIX_EPOCH, at);
+            }
+        });
+        let rendered = recorder.handle().render();
+        let mut lines: Vec<_> = rendered.lines().filter(|line| !line.starts_with('#')).collect();
+        lines.retain(|line| !line.is_empty() && !line.contains("_sum") && !line.contains("quantile"));
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://one/jwks\"} 0",
+                "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://only/jwks\"} 0",
+                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"(found)\"} 2",
+                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"one\"} 1",
+                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
+                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"(found)\"} 2",
+                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"one\"} 1",
+                "oidc_refreshes_total{outcome=\"invalid_grant\"} 1",
+                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"(found)\"} 2",
+                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"one\"} 1",
+                "oidc_sessions_ended_total{cause=\"refresh\"} 1",
+                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"(found)\"} 2",
+                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"one\"} 1",
+                "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
+            ]
+        );
     }
 }

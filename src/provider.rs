@@ -141,6 +141,7 @@ impl Provider {
         } else {
             HttpClient::of(registration.reach, &settings)?
         };
+        let http = http.of_provider(settings.observed());
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
             addresses: AddressPolicy::new(&registration, http.insecure_http_hosts(), http.public_urls())?,
@@ -333,6 +334,14 @@ impl Provider {
             },
             keys => keys,
         }
+    }
+
+    /// The cached metadata, however old, without a request.
+    pub(crate) fn cached_metadata(&self) -> Option<Arc<Metadata>> {
+        self.discovered
+            .load()
+            .as_ref()
+            .map(|discovered| discovered.metadata.clone())
     }
 
     /// The last fetched key set, if there is one.

@@ -270,13 +270,14 @@ impl<'r, 'q> RouteContext<'r, 'q> {
             return response;
         }
         let id = incident_id();
-        let reason = error.reason();
+        let (reason, observed) = (error.reason(), &self.rp.sessions.observed);
+        let provider = observed.name();
         match error.status() {
-            400..500 => tracing::warn!(reason, "sign-in failed [{id}]: {error}"),
-            _ => tracing::error!(reason, "sign-in failed [{id}]: {error}"),
+            400..500 => tracing::warn!(reason, provider, "sign-in failed [{id}]: {error}"),
+            _ => tracing::error!(reason, provider, "sign-in failed [{id}]: {error}"),
         }
         tracing::info!("{}", error.remedy());
-        observing::sign_in_failed(reason);
+        observing::sign_in_failed(reason, observed);
         let (attempts, attempt) = (&self.rp.attempts, self.attempt.get().map(String::as_str));
         attempts.failed(attempt, return_to.as_str(), (&id, &error), self.now);
         self.rp.events.sign_in_failed(self.request, &error).await;

@@ -510,6 +510,7 @@ settings! {
         origins: Origins,
         stray_characters: Vec<String>,
         pub(crate) provider_name: Option<std::sync::Arc<str>>,
+        is_found: bool,
     }
 }
 

@@ -47,9 +47,9 @@
 //!
 //! - [`signed_in_as(claims)`](TestRequest::signed_in_as): a user who has just signed in. The session cookie is
 //!   encrypted under the app's key, and the real guards decrypt it.
-//! - [`bearer_for(api, claims)`](TestRequest::bearer_for): an API client, for one of several APIs.
 //! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the app
 //!   fetches the key and verifies it.
+//! - [`bearer_for(api, claims)`](TestRequest::bearer_for): an API client, for one of several APIs.
 //!
 //! # A browser
 //!
@@ -80,6 +80,21 @@
 //! assert_eq!(client.get("/me").dispatch().await.status(), Status::Unauthorized);
 //! # });
 //! ```
+//!
+//! # Several providers
+//!
+//! In an app with the table `providers`, the [`TestProvider`] takes the place of each of them, with an issuer and keys for
+//! each. What names none is about the first one that a user can choose; in an app with
+//! [`provider_for`](crate::Oidc::provider_for), a request by [`TestRequest`] is at the provider of its tenant. Others have
+//! a name:
+//!
+//! - [`TestRequest::signed_in_at`], [`TestRequest::bearer_at`];
+//! - [`TestClient::sign_in_at`], [`TestClient::send_backchannel_logout_at`];
+//! - [`TestProvider::at`]: tokens, failures, revocations and recorded requests of one provider.
+//!
+//! Providers that a [`ProviderSource`](crate::ProviderSource) finds are replaced in the same way, under the names that
+//! the app's source finds. A `provider_for` that decides by the host needs a `Host` header at each request, before
+//! `signed_in_as`; [`TestClient::sign_in_at`] sends that of the provider's `base_url`.
 //!
 //! # Time
 //!
@@ -133,13 +148,16 @@
 //! - Redis and SQL: sessions stored there are kept in memory instead.
 //! - Further issuers of the setting `issuers`: they cannot be reached in a test.
 
+mod app;
 mod assert_guarded;
 mod client;
 mod guarded;
 mod provider;
 mod recorded_request;
+mod replacement;
 mod request;
 mod runtime;
+mod script;
 
 pub use assert_guarded::assert_guarded;
 pub use client::TestClient;

@@ -89,7 +89,7 @@ impl Doctor {
                 return self.report.not_checked(&["the provider", "the app"]);
             }
         };
-        self.insecure_settings(&app.settings);
+        self.insecure_settings(app.settings.insecure_settings());
 
         let settings = Arc::new(app.settings);
         if let Some(name) = self
@@ -139,10 +139,12 @@ impl Doctor {
                     |it: &ProviderMode| only.as_deref().is_none_or(|only| it.settings.provider_name() == only);
                 for provider in providers.into_iter().filter(is_meant) {
                     self.report.about_provider(provider.settings.provider_name());
+                    self.insecure_settings(provider.settings.insecure_settings_of_provider());
                     self.callback(&provider.site);
                     let (site, settings) = (provider.site, Arc::new(provider.settings));
                     Box::pin(self.provider(provider.registration, Some(&site), &settings)).await;
                 }
+                self.report.about_app();
                 self.further_issuers(&settings).await;
             }
         }

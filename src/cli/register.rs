@@ -17,14 +17,15 @@ use url::Url;
 use self::{
     addresses::{Addresses, ApplicationType, mount_of},
     client_metadata::{CONTROLLED, ClientMetadata},
-    report::print_manual_registration,
     secrets_file::{SecretsFile, management, merge_response},
 };
 use super::{Failure, read_token, terminal::Terminal};
 use crate::{
     provider::{Metadata, Provider, ProviderError, RegisteredClient},
     secret::Secret,
-    settings::{ClientSecrets, MetadataSource, Reach, Registration, RocketConfig, Settings, is_loopback},
+    settings::{
+        ClientSecrets, MetadataSource, Reach, Registration, RocketConfig, Settings, is_loopback, is_provider_name,
+    },
 };
 
 /// The default of the setting `mount`.
@@ -49,6 +50,10 @@ pub(super) struct Arguments {
     /// /authorize in an APP_URL, or /oidc]
     #[arg(long)]
     mount: Option<String>,
+    /// Of several providers, the name of this one, a table of `oidc.providers`: redirect URIs are
+    /// {APP_URL}{MOUNT}/authorize/{NAME}. The settings of the app are not read
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
     /// The name of the app that users see [default: the host of the first APP_URL]
     #[arg(long)]
     name: Option<String>,
@@ -107,6 +112,7 @@ impl Arguments {
         }
         let initial_access_token = self.initial_access_token()?;
         self.check_issuer()?;
+        self.check_provider()?;
         let settings = self.settings();
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
@@ -133,7 +139,7 @@ impl Arguments {
             (false, None) => {
                 let mut settings = self.site(&client);
                 settings.extend(self.other_settings(None));
-                print_manual_registration(&provider, &client, &settings, terminal);
+                self.print_manual_registration(&provider, &client, settings, terminal);
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -230,10 +236,22 @@ impl Arguments {
         settings.issuer = self.issuer.clone();
         settings.client_id = Some("not registered yet".to_owned());
         settings.mount = self.mount();
+        settings.provider_name = self.provider.as_deref().map(Into::into);
         settings.scopes = scope.split_whitespace().map(str::to_owned).collect();
         settings.post_logout_redirect_uri = self.post_logout.clone();
         settings.insecure_http_hosts = self.insecure_http_host.clone();
         settings
+    }
+
+    /// Rejects a name that no provider can have.
+    fn check_provider(&self) -> Result<(), Failure> {
+        match &self.provider {
+            Some(name) if !is_provider_name(name) => Err(Failure::new(
+                format!("{name:?} is not a name for a provider"),
+                "pass the name of a table of `oidc.providers`: lowercase letters, digits, `-` and single `_`",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Rejects a plain http issuer, unless the command line names a host of a closed network.
@@ -256,7 +274,11 @@ impl Arguments {
 
     /// The mount point of the app. Without `--mount`, it is taken from a complete redirect URI.
     fn mount(&self) -> String {
-        let given = self.mount.clone().or_else(|| self.app_urls.iter().find_map(mount_of));
+        let given = self.mount.clone().or_else(|| {
+            self.app_urls
+                .iter()
+                .find_map(|url| mount_of(url, self.provider.as_deref()))
+        });
         given.unwrap_or_else(|| DEFAULT_MOUNT.to_owned())
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Check {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub checks: Vec<Check>,
-    not_checked: Vec<&'static str>,
+    not_checked: Vec<String>,
     /// Precedes the name of each check: the provider among several.
     prefix: String,
 }
@@ -48,6 +48,11 @@ impl Report {
     /// From here on, the checks are about this provider.
     pub(super) fn about_provider(&mut self, name: &str) {
         self.prefix = format!("{name}: ");
+    }
+
+    /// From here on, the checks are about the app.
+    pub(super) fn about_app(&mut self) {
+        self.prefix.clear();
     }
 
     pub(super) fn ok(&mut self, check: &str, finding: impl Into<String>) {
@@ -69,7 +74,8 @@ impl Report {
 
     /// Lists checks that were skipped because of an earlier failure.
     pub(super) fn not_checked(&mut self, checks: &[&'static str]) {
-        self.not_checked.extend(checks);
+        let names = checks.iter().map(|check| format!("{}{check}", self.prefix));
+        self.not_checked.extend(names);
     }
 
     fn push(&mut self, check: &str, verdict: Verdict, finding: String, remedy: Option<String>) {

@@ -25,21 +25,27 @@ static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(vec![]);
 const LOGOUT_TOKEN_TTL: i64 = 120;
 
 /// The launched provider, without a listener.
-pub(crate) struct InProcessProvider(Client);
+pub(crate) struct InProcessProvider {
+    client: Client,
+    /// The path of its issuer, below which its endpoints are.
+    path: String,
+}
 
 /// The provider rejected the authorization request or the user's claims; holds the text of its error page.
 #[derive(Debug)]
 pub(crate) struct AuthorizationRejected(pub(crate) String);
 
 impl InProcessProvider {
-    /// Launches the provider with this issuer.
+    /// Launches the provider with this issuer, and the key of this number.
     pub(crate) async fn launch(
         issuer: &str,
         client: DevClient,
         clock: Clock,
         claims_hook: ClaimsHook,
+        key_number: usize,
     ) -> Result<InProcessProvider, DevProviderError> {
-        let key = key(0).ok_or(DevProviderError::Key)?;
+        let key = key(key_number).ok_or(DevProviderError::Key)?;
+        let path = Url::parse(issuer).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
         let op = Op {
             claims_hook,
             ..Op::new(client, vec![], key, clock)
@@ -50,7 +56,8 @@ impl InProcessProvider {
         let log_level = log::max_level();
         let launched = Client::untracked(rocket(0, op)?).await;
         log::set_max_level(log_level);
-        launched.map(InProcessProvider).map_err(|error| {
+        let launched = launched.map(|client| InProcessProvider { client, path });
+        launched.map_err(|error| {
             // Rocket's launch error panics on drop unless it was inspected.
             let _ = error.kind();
             DevProviderError::Stopped
@@ -58,16 +65,22 @@ impl InProcessProvider {
     }
 
     fn op(&self) -> &Op {
-        let op = self.0.rocket().state();
+        let op = self.client.rocket().state();
         op.expect("`rocket` manages it")
+    }
+
+    /// The path and query of a URL, below its issuer.
+    fn target(&self, url: &Url) -> String {
+        let target = &url[Position::BeforePath..Position::AfterQuery];
+        target.strip_prefix(&*self.path).unwrap_or(target).to_owned()
     }
 
     /// Dispatches a request of the app, and returns the response.
     pub(crate) async fn answer(&self, asked: &reqwest::Request) -> HttpResponse {
-        let target = asked.url()[Position::BeforePath..Position::AfterQuery].to_owned();
+        let target = self.target(asked.url());
         let mut request = match *asked.method() {
-            http::Method::POST => self.0.post(target),
-            _ => self.0.get(target),
+            http::Method::POST => self.client.post(target),
+            _ => self.client.get(target),
         };
         for (name, value) in asked.headers() {
             if let Ok(value) = value.to_str() {
@@ -101,8 +114,7 @@ impl InProcessProvider {
 
     /// The redirect of the end-session endpoint; `None` if it shows a page.
     pub(crate) async fn end_session(&self, request: &Url) -> Option<Url> {
-        let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
-        let response = self.0.get(target).dispatch().await;
+        let response = self.client.get(self.target(request)).dispatch().await;
         Url::parse(response.headers().get_one("Location")?).ok()
     }
 

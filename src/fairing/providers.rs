@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::{LaunchError, key_ring};
+#[cfg(feature = "testing")]
+use crate::testing::TestProvider;
 use crate::{
     cookies::Cookies,
     keys::SecretKey,
@@ -21,6 +23,9 @@ pub(super) struct RelyingParties {
     pub(super) has_tenants: bool,
     /// The HTTP client of the providers that the app finds.
     pub(super) http: HttpClient,
+    /// Replaces the providers that the app finds, in a test.
+    #[cfg(feature = "testing")]
+    pub(super) test_provider: Option<TestProvider>,
 }
 
 impl RelyingParties {
@@ -38,9 +43,15 @@ impl RelyingParties {
                 audience: &found.audience,
             };
             let mode = settings.found_provider(&found, &rocket_config);
-            let rp = mode
-                .map_err(LaunchError::from)
-                .and_then(|mode| self.relying_party(mode));
+            let mode = mode.map_err(LaunchError::from);
+            #[cfg(feature = "testing")]
+            let mode = mode.and_then(|mut mode| {
+                if let Some(provider) = &self.test_provider {
+                    provider.replace_found_provider(&mut mode)?;
+                }
+                Ok(mode)
+            });
+            let rp = mode.and_then(|mode| self.relying_party(mode));
             let rp = rp.map_err(|error| format!("{error}; {}", error.remedy()))?;
             if let Some(resource_server) = &rp.resource_server {
                 resource_server.share_guards(&guards);
@@ -70,6 +81,7 @@ impl RelyingParties {
         let registration = &provider.registration;
         let session_provider = SessionProvider {
             name,
+            observed: settings.observed(),
             issuer: &registration.issuer,
             tenants: registration.tenants.clone(),
             keys: &keys,

@@ -1,12 +1,14 @@
 //! The debug page for developers.
 
+use std::borrow::Cow;
+
 use time::{OffsetDateTime, macros::format_description};
 
 use super::escape;
 use crate::relying_party::{Attempt, Failure};
 
 /// Renders the latest sign-in attempts, then the sections of preformatted text, each with its title.
-pub(crate) fn page(attempts: &[Attempt], sections: &[(&str, String)]) -> String {
+pub(crate) fn page(attempts: &[Attempt], sections: &[(Cow<'_, str>, String)]) -> String {
     let mut body = String::from("<h1>OpenID Connect</h1><h2>Latest sign-ins</h2>");
     if attempts.is_empty() {
         body.push_str("<p class=\"quiet\">No sign-ins since the app started.</p>");
@@ -87,7 +89,7 @@ mod tests {
         };
         let error = error.into();
         attempts.failed(Some("name"), &evil, (&evil, &error), now);
-        let page = page(&attempts.list(), &[("Session", evil)]);
+        let page = page(&attempts.list(), &[("Session".into(), evil)]);
         assert!(!page.contains("<script>"));
         assert_eq!(page.matches("&lt;script&gt;").count(), 5);
     }

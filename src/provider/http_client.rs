@@ -24,7 +24,7 @@ use super::{
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
 use crate::{
-    observing,
+    observing::{self, ObservedProvider},
     printable::printable,
     settings::{HttpSettings, InsecureHttpHosts, InternalProviderHosts, Reach, Settings},
 };
@@ -45,6 +45,8 @@ pub(crate) struct HttpClient {
     /// Whether an endpoint of the metadata was unreachable or not found.
     has_moved: Arc<AtomicBool>,
     hosts: Hosts,
+    /// The provider that it calls.
+    pub(crate) provider: ObservedProvider,
 }
 
 /// The hosts that a client may call.
@@ -86,6 +88,7 @@ impl HttpClient {
             settings: settings.clone(),
             has_moved: Arc::default(),
             hosts,
+            provider: ObservedProvider::default(),
         })
     }
 
@@ -146,6 +149,12 @@ impl HttpClient {
         }
     }
 
+    /// For calls to one of several providers.
+    pub(super) fn of_provider(mut self, provider: ObservedProvider) -> HttpClient {
+        self.provider = provider;
+        self
+    }
+
     /// The client for a URL. Plain http goes directly to the host, never through a proxy.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, ProviderError> {
         let is_plain = url.scheme() == "http";
@@ -182,7 +191,7 @@ impl HttpClient {
         let answer = self.send(endpoint, request).instrument(span.clone()).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
         let status = status.map_err(ProviderError::reason);
-        span.in_scope(|| observing::provider_called(endpoint.code(), status, begun.elapsed()));
+        span.in_scope(|| observing::provider_called(endpoint.code(), status, begun.elapsed(), &self.provider));
         let has_moved = match &answer {
             Ok(answer) => is_missing(answer.status().as_u16()),
             Err(error) => error.may_have_moved(),

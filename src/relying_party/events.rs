@@ -131,7 +131,11 @@ impl Events for NoEvents {}
 
 /// The app's [`Events`], shared by everything that calls them.
 #[derive(Clone)]
-pub(crate) struct AppEvents(pub(crate) Arc<dyn Events>);
+pub(crate) struct AppEvents {
+    pub(crate) events: Arc<dyn Events>,
+    /// Whether the app has several providers, which log lines name.
+    pub(crate) has_several_providers: bool,
+}
 
 impl AppEvents {
     /// Logs changes of sessions, then calls the app's handler.
@@ -142,27 +146,27 @@ impl AppEvents {
     ) {
         let changes: Vec<_> = changes.into_iter().collect();
         // Log all of them first: the app's handler may be slow.
-        changes.iter().for_each(SessionChange::log);
+        changes.iter().for_each(|change| change.log(self.has_several_providers));
         self.notify(request, &changes).await;
     }
 
     /// Calls the app's handler for changes of sessions that are already logged.
     pub(crate) async fn notify(&self, request: Option<&Request<'_>>, changes: &[SessionChange]) {
         for change in changes {
-            let event = async { self.0.session_changed(request, change).await };
+            let event = async { self.events.session_changed(request, change).await };
             catch_panic("session_changed", event).await;
         }
     }
 
     /// Calls [`Events::before_logout`] and survives a panic in it.
     pub(crate) async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {
-        let event = async { self.0.before_logout(request, user).await };
+        let event = async { self.events.before_logout(request, user).await };
         catch_panic("before_logout", event).await;
     }
 
     /// Calls [`Events::after_logout`] and survives a panic in it.
     pub(crate) async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
-        let event = async { self.0.after_logout(request, logout).await };
+        let event = async { self.events.after_logout(request, logout).await };
         catch_panic("after_logout", event).await;
     }
 }
@@ -171,7 +175,7 @@ impl Deref for AppEvents {
     type Target = dyn Events;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &*self.events
     }
 }
 

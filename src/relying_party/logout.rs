@@ -124,7 +124,7 @@ impl RelyingParty {
             let (provider, subject) = (sessions.provider.clone(), Some(user.subject()));
             ended.push(SessionChange::ended_all(provider, user.issuer(), subject, None, cause));
         }
-        observing::sessions_ended("app", ended.len());
+        observing::sessions_ended("app", ended.len(), &sessions.observed);
         self.events.sessions_changed(None, ended).await;
         result.map(|()| count)
     }
@@ -146,7 +146,7 @@ impl RelyingParty {
         let now = self.clock.now();
         let end = rp.sessions.end(id, None, EndCause::App, now).await?;
         let has_ended = end.is_some();
-        observing::sessions_ended("app", usize::from(has_ended));
+        observing::sessions_ended("app", usize::from(has_ended), &rp.sessions.observed);
         self.events.sessions_changed(None, end).await;
         Ok(has_ended)
     }
@@ -324,7 +324,7 @@ impl Client<'_> {
                         cause,
                     ));
                 }
-                observing::backchannel_logout(ended.len());
+                observing::backchannel_logout(ended.len(), &self.sessions.observed);
             }
             // The claim may have succeeded, and the provider may send the token again.
             Err(LogoutRejection::Store(_)) => {
@@ -352,7 +352,7 @@ impl Client<'_> {
         let sessions = &self.sessions;
         sessions.end_sid_unsigned(issuer, sid, now, ended).await?;
         if !ended.is_empty() {
-            observing::frontchannel_logout();
+            observing::frontchannel_logout(&sessions.observed);
         }
         // The same response in every case, so that it does not reveal which `sid` exists.
         Ok(FrontChannelLogout::Done)

@@ -204,7 +204,7 @@ impl Client<'_> {
                 let result = client.refresh_with_lock(&current, is_forced, now).await;
                 let change = client.change_of_refresh(&result, &current, now).await;
                 let result = result.map(Refreshed::into_session);
-                sender.send_replace(Some(Outcome::of(result, failures, now)));
+                sender.send_replace(Some(Outcome::of(result, failures, now, &rp.sessions.observed)));
                 rp.refreshes.completed(current.name(), in_flight);
                 // Last: the waiting requests do not wait for the app's handler.
                 rp.events.notify(None, change.as_slice()).await;
@@ -259,7 +259,7 @@ impl Client<'_> {
                 }
                 // A session that ended for another reason was reported there.
                 let end = end.filter(|_| *reason == NoSession::RefreshRefused);
-                end.inspect(SessionChange::log)
+                end.inspect(|change| change.log(self.events.has_several_providers))
             }
             Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
                 Some(SessionChange::refresh_failed(current, reason))

@@ -140,7 +140,7 @@ impl Client<'_> {
         let begun = self.begin_session(request, new, jar, &attempt.return_to, now, &mut changes);
         let completed = match begun.await {
             Ok(current) => {
-                observing::signed_in();
+                observing::signed_in(&self.sessions.observed);
                 self.attempts.signed_in(&attempt.id.short_name(), now);
                 turn.begun(current.clone());
                 Ok(Completed::Now(current))

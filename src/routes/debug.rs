@@ -1,5 +1,7 @@
 //! `GET {mount}/debug`: the developer page, for the debug profile and requests from this machine only.
 
+use std::borrow::Cow;
+
 use rocket::{Request, http::Status, route::Outcome};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::format_description};
@@ -8,7 +10,7 @@ use super::{RouteContext, html};
 use crate::{
     guard::current_session,
     pages::debug,
-    provider::Provider,
+    provider::{Metadata, Provider},
     session::CurrentSession,
     settings::{ProviderKind, SessionSettings, is_loopback},
 };
@@ -40,34 +42,57 @@ impl<'r> RouteContext<'r, '_> {
 
     async fn debug_page(&self) -> String {
         let session = match current_session(self.request).await {
-            Ok(session) => format!("{:#}", session_json(session, &self.rp.settings.session)),
+            Ok(session) => {
+                let mut shown = session_json(session, &self.rp.settings.session);
+                if self.rp.events.has_several_providers {
+                    shown["provider"] = json!(&*session.provider);
+                }
+                format!("{shown:#}")
+            }
             Err(reason) => format!("{reason} ({})", reason.reason()),
         };
-        let mut sections = vec![("Session", session)];
+        let mut sections = vec![(Cow::Borrowed("Session"), session)];
         if let Some(client) = self.rp.client() {
             let provider = client.provider;
             let metadata = match provider.metadata(self.now).await {
-                Ok(metadata) => {
-                    let mut metadata = json!(*metadata);
-                    if let Some(members) = metadata.as_object_mut() {
-                        members.retain(|_, value| !value.is_null());
-                    }
-                    format!("{metadata:#}")
-                }
+                Ok(metadata) => metadata_text(&metadata),
                 Err(error) => format!("{error}\n{}", error.remedy()),
             };
             let kind = provider.registration.kind();
             sections.extend([
-                ("Provider", kind.describe().to_owned()),
-                ("Provider's metadata", metadata),
+                ("Provider".into(), kind.describe().to_owned()),
+                ("Provider's metadata".into(), metadata),
             ]);
             if kind == ProviderKind::OpenIdConnect {
-                sections.push(("Provider's keys", keys(provider)));
+                sections.push(("Provider's keys".into(), keys(provider)));
             }
         }
-        sections.push(("Settings", format!("{:#?}", self.rp.settings)));
+        // Of several providers, no one is asked for this page.
+        let several = self.rp.providers().into_iter().flat_map(|it| &it.of_settings);
+        for (name, client) in several.filter_map(|rp| Some((rp.provider_name(), rp.client()?))) {
+            let provider = client.provider;
+            let Some(metadata) = provider.cached_metadata() else {
+                let text = "not read yet: it is read at the first sign-in or token".to_owned();
+                sections.push((format!("Metadata of {name}").into(), text));
+                continue;
+            };
+            let metadata = metadata_text(&metadata);
+            sections.extend([
+                (format!("Metadata of {name}").into(), metadata),
+                (format!("Keys of {name}").into(), keys(provider)),
+            ]);
+        }
+        sections.push(("Settings".into(), format!("{:#?}", self.rp.settings)));
         debug::page(&self.rp.attempts.list(), &sections)
     }
+}
+
+fn metadata_text(metadata: &Metadata) -> String {
+    let mut metadata = json!(metadata);
+    if let Some(members) = metadata.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    format!("{metadata:#}")
 }
 
 /// The claims and times of a session, without tokens.

@@ -249,7 +249,7 @@ impl RouteContext<'_, '_> {
             _ => true,
         });
         if name.is_some() && !matches!(found, Err(NoSession::Ended)) {
-            observing::signed_out();
+            observing::signed_out(&sessions.observed);
         }
         let is_store_down = matches!(found, Err(NoSession::StoreUnavailable));
         let session = match found {
@@ -271,7 +271,8 @@ impl RouteContext<'_, '_> {
             .await;
         self.set(ended.cookies);
         // Before the request to the provider, which may take long.
-        ended.end.iter().for_each(SessionChange::log);
+        let is_one_of_several = self.rp.events.has_several_providers;
+        ended.end.iter().for_each(|change| change.log(is_one_of_several));
         if !ended.is_recorded {
             reason = Some(NoSession::StoreUnavailable.reason());
         } else if ended.end.is_some() {

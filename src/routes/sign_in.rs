@@ -303,7 +303,7 @@ impl<'r> RouteContext<'r, '_> {
                     self.set_details(&name, details);
                 }
                 self.rp.attempts.begin(&name, return_to.as_str(), self.now);
-                observing::sign_in_begun();
+                observing::sign_in_begun(&self.rp.sessions.observed);
                 Outcome::Success(redirect(begun.url.as_str()))
             }
             Err(error) => self.failed(error, &return_to).await,
@@ -543,7 +543,7 @@ impl<'r> RouteContext<'r, '_> {
         if !attempt.earlier_ends.is_empty() || attempt.is_silent {
             return self.failed(SignInError::SessionsEnded, &attempt.return_to).await;
         }
-        observing::sign_in_restarted(&SignInError::SessionsEnded);
+        observing::sign_in_restarted(&SignInError::SessionsEnded, &self.rp.sessions.observed);
         self.restart(attempt, ends).await
     }
 
@@ -573,7 +573,7 @@ impl<'r> RouteContext<'r, '_> {
                 self.failed(SignInError::Store(error), return_to).await
             }
             Err(_) if may_restart && !attempt.is_restarted && !attempt.is_silent => {
-                observing::sign_in_restarted(&error);
+                observing::sign_in_restarted(&error, &self.rp.sessions.observed);
                 self.restart(attempt, EarlierEnds::default()).await
             }
             Err(_) => self.failed(error, return_to).await,

@@ -75,7 +75,7 @@ impl<'r> RouteContext<'r, '_> {
             let step = "the provider has no session that this user can continue silently";
             self.rp.attempts.step(attempt, step, self.now);
         }
-        observing::not_signed_in_silently(error);
+        observing::not_signed_in_silently(error, &self.rp.sessions.observed);
         Some(back_to(return_to))
     }
 

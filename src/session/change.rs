@@ -164,8 +164,10 @@ impl SessionChange {
 
     /// Logs that the session began or ended. Refreshes are logged by their caller.
     ///
+    /// Where there are several providers, the line names that of the session.
+    ///
     /// Subjects are untrusted: control characters are escaped, which prevents log injection.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, is_one_of_several: bool) {
         let sentence = match self.cause {
             Cause::NewSignIn => "a user signed in",
             Cause::Ended(cause) => cause.sentence(),
@@ -174,6 +176,7 @@ impl SessionChange {
         observing::session_changed(SessionLine {
             reason: self.reason(),
             sentence,
+            provider: is_one_of_several.then(|| self.provider().to_owned()),
             issuer: printable_name(self.issuer()),
             subject: self.subject().map(printable_name),
             session: self.session_id().map(printable_name),

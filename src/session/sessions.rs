@@ -39,6 +39,7 @@ use crate::{
     clock::Clock,
     cookies::Cookies,
     keys::KeyRing,
+    observing::ObservedProvider,
     secret::Secret,
     settings::{SessionSettings, StoreKind, StoreUrl},
     token::{Claims, Tenants},
@@ -72,6 +73,7 @@ const GROUPS_OVERAGE: [&str; 2] = ["_claim_names", "hasgroups"];
 /// The provider of sessions, and the keys that encrypt them.
 pub(crate) struct SessionProvider<'a> {
     pub(crate) name: Arc<str>,
+    pub(crate) observed: ObservedProvider,
     pub(crate) issuer: &'a str,
     /// The accepted tenants, if the issuer is a template.
     pub(crate) tenants: Option<Tenants>,
@@ -87,6 +89,8 @@ pub(crate) struct Sessions {
     cookies: SessionCookies,
     /// The name of the provider.
     pub(crate) provider: Arc<str>,
+    /// The same, for metrics and log lines.
+    pub(crate) observed: ObservedProvider,
     pub(super) issuer: Arc<str>,
     /// The accepted tenants, if the issuer is a template.
     tenants: Option<Tenants>,
@@ -150,6 +154,7 @@ impl Sessions {
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref(), None),
             provider: only_provider(),
+            observed: ObservedProvider::default(),
             issuer: issuer.into(),
             tenants: None,
             is_in_cookies,
@@ -174,6 +179,7 @@ impl Sessions {
     pub(crate) fn of_provider(&self, provider: SessionProvider<'_>, cookies: &Cookies) -> Sessions {
         let SessionProvider {
             name,
+            observed,
             issuer,
             tenants,
             keys,
@@ -191,6 +197,7 @@ impl Sessions {
             keys: keys.clone(),
             cookies: SessionCookies::new(cookies, cookie.as_deref(), prefix),
             provider: name,
+            observed,
             issuer: issuer.into(),
             tenants,
             is_in_cookies: self.is_in_cookies,

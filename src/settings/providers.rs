@@ -13,6 +13,7 @@ use super::{
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
 };
+use crate::observing::ObservedProvider;
 
 /// The name of the only provider of an app without the table `providers`.
 pub(crate) const ONLY_PROVIDER: &str = "default";
@@ -166,6 +167,15 @@ impl Settings {
         self.provider_name.as_deref().unwrap_or(ONLY_PROVIDER)
     }
 
+    /// The provider that events of these settings are about.
+    pub(crate) fn observed(&self) -> ObservedProvider {
+        match &self.provider_name {
+            None => ObservedProvider::default(),
+            Some(name) if self.is_found => ObservedProvider::found(name),
+            Some(name) => ObservedProvider::of_settings(name),
+        }
+    }
+
     /// Whether a value of `acr` counts: among several providers, one that this provider is trusted to assert.
     pub(crate) fn counts_acr(&self, acr: &str) -> bool {
         self.provider_name.is_none() || self.acr_values.iter().any(|trusted| trusted == acr)
@@ -220,6 +230,7 @@ impl Settings {
     pub(crate) fn of_found_provider(&self, name: &str, has_tenants: bool) -> Settings {
         Settings {
             provider_name: Some(name.into()),
+            is_found: true,
             providers: BTreeMap::new(),
             issuers: BTreeMap::new(),
             introspection_provider: None,
@@ -382,5 +393,31 @@ fn merge(table: &mut Dict, over: Dict) {
                 table.insert(key, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names in the settings are few, those that a source finds may be any number.
+    #[test]
+    fn found_providers_have_one_label_in_metrics() {
+        let mut app = Settings::default();
+        assert_eq!(
+            format!("{:?}", app.observed()),
+            "ObservedProvider { name: None, label: None }"
+        );
+        app.providers.insert("one".to_owned(), Settings::default());
+        let observed = app.of_providers()[0].observed();
+        assert_eq!(
+            format!("{observed:?}"),
+            "ObservedProvider { name: Some(\"one\"), label: Some(\"one\") }"
+        );
+        let observed = app.of_found_provider("acme", true).observed();
+        assert_eq!(
+            format!("{observed:?}"),
+            "ObservedProvider { name: Some(\"acme\"), label: Some(\"(found)\") }"
+        );
     }
 }

@@ -1,16 +1,20 @@
 //! `TestClient`: a local client that acts as the browser, and as the provider where that calls the app.
 
 use rocket::{
-    Orbit, Rocket,
+    Orbit, Request, Rocket,
     futures::future::BoxFuture,
-    http::{Accept, ContentType, HeaderMap, Status},
+    http::{Accept, ContentType, Header, HeaderMap, Status},
     local::{asynchronous, blocking},
 };
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use super::{TestProvider, guarded, provider::path_and_query};
-use crate::relying_party::RelyingParty;
+use super::{
+    TestProvider,
+    app::{first_relying_party, relying_party, relying_party_at, test_provider},
+    guarded,
+    provider::path_and_query,
+};
 
 /// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
@@ -39,15 +43,35 @@ pub trait TestClient: sealed::Sealed {
     #[track_caller]
     fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
 
+    /// As [`sign_in`](Self::sign_in), at the provider with this name. Where a user chooses the provider, `sign_in` chooses
+    /// the first.
+    ///
+    /// In an app with [`provider_for`](crate::Oidc::provider_for), each request has the host of the provider's `base_url`.
+    ///
+    /// # Panics
+    ///
+    /// As `sign_in`, if the app has no provider of this name, and if the page has users sign in at another one.
+    #[track_caller]
+    fn sign_in_at<'c>(&'c self, provider: &str, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
+
     /// Signs out as a browser does: at the app, at the provider, and back to the page `next`. Returns the last
     /// response, as [`sign_in`](Self::sign_in) does.
     #[track_caller]
     fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>>;
 
     /// Has the provider notify the app that all sessions of a user have ended (OpenID Connect Back-Channel Logout 1.0
-    /// §2.5). Returns the status: 200 if the app accepted the logout token.
+    /// §2.5). Returns the status: 200 if the app accepted the logout token. Of several providers, it is the first that a
+    /// user can choose.
     #[track_caller]
     fn send_backchannel_logout(&self, subject: &str) -> Self::Answer<'_, Status>;
+
+    /// As [`send_backchannel_logout`](Self::send_backchannel_logout), by the provider with this name.
+    ///
+    /// # Panics
+    ///
+    /// If the app has no provider of this name.
+    #[track_caller]
+    fn send_backchannel_logout_at(&self, provider: &str, subject: &str) -> Self::Answer<'_, Status>;
 
     /// [`assert_guarded`](super::assert_guarded).
     #[doc(hidden)]
@@ -65,6 +89,23 @@ pub(super) mod sealed {
     impl Sealed for blocking::LocalRequest<'_> {}
 }
 
+/// Dispatches a request, and follows each redirect.
+macro_rules! follow {
+    ($client:ident, $first:expr, $browser:ident, $run:path, [$($kind:tt)*], [$($wait:tt)*]) => {{
+        let mut request = $first;
+        $browser.write(request.inner_mut());
+        $run($($kind)* {
+            let mut response = request.dispatch()$($wait)*;
+            while let Some(next) = $browser.next_page(response.status(), response.headers()) {
+                let mut request = $client.get(next);
+                $browser.write(request.inner_mut());
+                response = request.dispatch()$($wait)*;
+            }
+            response
+        })
+    }};
+}
+
 /// Implements [`TestClient`] for one kind of client: `$run` runs a block of the kind `$kind`, in which `$wait` waits for a
 /// response.
 macro_rules! test_client {
@@ -74,30 +115,38 @@ macro_rules! test_client {
             type Response<'c> = $client::LocalResponse<'c>;
 
             fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>> {
-                let (mut browser, path) = (Browser::new(self.rocket(), claims), path.to_owned());
-                $run($($kind)* {
-                    let mut response = self.get(path).header(Accept::HTML).dispatch()$($wait)*;
-                    while let Some(next) = browser.next_page(response.status(), response.headers()) {
-                        response = self.get(next).header(Accept::HTML).dispatch()$($wait)*;
-                    }
-                    response
-                })
+                let (mut browser, path) = Browser::signing_in(self.rocket(), path, None, claims);
+                follow!(self, self.get(path), browser, $run, [$($kind)*], [$($wait)*])
+            }
+
+            fn sign_in_at<'c>(
+                &'c self,
+                provider: &str,
+                path: &str,
+                claims: Value,
+            ) -> Self::Answer<'c, Self::Response<'c>> {
+                let (mut browser, path) = Browser::signing_in(self.rocket(), path, Some(provider), claims);
+                follow!(self, self.get(path), browser, $run, [$($kind)*], [$($wait)*])
             }
 
             fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>> {
                 let (mut browser, path) = Browser::signing_out(self.rocket(), next);
-                $run($($kind)* {
-                    let mut response = self.post(path).header(Accept::HTML).dispatch()$($wait)*;
-                    while let Some(next) = browser.next_page(response.status(), response.headers()) {
-                        response = self.get(next).header(Accept::HTML).dispatch()$($wait)*;
-                    }
-                    response
-                })
+                follow!(self, self.post(path), browser, $run, [$($kind)*], [$($wait)*])
             }
 
             fn send_backchannel_logout(&self, subject: &str) -> Self::Answer<'_, Status> {
-                let (path, form) = backchannel_logout(self.rocket(), subject);
-                let request = self.post(path).header(ContentType::Form).body(form);
+                let logout = BackchannelLogout::new(self.rocket(), None, subject);
+                let mut request = self.post(logout.path.clone());
+                logout.write(request.inner_mut());
+                let request = request.body(logout.form);
+                $run($($kind)* { request.dispatch()$($wait)*.status() })
+            }
+
+            fn send_backchannel_logout_at(&self, provider: &str, subject: &str) -> Self::Answer<'_, Status> {
+                let logout = BackchannelLogout::new(self.rocket(), Some(provider), subject);
+                let mut request = self.post(logout.path.clone());
+                logout.write(request.inner_mut());
+                let request = request.body(logout.form);
                 $run($($kind)* { request.dispatch()$($wait)*.status() })
             }
 
@@ -126,6 +175,12 @@ test_client!(blocking, type Answer<'c, T: 'c> = T;, std::convert::identity, [], 
 struct Browser<'c> {
     provider: &'c TestProvider,
     base_url: Url,
+    /// Whether requests need the host of `base_url`, by which the app chooses the provider.
+    has_host: bool,
+    /// The page where a user chooses a provider, and the address of the choice.
+    choice: Option<(String, String)>,
+    /// The provider at which the test signs in.
+    wanted: Option<String>,
     claims: Value,
     redirects: usize,
 }
@@ -133,20 +188,58 @@ struct Browser<'c> {
 impl<'c> Browser<'c> {
     #[track_caller]
     fn new(rocket: &'c Rocket<Orbit>, claims: Value) -> Browser<'c> {
-        let (provider, rp) = roles(rocket);
+        let (provider, app) = (test_provider(rocket), relying_party(rocket));
         Browser {
             provider,
-            base_url: rp.site.base_url.clone(),
+            base_url: app.site.base_url.clone(),
+            has_host: false,
+            choice: None,
+            wanted: None,
             claims,
             redirects: 0,
         }
     }
 
+    /// The browser, and the path that it loads first.
+    #[track_caller]
+    fn signing_in(
+        rocket: &'c Rocket<Orbit>,
+        path: &str,
+        provider: Option<&str>,
+        claims: Value,
+    ) -> (Browser<'c>, String) {
+        let (app, mut browser) = (relying_party(rocket), Browser::new(rocket, claims));
+        let at = match (provider, app.providers()) {
+            (Some(name), _) => Some(relying_party_at(rocket, name)),
+            (None, Some(providers)) => providers.of_settings.first().cloned(),
+            (None, None) => None,
+        };
+        browser.wanted = provider.map(str::to_owned);
+        if let Some(at) = at {
+            if !app.has_tenants() {
+                browser.choice = Some((app.login_path(), at.login_path()));
+            } else if provider.is_some() {
+                browser.base_url = at.site.base_url.clone();
+                browser.has_host = true;
+            }
+        }
+        let path = browser.chosen(path.to_owned());
+        (browser, path)
+    }
+
     /// The browser, and the URL of sign-out.
     #[track_caller]
     fn signing_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
-        let (_, rp) = roles(rocket);
-        (Browser::new(rocket, Value::Null), rp.logout_url(next))
+        let app = relying_party(rocket);
+        (Browser::new(rocket, Value::Null), app.logout_url(next))
+    }
+
+    /// Adds the headers of a page load.
+    fn write(&self, request: &mut Request<'_>) {
+        request.add_header(Accept::HTML);
+        if self.has_host {
+            request.add_header(host_of(&self.base_url));
+        }
     }
 
     /// The path in the app that a response redirects to, followed through the provider if need be.
@@ -160,34 +253,74 @@ impl<'c> Browser<'c> {
             "too many redirects, the last to {}; is the client tracked?",
             url.path()
         );
-        if url.as_str().starts_with(TestProvider::ISSUER) {
-            if url.path() == "/authorize" {
+        if let Some(at) = self.provider.provider_at(&url) {
+            if url.path().ends_with("/authorize") {
+                let wanted = self.wanted.as_deref().unwrap_or(&at.name);
+                assert!(
+                    *wanted == *at.name,
+                    "the page has users sign in at the provider `{}`, not at `{wanted}`",
+                    at.name
+                );
                 return Some(self.provider.authorize(url.as_str(), self.claims.clone()));
             }
             url = self.provider.end_session(&url)?;
         }
-        (url.origin() == self.base_url.origin()).then(|| path_and_query(&url))
+        (url.origin() == self.base_url.origin()).then(|| self.chosen(path_and_query(&url)))
+    }
+
+    /// The address of the chosen provider, if this is the page where a user chooses one.
+    fn chosen(&self, path: String) -> String {
+        let Some((page, chosen)) = &self.choice else {
+            return path;
+        };
+        let (asked, query) = path.split_once('?').unwrap_or((&path, ""));
+        let names_one = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "provider");
+        if asked != page || names_one {
+            return path;
+        }
+        format!("{chosen}?{query}")
     }
 }
 
-/// The path that receives logout tokens, and the form.
-#[track_caller]
-fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String) {
-    let (provider, rp) = roles(rocket);
-    let form = form_urlencoded::Serializer::new(String::new())
-        .append_pair("logout_token", &provider.logout_token(subject))
-        .finish();
-    (rp.route_path("backchannel-logout"), form)
+/// A logout token on its way to the app.
+struct BackchannelLogout {
+    path: String,
+    form: String,
+    host: Option<Header<'static>>,
 }
 
-#[track_caller]
-fn roles(rocket: &Rocket<Orbit>) -> (&TestProvider, &RelyingParty) {
-    let provider = rocket.state();
-    let provider = provider.expect(
-        "the app is not registered: launch the `Rocket` that `TestProvider::register` \
-                                    returns",
-    );
-    let rp = rocket.state();
-    let rp = rp.expect("the app has no sign-in: `resource_server_only` is set");
-    (provider, rp)
+impl BackchannelLogout {
+    #[track_caller]
+    fn new(rocket: &Rocket<Orbit>, provider: Option<&str>, subject: &str) -> BackchannelLogout {
+        let (all, app) = (test_provider(rocket), relying_party(rocket));
+        let at = match provider {
+            Some(name) => relying_party_at(rocket, name),
+            None => first_relying_party(rocket),
+        };
+        let token = all.at(at.provider_name()).logout_token(subject);
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("logout_token", &token)
+            .finish();
+        let path = app.route_path("backchannel-logout");
+        let path = match app.providers() {
+            Some(_) => format!("{path}/{}", at.provider_name()),
+            None => path,
+        };
+        let host = app.has_tenants().then(|| host_of(&at.site.base_url));
+        BackchannelLogout { path, form, host }
+    }
+
+    fn write(&self, request: &mut Request<'_>) {
+        request.add_header(ContentType::Form);
+        if let Some(host) = &self.host {
+            request.add_header(host.clone());
+        }
+    }
+}
+
+/// The `Host` header of requests to this site.
+fn host_of(base_url: &Url) -> Header<'static> {
+    let host = base_url.host_str().unwrap_or_default();
+    let port = base_url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Header::new("Host", format!("{host}{port}"))
 }

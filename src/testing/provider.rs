@@ -1,37 +1,38 @@
 //! `TestProvider`: the development provider in the test's own process, with scripted failures.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 use openidconnect::{HttpResponse, http};
 use rocket::{Build, Rocket, config::SecretKey, figment::providers::Serialized};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use url::Url;
 
-use super::{RecordedRequest, runtime::block_on};
+use super::{
+    RecordedRequest,
+    replacement::NamedProvider,
+    runtime::block_on,
+    script::{Script, Scripts},
+};
 use crate::{
     clock::Clock,
-    dev_provider::{AuthorizationRejected, ClaimsHook, DevClient, DevProviderError, InProcessProvider, Statement},
+    dev_provider::AuthorizationRejected,
     provider::Endpoint,
     secret::Secret,
-    settings::{
-        Answers, InProcess, NoAnswer, ProviderKind, RocketConfig, Settings, SettingsError, StoreKind,
-        TokenEndpointAuthMethod,
-    },
+    settings::{Answers, NoAnswer},
 };
 
 /// The issuer. The name is never resolved (RFC 6761 §6.2).
-const ISSUER: &str = "https://provider.test";
-/// The app's `base_url` in a profile that requires one and has none.
-const BASE_URL: &str = "https://app.test";
+pub(super) const ISSUER: &str = "https://provider.test";
 /// The app's default `client_id`.
-const CLIENT_ID: &str = "app";
+pub(super) const CLIENT_ID: &str = "app";
+const NOT_LAUNCHED: &str = "an app was registered here by `TestProvider::register`, and launched";
 
-/// An OpenID provider in the test's own process, for one app: no socket, no port, no network.
+/// An OpenID provider in the test's own process, for one app: no socket, no port, no network. It takes the place of each
+/// provider of the app, under an issuer for each: see [`at`](Self::at).
 ///
 /// It is the development provider, and as strict: it checks client authentication, redirect URI, PKCE and nonce, and
 /// that codes and refresh tokens are used once. It simulates failures of a real provider on demand. Its tokens are
@@ -69,55 +70,57 @@ const CLIENT_ID: &str = "app";
 /// assert_eq!(client.get("/me").dispatch().status(), Status::Unauthorized);
 /// ```
 #[derive(Clone)]
-pub struct TestProvider(Arc<Inner>);
+pub struct TestProvider {
+    pub(super) inner: Arc<Inner>,
+    /// The only one of the app's providers that this is about.
+    only: Option<Arc<str>>,
+}
 
-struct Inner {
+pub(super) struct Inner {
     clock: Clock,
     /// For apps without a key; all nodes of one app need the same.
     secret_key: String,
-    provider: OnceLock<InProcessProvider>,
-    script: Arc<Mutex<Script>>,
+    pub(super) providers: RwLock<Vec<Arc<NamedProvider>>>,
+    pub(super) scripts: Arc<Mutex<Scripts>>,
     requests: Mutex<Vec<RecordedRequest>>,
-    key: Mutex<usize>,
+    /// The number of the next signing key.
+    pub(super) next_key: Mutex<usize>,
 }
-
-/// The scripted failures.
-#[derive(Default)]
-struct Script {
-    is_down: bool,
-    statuses: HashMap<Endpoint, u16>,
-    delays: HashMap<Endpoint, Duration>,
-    other_sub: bool,
-    id_token: Option<Arc<ChangeClaims>>,
-}
-
-type ChangeClaims = dyn Fn(&mut Map<String, Value>) + Send + Sync;
 
 impl TestProvider {
-    /// The `iss` of its tokens.
+    /// The `iss` of its tokens; in an app with the table `providers`, the beginning of it: see [`issuer`](Self::issuer).
     pub const ISSUER: &str = ISSUER;
 
     /// A provider without a registered app.
     #[allow(clippy::new_without_default, reason = "a provider is made on purpose")]
     pub fn new() -> TestProvider {
-        TestProvider(Arc::new(Inner {
+        let inner = Inner {
             clock: Clock::fixed(),
             secret_key: {
                 // 32 bytes in base64url without padding, converted to the padded base64 that Rocket expects.
                 let key = Secret::random().expose().replace('-', "+");
                 key.replace('_', "/") + "="
             },
-            provider: OnceLock::new(),
-            script: Arc::default(),
+            providers: RwLock::default(),
+            scripts: Arc::default(),
             requests: Mutex::default(),
-            key: Mutex::new(0),
-        }))
+            next_key: Mutex::default(),
+        };
+        TestProvider {
+            inner: Arc::new(inner),
+            only: None,
+        }
     }
 
     /// Registers an app as the client of this provider: its own `rocket()`, before the launch. The fairing then uses
     /// this provider instead of the one in its settings, wherever those come from, environment variables included;
     /// uses this provider's clock; keeps sessions in memory instead of Redis or SQL; and sets `enabled` to `true`.
     /// All other settings are the app's.
+    ///
+    /// In an app with the table `providers`, each provider in it is replaced by one of this process, with an issuer and
+    /// keys of its own. So is each provider that the app's [`ProviderSource`](crate::ProviderSource) finds, when the app
+    /// asks for it: the source is the app's, and decides which names there are. Its registrations are used except for
+    /// issuer, secret and key, so that a test does not see the sessions end when a registration gets another issuer.
     ///
     /// Several nodes of one app may be registered, each as a separate `Rocket`.
     pub fn register(&self, rocket: Rocket<Build>) -> Rocket<Build> {
@@ -126,20 +129,91 @@ impl TestProvider {
         let rocket = if key.is_ok_and(|key| key.is_provided()) {
             rocket
         } else {
-            let key = Serialized::global("secret_key", &self.0.secret_key);
+            let key = Serialized::global("secret_key", &self.inner.secret_key);
             rocket.configure(figment.merge(key))
         };
-        rocket.manage(self.clone())
+        let all = TestProvider {
+            inner: self.inner.clone(),
+            only: None,
+        };
+        rocket.manage(all)
+    }
+
+    /// One of the app's providers, by its name in the settings: what is asked of it, scripted and recorded is about that
+    /// one alone. Without this, failures and revocations are those of all providers, requests are those to all, and
+    /// tokens are of the first one that a user can choose.
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{LoggedIn, Oidc};
+    /// # use serde_json::json;
+    /// # #[get("/me")]
+    /// # fn me(user: LoggedIn) -> String { format!("{} of {}", user.subject(), user.provider()) }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let providers = json!({
+    /// #         "google": { "provider": "google", "client_id": "app", "client_secret": "hush" },
+    /// #         "acme": { "issuer": "https://login.acme.example", "client_id": "app", "client_secret": "hush" },
+    /// #     });
+    /// #     let figment = rocket::Config::figment().merge(("oidc.providers", providers));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![me])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    ///
+    /// let provider = TestProvider::new();
+    /// let client = Client::untracked(provider.register(rocket())).unwrap();
+    ///
+    /// provider.at("acme").take_down();
+    /// assert_eq!(client.get("/oidc/login/acme").dispatch().status(), Status::ServiceUnavailable);
+    /// assert_eq!(client.get("/oidc/login/google").dispatch().status(), Status::SeeOther);
+    ///
+    /// let me = client.get("/me").signed_in_at("google", json!({ "sub": "alice" }));
+    /// assert_eq!(me.dispatch().into_string().unwrap(), "alice of google");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Before an app is launched, and if it has no provider of this name. One that its `provider_source` finds is there
+    /// once the app has asked for it.
+    #[track_caller]
+    pub fn at(&self, provider: &str) -> TestProvider {
+        let all = self.all();
+        assert!(!all.is_empty(), "{NOT_LAUNCHED}");
+        let Some(found) = all.iter().find(|of| &*of.name == provider) else {
+            panic!("there is no provider `{provider}`: {}", self.names());
+        };
+        TestProvider {
+            inner: self.inner.clone(),
+            only: Some(found.name.clone()),
+        }
+    }
+
+    /// The `iss` of its tokens: [`ISSUER`](Self::ISSUER), and in an app with the table `providers` `/` and the name after
+    /// it.
+    pub fn issuer(&self) -> String {
+        let mut own = self.all().into_iter();
+        let own = own.find(|of| self.only.as_ref().is_none_or(|only| of.name == *only));
+        own.map_or_else(|| ISSUER.to_owned(), |own| own.issuer.clone())
+    }
+
+    /// The names of the providers, for a panic.
+    pub(super) fn names(&self) -> String {
+        let names = self.all().into_iter().map(|of| format!("`{}`", of.name));
+        let names: Vec<_> = names.collect();
+        format!(
+            "the app has {}; one that its `provider_source` finds is there once the app has asked for it",
+            names.join(", ")
+        )
     }
 
     /// The clock of this provider and of the apps that are registered at it.
     pub fn clock(&self) -> &Clock {
-        &self.0.clock
+        &self.inner.clock
     }
 
     /// Advances the clock of the provider and the app.
     pub fn advance_clock(&self, by: Duration) {
-        self.0.clock.advance(by);
+        self.inner.clock.advance(by);
     }
 
     // ---- Normal operation.
@@ -152,21 +226,21 @@ impl TestProvider {
     /// Before an app is launched, as do all methods below.
     #[track_caller]
     pub fn rotate_keys(&self) {
-        let mut number = lock(&self.0.key);
-        *number += 1;
-        self.provider().use_key(*number).expect("a key is generated");
+        for of in self.each() {
+            of.provider.use_key(self.next_key()).expect("a key is generated");
+        }
     }
 
     /// Revokes an access or refresh token, and all others of the same sign-in (RFC 7009 §2.1).
     #[track_caller]
     pub fn revoke(&self, token: &str) {
-        self.provider().revoke(token);
+        self.each().iter().for_each(|of| of.provider.revoke(token));
     }
 
     /// Revokes all tokens of a user: the next refresh fails with `invalid_grant`.
     #[track_caller]
     pub fn revoke_all_of(&self, subject: &str) {
-        self.provider().revoke_all_of(subject);
+        self.each().iter().for_each(|of| of.provider.revoke_all_of(subject));
     }
 
     /// Acts as the browser at the authorization endpoint: takes the URL that the app redirected to, signs in with
@@ -193,7 +267,7 @@ impl TestProvider {
         let Value::Object(claims) = claims else {
             panic!("claims must be an object, not {claims}");
         };
-        let token = self.provider().access_token(claims);
+        let token = self.provider().provider.access_token(claims);
         token.expect("claims are signed")
     }
 
@@ -204,7 +278,7 @@ impl TestProvider {
     /// Also if the app has no API of this name.
     #[track_caller]
     pub fn access_token_for(&self, api: &str, claims: Value) -> String {
-        let audience = self.provider().audience_of(api);
+        let audience = self.provider().provider.audience_of(api);
         let audience = audience.unwrap_or_else(|| panic!("there is no API `oidc.apis.{api}`"));
         let mut claims = claims;
         if let Value::Object(claims) = &mut claims {
@@ -217,7 +291,7 @@ impl TestProvider {
     /// [`TestClient::send_backchannel_logout`](super::TestClient::send_backchannel_logout).
     #[track_caller]
     pub fn logout_token(&self, subject: &str) -> String {
-        let token = self.provider().logout_token(subject);
+        let token = self.provider().provider.logout_token(subject);
         token.expect("claims are signed")
     }
 
@@ -225,24 +299,28 @@ impl TestProvider {
 
     /// From now on, the provider is unreachable.
     pub fn take_down(&self) {
-        self.script().is_down = true;
+        self.change_script(|script| script.is_down = true);
     }
 
     /// From now on, this endpoint responds with this status and an empty body.
     pub fn respond_with(&self, endpoint: Endpoint, status: u16) {
-        self.script().statuses.insert(endpoint, status);
+        self.change_script(|script| {
+            script.statuses.insert(endpoint, status);
+        });
     }
 
     /// From now on, this endpoint delays its responses. The test does not wait: the clock is advanced instead. A
     /// delay of at least the app's `http.timeout` is a timeout.
     pub fn delay(&self, endpoint: Endpoint, by: Duration) {
-        self.script().delays.insert(endpoint, by);
+        self.change_script(|script| {
+            script.delays.insert(endpoint, by);
+        });
     }
 
     /// From now on, UserInfo and the ID tokens of a refresh are about another user: they have another `sub` (OpenID
     /// Connect Core 1.0 §5.3.2 and §12.2).
     pub fn swap_sub(&self) {
-        self.script().other_sub = true;
+        self.change_script(|script| script.other_sub = true);
     }
 
     /// From now on, changes the claims of each ID token before it is signed.
@@ -256,12 +334,12 @@ impl TestProvider {
     /// });
     /// ```
     pub fn on_id_token(&self, change: impl Fn(&mut Map<String, Value>) + Send + Sync + 'static) {
-        self.script().id_token = Some(Arc::new(change));
+        self.change_script(|script| script.id_token = Some(Arc::new(change)));
     }
 
-    /// Ends all scripted failures.
+    /// Ends all scripted failures; those of one provider, if it is [`at`](Self::at) that one.
     pub fn recover(&self) {
-        *self.script() = Script::default();
+        lock(&self.inner.scripts).recover(self.only.as_ref());
     }
 
     // ---- Recorded requests.
@@ -270,7 +348,9 @@ impl TestProvider {
     /// [`TestRequest::signed_in_as`](super::TestRequest::signed_in_as). Background requests of the app, such as token
     /// revocation at sign-out, may follow a moment later.
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        lock(&self.0.requests).clone()
+        let mut requests = lock(&self.inner.requests).clone();
+        requests.retain(|request| self.is_about(request));
+        requests
     }
 
     /// The requests of the app to this endpoint.
@@ -282,147 +362,107 @@ impl TestProvider {
 
     /// Clears the recorded requests.
     pub fn clear_requests(&self) {
-        lock(&self.0.requests).clear();
+        lock(&self.inner.requests).retain(|request| !self.is_about(request));
+    }
+
+    fn is_about(&self, request: &RecordedRequest) -> bool {
+        self.only.as_ref().is_none_or(|only| request.provider() == &**only)
     }
 
     // ---- For the fairing and the kit.
-
-    /// Replaces the provider in an app's settings, and launches this one for the first app.
-    pub(crate) async fn replace_provider<E: From<SettingsError> + From<DevProviderError>>(
-        &self,
-        settings: &mut Settings,
-        rocket_config: &RocketConfig,
-    ) -> Result<(), E> {
-        let has_url = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
-        if !has_url && !rocket_config.debug {
-            settings.base_url = Url::parse(BASE_URL).ok();
-        }
-        // The app is registered with a secret, and the provider does not support pushed requests.
-        settings.private_key_file = None;
-        settings.client_secret_issuer = None;
-        settings.insecure_omit_pkce = false;
-        settings.pushed_authorization_requests = false;
-        if matches!(
-            settings.token_endpoint_auth_method,
-            Some(TokenEndpointAuthMethod::None | TokenEndpointAuthMethod::PrivateKeyJwt)
-        ) {
-            settings.token_endpoint_auth_method = None;
-        }
-        if matches!(settings.session.store, StoreKind::Redis | StoreKind::Sql) {
-            settings.session.store = StoreKind::Memory;
-        }
-        settings.session.store_url = None;
-        settings.enabled = true;
-        settings.dev_provider = None;
-        settings.server_metadata_url = None;
-        settings.tenants = vec![];
-        settings.client_secrets = None;
-        settings.client_secret_file = None;
-        settings.id_token_signing_algs = None;
-        settings.access_token_signing_algs = None;
-        if settings.provider_kind() == ProviderKind::GitHub {
-            settings.provider = None;
-            settings.scopes = Settings::default().scopes;
-        }
-        settings.issuer = Some(ISSUER.to_owned());
-        let client_id = settings.client_id.get_or_insert_default();
-        if client_id.is_empty() {
-            CLIENT_ID.clone_into(client_id);
-        }
-        let client_id = client_id.clone();
-        // The same for all nodes of an app.
-        let client_secret = Secret::new("the secret of the app at the test provider");
-        settings.client_secret = Some(client_secret.clone());
-        settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
-
-        let site = settings.site(rocket_config)?;
-        let client = DevClient::new(settings, client_id, client_secret, site);
-        if self.0.provider.get().is_none() {
-            let clock = self.0.clock.clone();
-            let launched = InProcessProvider::launch(ISSUER, client, clock, self.claims_hook());
-            let _ = self.0.provider.set(launched.await?);
-        }
-        Ok(())
-    }
 
     /// Signs in as a browser; returns the URL of the callback.
     pub(super) fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
         // A session that begins in the same millisecond as a logout would be ended by it.
         self.advance_clock(Duration::from_millis(1));
-        self.provider().authorize(location, claims)
+        match self.provider_at(location) {
+            Some(at) => at.provider.authorize(location, claims),
+            None => {
+                let page = format!("`{}` is not at a provider: {}", location.path(), self.names());
+                Err(AuthorizationRejected(page))
+            }
+        }
     }
 
     /// The redirect of the end-session endpoint.
     pub(super) fn end_session(&self, location: &Url) -> Option<Url> {
-        block_on(self.provider().end_session(location))
+        let at = self.provider_at(location)?;
+        block_on(at.provider.end_session(location))
     }
 
     /// Suspends the scripted failures while `task` runs.
     pub(super) async fn without_failures<T>(&self, task: impl Future<Output = T>) -> T {
-        struct Restore<'a>(&'a TestProvider, Option<Script>);
+        struct Restore<'a>(&'a TestProvider, Option<Scripts>);
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
-                if let Some(script) = self.1.take() {
-                    *self.0.script() = script;
+                if let Some(scripts) = self.1.take() {
+                    *lock(&self.0.inner.scripts) = scripts;
                 }
             }
         }
-        let script = std::mem::take(&mut *self.script());
-        let _restore = Restore(self, Some(script));
+        let scripts = std::mem::take(&mut *lock(&self.inner.scripts));
+        let _restore = Restore(self, Some(scripts));
         task.await
     }
 
+    /// The provider with this name in the app; of several, the first.
     #[track_caller]
-    fn provider(&self) -> &InProcessProvider {
-        let provider = self.0.provider.get();
-        provider.expect("an app was registered here by `TestProvider::register`, and launched")
+    fn provider(&self) -> Arc<NamedProvider> {
+        let providers = self.each();
+        providers.into_iter().next().expect(NOT_LAUNCHED)
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
-        lock(&self.0.script)
+    /// The provider of this handle, or all.
+    #[track_caller]
+    fn each(&self) -> Vec<Arc<NamedProvider>> {
+        let mut providers = self.all();
+        assert!(!providers.is_empty(), "{NOT_LAUNCHED}");
+        providers.retain(|of| self.only.as_ref().is_none_or(|only| of.name == *only));
+        providers
     }
 
-    fn claims_hook(&self) -> ClaimsHook {
-        let script = self.0.script.clone();
-        Box::new(move |statement, claims| {
-            // The lock is released before the test's function runs.
-            let (other_sub, change) = {
-                let script = lock(&script);
-                (script.other_sub, script.id_token.clone())
-            };
-            if other_sub && statement != Statement::IdToken {
-                claims.insert("sub".into(), json!("another user"));
-            }
-            if let (Some(change), true) = (change, statement != Statement::UserInfo) {
-                change(claims);
-            }
-        })
+    /// All providers, those of the settings in the order in which a user chooses.
+    pub(super) fn all(&self) -> Vec<Arc<NamedProvider>> {
+        let providers = self.inner.providers.read().unwrap_or_else(PoisonError::into_inner);
+        providers.clone()
+    }
+
+    /// The provider at whose URL a browser or the app is.
+    pub(super) fn provider_at(&self, url: &Url) -> Option<Arc<NamedProvider>> {
+        let is_below = |of: &Arc<NamedProvider>| {
+            let rest = url.as_str().strip_prefix(&*of.issuer);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        // An issuer without a path is that of the only one.
+        self.all().into_iter().find(is_below)
+    }
+
+    fn change_script(&self, change: impl FnOnce(&mut Script)) {
+        change(lock(&self.inner.scripts).script(self.only.as_ref()));
     }
 }
 
 #[rocket::async_trait]
 impl Answers for TestProvider {
     async fn answer(&self, request: &reqwest::Request, timeout: Duration) -> Result<HttpResponse, NoAnswer> {
-        let endpoint = endpoint_at(request.url()).ok_or(NoAnswer::Unreachable)?;
-        lock(&self.0.requests).push(RecordedRequest::new(endpoint, request));
-        let (delay, status) = {
-            let script = self.script();
-            if script.is_down {
-                return Err(NoAnswer::Unreachable);
-            }
-            let delay = script.delays.get(&endpoint).copied();
-            (delay.unwrap_or_default(), script.statuses.get(&endpoint).copied())
-        };
-        self.advance_clock(delay.min(timeout));
-        if delay >= timeout {
+        let at = self.provider_at(request.url()).ok_or(NoAnswer::Unreachable)?;
+        let endpoint = endpoint_at(request.url(), &at.issuer).ok_or(NoAnswer::Unreachable)?;
+        let recorded = RecordedRequest::new(at.name.clone(), endpoint, request);
+        lock(&self.inner.requests).push(recorded);
+        let failures = lock(&self.inner.scripts).failures(&at.name, endpoint);
+        if failures.is_down {
+            return Err(NoAnswer::Unreachable);
+        }
+        self.advance_clock(failures.delay.min(timeout));
+        if failures.delay >= timeout {
             return Err(NoAnswer::Timeout);
         }
-        match status {
+        match failures.status {
             Some(status) => {
                 let answer = http::Response::builder().status(status).body(vec![]);
                 Ok(answer.unwrap_or_default())
             }
-            None => Ok(self.provider().answer(request).await),
+            None => Ok(at.provider.answer(request).await),
         }
     }
 }
@@ -430,14 +470,14 @@ impl Answers for TestProvider {
 impl fmt::Debug for TestProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestProvider")
-            .field("clock", &self.0.clock)
+            .field("clock", &self.inner.clock)
             .finish_non_exhaustive()
     }
 }
 
-/// The endpoint at a URL; `None` for any other URL.
-fn endpoint_at(url: &Url) -> Option<Endpoint> {
-    match url.as_str().strip_prefix(ISSUER)? {
+/// The endpoint of this issuer at a URL; `None` for any other URL.
+fn endpoint_at(url: &Url, issuer: &str) -> Option<Endpoint> {
+    match url.as_str().strip_prefix(issuer)? {
         "/.well-known/openid-configuration" => Some(Endpoint::Metadata),
         "/jwks" => Some(Endpoint::KeySet),
         "/token" => Some(Endpoint::Token),
@@ -453,6 +493,6 @@ pub(super) fn path_and_query(url: &Url) -> String {
     url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

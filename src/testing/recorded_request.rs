@@ -1,6 +1,6 @@
 //! `RecordedRequest`: a request of the app to the test provider.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use url::form_urlencoded;
 
@@ -11,6 +11,7 @@ use crate::provider::Endpoint;
 /// `Debug` shows the names of its parameters, but not their values, which may be secrets.
 #[derive(Clone)]
 pub struct RecordedRequest {
+    provider: Arc<str>,
     endpoint: Endpoint,
     method: String,
     authorization: Option<String>,
@@ -18,16 +19,22 @@ pub struct RecordedRequest {
 }
 
 impl RecordedRequest {
-    pub(super) fn new(endpoint: Endpoint, request: &reqwest::Request) -> RecordedRequest {
+    pub(super) fn new(provider: Arc<str>, endpoint: Endpoint, request: &reqwest::Request) -> RecordedRequest {
         let authorization = request.headers().get("Authorization");
         let authorization = authorization.and_then(|value| value.to_str().ok());
         let body = request.body().and_then(reqwest::Body::as_bytes);
         RecordedRequest {
+            provider,
             endpoint,
             method: request.method().to_string(),
             authorization: authorization.map(str::to_owned),
             form: form_urlencoded::parse(body.unwrap_or_default()).into_owned().collect(),
         }
+    }
+
+    /// The name of the provider that was called, as [`User::provider`](crate::User::provider).
+    pub fn provider(&self) -> &str {
+        &self.provider
     }
 
     /// The endpoint that was called.
@@ -56,6 +63,7 @@ impl fmt::Debug for RecordedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.form.iter().map(|(name, _)| name).collect();
         f.debug_struct("RecordedRequest")
+            .field("provider", &self.provider)
             .field("endpoint", &self.endpoint)
             .field("method", &self.method)
             .field("form", &names)

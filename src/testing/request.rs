@@ -1,5 +1,7 @@
 //! `TestRequest`: a local request with a session or an access token.
 
+use std::sync::Arc;
+
 use rocket::{
     Request,
     http::{Cookie, Header},
@@ -7,7 +9,13 @@ use rocket::{
 };
 use serde_json::Value;
 
-use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
+use super::{
+    TestProvider,
+    app::{relying_party_at, relying_party_of, test_provider},
+    client::sealed::Sealed,
+    provider::path_and_query,
+    runtime::block_on,
+};
 use crate::{
     code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
     dev_provider::AuthorizationRejected,
@@ -60,6 +68,39 @@ pub trait TestRequest: Sealed + Sized {
     #[track_caller]
     fn signed_in_as(self, claims: Value) -> Self;
 
+    /// As [`signed_in_as`](Self::signed_in_as), at the provider with this name. Without a name, the user signs in at the
+    /// first one that a user can choose, or in an app with [`provider_for`](crate::Oidc::provider_for) at that of the
+    /// request's tenant.
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{LoggedIn, Oidc};
+    /// # use serde_json::json;
+    /// # #[get("/key")]
+    /// # fn key(user: LoggedIn) -> String { user.key().to_string() }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let providers = json!({
+    /// #         "google": { "provider": "google", "client_id": "app", "client_secret": "hush" },
+    /// #         "acme": { "issuer": "https://login.acme.example", "client_id": "app", "client_secret": "hush" },
+    /// #     });
+    /// #     let figment = rocket::Config::figment().merge(("oidc.providers", providers));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![key])
+    /// # }
+    /// use rocket::local::blocking::Client;
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let key = client.get("/key").signed_in_at("google", json!({ "sub": "alice" }));
+    /// let expected = format!("google {}/google alice", TestProvider::ISSUER);
+    /// assert_eq!(key.dispatch().into_string().unwrap(), expected);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `signed_in_as`, and if the app has no provider of this name.
+    #[track_caller]
+    fn signed_in_at(self, provider: &str, claims: Value) -> Self;
+
     /// Sends an access token with these claims, which override or extend the default ones; see
     /// [`TestProvider::access_token`].
     ///
@@ -89,6 +130,15 @@ pub trait TestRequest: Sealed + Sized {
     /// If the app is not registered at a [`TestProvider`].
     #[track_caller]
     fn bearer(self, claims: Value) -> Self;
+
+    /// As [`bearer`](Self::bearer), with a token of the provider with this name. Without a name, the token is of the
+    /// provider at which [`signed_in_as`](Self::signed_in_as) signs in.
+    ///
+    /// # Panics
+    ///
+    /// As `bearer`, and if the app has no provider of this name.
+    #[track_caller]
+    fn bearer_at(self, provider: &str, claims: Value) -> Self;
 
     /// As [`bearer`](Self::bearer), with a token for an API of the setting `apis`; see
     /// [`TestProvider::access_token_for`].
@@ -126,17 +176,27 @@ macro_rules! test_request {
     ($request:ty) => {
         impl TestRequest for $request {
             fn signed_in_as(self, claims: Value) -> Self {
-                let cookies = session_cookies(self.inner(), &claims);
+                let cookies = session_cookies(self.inner(), None, &claims);
+                self.cookies(cookies)
+            }
+
+            fn signed_in_at(self, provider: &str, claims: Value) -> Self {
+                let cookies = session_cookies(self.inner(), Some(provider), &claims);
                 self.cookies(cookies)
             }
 
             fn bearer(self, claims: Value) -> Self {
-                let token = provider(self.inner()).access_token(claims);
+                let token = provider_of(self.inner(), None).access_token(claims);
+                self.header(authorization(&token))
+            }
+
+            fn bearer_at(self, provider: &str, claims: Value) -> Self {
+                let token = provider_of(self.inner(), Some(provider)).access_token(claims);
                 self.header(authorization(&token))
             }
 
             fn bearer_for(self, api: &str, claims: Value) -> Self {
-                let token = provider(self.inner()).access_token_for(api, claims);
+                let token = provider_of(self.inner(), None).access_token_for(api, claims);
                 self.header(authorization(&token))
             }
         }
@@ -146,11 +206,25 @@ macro_rules! test_request {
 test_request!(asynchronous::LocalRequest<'_>);
 test_request!(blocking::LocalRequest<'_>);
 
-/// The test provider at which the request's app is registered.
+/// The provider with this name, or that of the request.
 #[track_caller]
-fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
-    let provider = request.rocket().state();
-    provider.expect("the app is not registered: launch the `Rocket` that `TestProvider::register` returns")
+fn provider_of(request: &Request<'_>, name: Option<&str>) -> TestProvider {
+    let all = test_provider(request.rocket());
+    let has_several = |app: &RelyingParty| app.providers().is_some();
+    if name.is_none() && !request.rocket().state::<RelyingParty>().is_some_and(has_several) {
+        // Also that of an app without sign-in.
+        return all.clone();
+    }
+    all.at(relying_party_for(request, name).provider_name())
+}
+
+/// The relying party at the provider with this name, or the one that serves the request.
+#[track_caller]
+fn relying_party_for(request: &Request<'_>, name: Option<&str>) -> Arc<RelyingParty> {
+    match name {
+        Some(name) => relying_party_at(request.rocket(), name),
+        None => relying_party_of(request),
+    }
 }
 
 fn authorization(token: &str) -> Header<'static> {
@@ -159,11 +233,10 @@ fn authorization(token: &str) -> Header<'static> {
 
 /// The cookies of a new session.
 #[track_caller]
-fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>> {
-    let provider = provider(request);
-    let rp = request.rocket().state::<RelyingParty>();
-    let rp = rp.expect("the app has no sign-in: `resource_server_only` is set");
-    let signed_in = provider.without_failures(sign_in(request, rp, provider, claims));
+fn session_cookies(request: &Request<'_>, name: Option<&str>, claims: &Value) -> Vec<Cookie<'static>> {
+    let provider = test_provider(request.rocket());
+    let rp = relying_party_for(request, name);
+    let signed_in = provider.without_failures(sign_in(request, &rp, provider, claims));
     let set_cookies = match block_on(signed_in) {
         Ok(set_cookies) => set_cookies,
         Err(cause) => panic!("the sign-in with these claims failed: {cause}"),

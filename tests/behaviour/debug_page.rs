@@ -8,7 +8,7 @@ use rocket::{
 };
 
 use crate::{
-    common::{App, KEY},
+    common::{App, KEY, NOW},
     support::{Browser, TestProvider},
 };
 
@@ -152,4 +152,39 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     for secret in secrets {
         assert!(!shown.contains(&secret), "{secret}");
     }
+}
+
+#[rocket::async_test]
+async fn of_several_providers_those_that_were_reached_are_shown() {
+    let (one, two) = (TestProvider::start().await, TestProvider::start().await);
+    two.set_time(NOW);
+    let table =
+        |provider: &TestProvider| json!({ "issuer": provider.issuer(), "client_id": "app", "client_secret": "hush" });
+    let app = App::new(&one)
+        .with_all(json!({ "issuer": null, "client_id": null, "client_secret": null }))
+        .with_all(json!({ "providers": { "one": table(&one), "two": table(&two) } }));
+    let browser = app.open().await;
+    let shown = async || {
+        let (status, shown) = page(&browser, LOOPBACK[0], &[HOST]).await;
+        assert_eq!(status, Status::Ok);
+        shown
+    };
+    let title = |of: &str| format!("<summary>{of}</summary>");
+    let before = shown().await;
+    for name in ["one", "two"] {
+        let unread = format!("{}<pre>not read yet", title(&format!("Metadata of {name}")));
+        assert!(before.contains(&unread), "{before}");
+    }
+    browser.sign_in(&two, "/oidc/login/two?next=/me").await.is(Status::Ok);
+    let after = shown().await;
+    assert!(after.contains("&quot;provider&quot;: &quot;two&quot;"), "{after}");
+    assert!(after.contains(&title("Keys of two")) && !after.contains(&title("Keys of one")));
+    let issuer = two.issuer().replace('/', "&#x2F;");
+    assert!(
+        after.contains(&format!("&quot;issuer&quot;: &quot;{issuer}&quot;")),
+        "{after}"
+    );
+    // The page asks no provider.
+    assert_eq!(one.requests().len(), 0);
+    assert!(!after.contains("hush"));
 }

@@ -10,7 +10,7 @@ use rocket::{
 };
 use rocket_openidconnect::{Bearer, LoggedIn, Oidc, scopes};
 
-use crate::support::Browser;
+use crate::{common::launch_failure, support::Browser};
 
 scopes! { NotesRead = "notes:read"; }
 
@@ -101,4 +101,138 @@ async fn the_command_line_gets_a_token_of_the_dev_provider() {
     let answer = request.dispatch().await;
     assert_eq!(answer.status(), Status::Ok);
     assert_eq!(answer.into_string().await.unwrap(), "dev-cli");
+}
+
+#[get("/who")]
+fn who(user: LoggedIn) -> String {
+    user.key().to_string()
+}
+
+fn several(providers: Value) -> Rocket<Build> {
+    let figment = Figment::from(Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.providers", providers));
+    rocket::custom(figment)
+        .attach(Oidc::fairing())
+        .mount("/", routes![me, who])
+}
+
+/// The issuer in the address of an authorization request.
+fn issuer_of(authorization: &str) -> &str {
+    authorization.split_once("/authorize?").unwrap().0
+}
+
+/// Signs in on the provider's page; returns the page, and the path of the callback.
+async fn choose(authorization: &str, user: &str) -> (String, String) {
+    let page = http().get(authorization).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let field = page.split("name=\"request\" value=\"").nth(1).unwrap();
+    let request = field.split('"').next().unwrap();
+    let form = format!("request={request}&user={user}");
+    let answer = post(format!("{}/authorize", issuer_of(authorization)), form).await;
+    assert_eq!(answer.status(), 303);
+    let callback = answer.headers()["location"].to_str().unwrap();
+    let callback = callback.strip_prefix("http://localhost:8000").unwrap();
+    (page, callback.to_owned())
+}
+
+/// Beside a real one, which is not asked.
+#[rocket::async_test]
+async fn of_several_providers_each_may_be_a_development_provider() {
+    let users = json!([{ "sub": "carol", "name": "Carol" }]);
+    let browser = Browser::open(several(json!({
+        "dev": { "dev_provider": { "port": 0 } },
+        "staff": { "dev_provider": { "port": 0, "users": users }, "label": "Staff <&>", "client_id": "staff-app" },
+        "real": { "issuer": "https://op.example", "client_id": "app", "client_secret": "hush" },
+    })))
+    .await;
+    browser.visit("/oidc/login").await.sees("Staff &lt;&amp;&gt;");
+    let mut issuers = vec![];
+    for (name, user, banner, client_id) in [
+        (
+            "dev",
+            "alice",
+            "Development provider <strong>dev</strong>:",
+            "dev-client",
+        ),
+        (
+            "staff",
+            "carol",
+            "Development provider <strong>Staff &lt;&amp;&gt;</strong>:",
+            "staff-app",
+        ),
+    ] {
+        let login = format!("/oidc/login/{name}?next=/who");
+        let authorization = browser.visit(&login).await.location.unwrap();
+        assert!(
+            authorization.contains(&format!("client_id={client_id}&")),
+            "{authorization}"
+        );
+        let (page, callback) = choose(&authorization, user).await;
+        assert!(page.contains(banner), "{page}");
+        assert!(callback.starts_with(&format!("/oidc/authorize/{name}?")), "{callback}");
+        let done = browser.arrive_from_provider(&callback).await;
+        done.redirects_to("/who");
+        let issuer = issuer_of(&authorization);
+        let key = browser.visit("/who").await.body;
+        assert_eq!(key, format!("{name} {issuer} {user}"));
+
+        // Sign-out is at the same provider, which redirects back.
+        let page = browser.submit("/oidc/logout?next=/", "").await;
+        let end_session = page.location.unwrap();
+        assert!(
+            end_session.starts_with(&format!("{issuer}/end_session?")),
+            "{end_session}"
+        );
+        let back = http().get(&end_session).send().await.unwrap();
+        let back = back.headers()["location"].to_str().unwrap();
+        assert!(back.starts_with("http://localhost:8000/?state="), "{back}");
+        let error = http()
+            .get(format!("{issuer}/authorize?client_id=x"))
+            .send()
+            .await
+            .unwrap();
+        assert!(error.text().await.unwrap().contains(banner));
+        issuers.push(issuer.to_owned());
+    }
+    assert_ne!(issuers[0], issuers[1]);
+}
+
+#[rocket::async_test]
+async fn a_development_provider_may_be_alone_in_the_table() {
+    let browser = Browser::open(several(json!({ "dev": { "dev_provider": { "port": 0 } } }))).await;
+    let authorization = browser.visit("/oidc/login?next=/me").await.location.unwrap();
+    let (_, callback) = choose(&authorization, "bob").await;
+    browser.arrive_from_provider(&callback).await.redirects_to("/me");
+    browser.visit("/me").await.sees("Bob");
+}
+
+#[rocket::async_test]
+async fn the_rules_of_a_development_provider_hold_for_each() {
+    let dev = |more: Value| {
+        let mut table = json!({ "dev_provider": { "port": 0 } });
+        let members = more.as_object().unwrap().clone();
+        table.as_object_mut().unwrap().extend(members);
+        several(json!({ "a": table.clone(), "b": { "dev_provider": { "port": 0 } } }))
+    };
+    let lines = async |rocket: Rocket<Build>| {
+        let (_, lines) = launch_failure(rocket).await;
+        lines.join("\n").replace(" in (&str, serde_json::value::Value)", "")
+    };
+    assert_eq!(
+        lines(dev(json!({ "issuer": "https://op.example" }))).await,
+        "ERROR: `global.oidc.providers.a.dev_provider`: `global.oidc.providers.a.issuer` is set too, and there can be only \
+         one provider\nINFO: remove `issuer`, or set `dev_provider = false`"
+    );
+
+    let release = dev(json!({}));
+    let figment = release.figment().clone().select("release");
+    let figment = figment.merge(("oidc.base_url", "https://app.example"));
+    let expected = ["a", "b"].map(|name| {
+        format!(
+            "ERROR: `global.oidc.providers.{name}.dev_provider`: the development provider starts in the debug profile \
+             only\nINFO: remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug"
+        )
+    });
+    assert_eq!(lines(release.configure(figment)).await, expected.join("\n"));
 }

@@ -13,7 +13,7 @@ use tracing::{field::Field, span};
 
 use crate::{
     bearer::app::Api,
-    common::{App, expect_listeners, locked, session_pages},
+    common::{App, NOW, expect_listeners, locked, session_pages},
     support::{Browser, Reply, TestProvider},
 };
 
@@ -83,7 +83,8 @@ impl tracing::Subscriber for Seen {
         let mut state = locked(&self.0);
         if !fields.who.is_empty() {
             let (level, who) = (event.metadata().level(), fields.who.join(" "));
-            let line = format!("{level} {}: {reason} {who}", fields.message);
+            let at = fields.provider.as_ref().map(|name| format!(" provider={name}"));
+            let line = format!("{level} {}: {reason} {who}{}", fields.message, at.unwrap_or_default());
             state.named.push(line);
         }
         let open = state.open.get(&thread::current().id());
@@ -93,7 +94,10 @@ impl tracing::Subscriber for Seen {
         let call = fields.call.join(" ");
         assert_eq!(fields.has_ms, !call.is_empty());
         let line = format!("{spans}: {reason} {call}");
-        state.events.push(line.trim_end().to_owned());
+        let at = fields.provider.map(|name| format!(" at {name}"));
+        state
+            .events
+            .push(format!("{}{}", line.trim_end(), at.unwrap_or_default()));
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -108,12 +112,15 @@ struct Fields {
     who: Vec<String>,
     message: String,
     has_ms: bool,
+    /// Among several.
+    provider: Option<String>,
 }
 
 impl tracing::field::Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "reason" => self.reason = Some(value.to_owned()),
+            "provider" => self.provider = Some(value.to_owned()),
             "endpoint" => self.call.push(value.to_owned()),
             name @ ("issuer" | "subject" | "session") => self.who.push(format!("{name}={value}")),
             other => panic!("{other} = {value}"),
@@ -345,4 +352,65 @@ async fn decisions_about_access_tokens_are_traced() {
             ": provider_unreachable",
         ]
     );
+}
+
+/// In an app with one provider, no line has that field: see the other tests.
+#[rocket::async_test]
+async fn events_name_the_provider_among_several() {
+    let (seen, _guard) = Seen::listen();
+    let (one, two) = (TestProvider::start().await, TestProvider::start().await);
+    two.set_time(NOW);
+    let table =
+        |provider: &TestProvider| json!({ "issuer": provider.issuer(), "client_id": "app", "client_secret": "hush" });
+    let app = App::new(&one)
+        .with_all(json!({ "issuer": null, "client_id": null, "client_secret": null }))
+        .with_all(json!({ "providers": { "default": table(&one), "two": table(&two) }, "session.store": "memory" }));
+    let browser = app.open().await;
+    assert_eq!(seen.events(), [""; 0]);
+    browser.sign_in(&two, "/oidc/login/two?next=/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "sign_in/provider_call: answered metadata 200 at two",
+            "sign_in/provider_call: answered jwks 200 at two",
+            "sign_in: sign_in_begun at two",
+            "sign_in/provider_call: answered token 200 at two",
+            "sign_in/provider_call: answered userinfo 200 at two",
+            "sign_in: signed_in at two",
+        ]
+    );
+    let named = seen.named();
+    assert!(named[0].ends_with(" provider=two"), "{named:?}");
+
+    app.advance(Duration::from_secs(285));
+    two.set_time(NOW + 285);
+    browser.visit("/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "refresh/provider_call: answered token 200 at two",
+            "refresh: refreshed at two",
+        ]
+    );
+    two.on_refresh_response(|reply| *reply = Reply::status(500));
+    app.advance(Duration::from_secs(285));
+    browser.visit("/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "refresh/provider_call: answered token 500 at two",
+            "refresh: provider_status at two",
+        ]
+    );
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
+    let mut events = seen.events();
+    events.retain(|event| !event.contains("revocation"));
+    assert_eq!(events, ["logout: signed_out at two"]);
+
+    // A table may have the name that the only provider has in an app without the table.
+    let callback = browser.begin_sign_in(&one, "/oidc/login/default").await;
+    seen.events();
+    let path = callback.error("access_denied").path_and_query();
+    browser.arrive_from_provider(&path).await.is(Status::BadRequest);
+    assert_eq!(seen.events(), ["sign_in: access_denied at default"]);
 }

@@ -18,10 +18,10 @@ use crate::{
     tool::{Report, Tool},
 };
 
-const SECRET: &str = "doctor-secret-0123456789";
+pub const SECRET: &str = "doctor-secret-0123456789";
 
 /// An app that is registered at this provider.
-fn app(provider: &TestProvider) -> Tool {
+pub fn app(provider: &TestProvider) -> Tool {
     let mut tool = Tool::new();
     tool.env("OIDC_ISSUER", provider.issuer())
         .env("OIDC_CLIENT_ID", "client")
@@ -32,7 +32,7 @@ fn app(provider: &TestProvider) -> Tool {
 }
 
 /// Has the provider say what time it has: that many seconds ahead of this machine.
-fn tell_time(provider: &TestProvider, ahead: i64) {
+pub fn tell_time(provider: &TestProvider, ahead: i64) {
     let mut document = None;
     provider.metadata(|metadata| document = Some(json!(metadata)));
     let format =

@@ -3,6 +3,7 @@
 mod doctor;
 mod redirects;
 mod register;
+mod several_providers;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
 mod token;

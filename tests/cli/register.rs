@@ -844,3 +844,57 @@ async fn registrations_go_to_no_private_address() {
         assert_eq!(tool.files(), [FILE]);
     }
 }
+
+#[rocket::async_test]
+async fn one_of_several_providers() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut reply = client(&provider);
+    reply["redirect_uris"] = json!(["https://app.example/auth/authorize/acme"]);
+    provider.on_path("/register", Reply::json(reply).with_status(201));
+    let arguments = [
+        "--provider=acme",
+        "--mount=/auth",
+        "--backchannel-logout",
+        "--post-logout=/bye",
+    ];
+    let ran = register(&tool, &provider, &arguments);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let sent = body(&provider, "/register");
+    assert_eq!(
+        sent["redirect_uris"],
+        json!(["https://app.example/auth/authorize/acme"])
+    );
+    assert_eq!(
+        sent["backchannel_logout_uri"],
+        "https://app.example/auth/backchannel-logout/acme"
+    );
+    let settings = "[default.oidc]\nmount = \"/auth\"\n\n[default.oidc.providers.acme]\n\
+                    client_secrets = \"client_secrets.json\"\npost_logout_redirect_uri = \"/bye\"\n";
+    assert!(ran.stdout.contains(settings), "{}", ran.stdout);
+
+    // A redirect URI as a whole says where the app is mounted.
+    let issuer = provider.issuer();
+    let whole = "https://app.example/auth/authorize/acme";
+    let ran = tool.run(&["register", &issuer, whole, "--provider=acme", "--force"]);
+    assert!(ran.stdout.contains("[default.oidc]\nmount = \"/auth\"\n"), "{ran:?}");
+
+    let ran = register(&tool, &provider, &["--provider=No Name"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("\"No Name\" is not a name for a provider"),
+        "{ran:?}"
+    );
+}
+
+#[rocket::async_test]
+async fn the_console_of_one_of_several_providers() {
+    let (provider, tool) = (TestProvider::start().await, Tool::new());
+    let ran = register(&tool, &provider, &["--provider=acme"]);
+    assert_eq!(ran.code, Some(1));
+    let settings = format!(
+        "[default.oidc]\nbase_url = \"https://app.example\"\n\n[default.oidc.providers.acme]\nissuer = \"{}\"\n\
+         client_id = \"…\"\n\nSet the client secret in the environment variable OIDC_PROVIDERS__ACME__CLIENT_SECRET.",
+        provider.issuer()
+    );
+    assert!(ran.stdout.contains(&settings), "{}", ran.stdout);
+}

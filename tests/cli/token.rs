@@ -319,3 +319,38 @@ async fn a_token_of_the_development_provider() {
     let report = block_in_place(|| tool.report(&["token", token]));
     assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");
 }
+
+/// Of several, without `--provider`: the `iss` of the token says which.
+#[rocket::async_test]
+async fn a_token_of_one_of_several_development_providers() {
+    let dev = json!({ "dev_provider": { "port": 0 } });
+    let figment = Figment::from(Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.audience", TestProvider::API))
+        .merge(("oidc.providers", json!({ "one": dev.clone(), "two": dev })));
+    let rocket = rocket::custom(figment).attach(Oidc::fairing());
+    let app = Client::untracked(rocket).await.unwrap();
+    let mut tool = Tool::new();
+    tool.env("OIDC_AUDIENCE", TestProvider::API);
+    let mut tokens = vec![];
+    for name in ["one", "two"] {
+        let login = app.get(format!("/oidc/login/{name}")).dispatch().await;
+        let location = login.headers().get_one("Location").unwrap();
+        let issuer = location.split_once("/authorize?").unwrap().0;
+        let port = issuer.rsplit(':').next().unwrap();
+        let variable = format!("OIDC_PROVIDERS__{}__DEV_PROVIDER", name.to_uppercase());
+        tool.env(&variable, format!("{{port={port}}}"));
+        let reply = reqwest::Client::new()
+            .post(format!("{issuer}/token"))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body("grant_type=client_credentials&scope=x&client_id=dev-cli&client_secret=dev-cli")
+            .send();
+        let reply = reply.await.unwrap().text().await.unwrap();
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        tokens.push(reply["access_token"].as_str().unwrap().to_owned());
+    }
+    for token in tokens {
+        let report = block_in_place(|| tool.report(&["token", &token]));
+        assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");
+    }
+}

@@ -10,6 +10,7 @@ use rocket::{
     local::blocking::{Client, LocalResponse},
     post, routes,
     serde::json::{Json, Value, json},
+    tokio::sync::RwLock,
 };
 use rocket_openidconnect::{
     Authorized, Bearer, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused, SessionChange, User, scopes,
@@ -17,6 +18,9 @@ use rocket_openidconnect::{
 };
 
 scopes! { pub NotesRead = "notes:read"; }
+
+/// Held by the test that changes the environment, and by those for which it matters while they launch.
+pub static ENVIRONMENT: RwLock<()> = RwLock::const_new(());
 
 /// Its provider is not to be reached from here.
 pub fn figment() -> Figment {

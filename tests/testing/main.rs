@@ -6,3 +6,4 @@ mod guarded;
 mod logging;
 mod provider;
 mod requests;
+mod several_providers;

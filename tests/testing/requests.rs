@@ -13,10 +13,10 @@ use rocket_openidconnect::{
     testing::{TestClient, TestProvider, TestRequest},
 };
 
-use crate::app::{Changes, app_with, figment, figment_without_issuer, open, rocket, rocket_with};
+use crate::app::{Changes, ENVIRONMENT, app_with, figment, figment_without_issuer, open, rocket, rocket_with};
 
 /// The message of a panic.
-fn panic_of(task: impl FnOnce()) -> String {
+pub fn panic_of(task: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(task)).unwrap_err();
     match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -159,6 +159,7 @@ fn a_bearer_token_is_accepted_by_introspection_too() {
 #[test]
 #[allow(clippy::result_large_err, reason = "figment's own error")]
 fn what_the_settings_say_of_a_provider_does_not_matter() {
+    let _alone = ENVIRONMENT.blocking_write();
     rocket::figment::Jail::expect_with(|jail| {
         jail.set_env("OIDC_ISSUER", "https://elsewhere.example.com");
         jail.set_env("OIDC_ENABLED", "false");

@@ -9,7 +9,7 @@ use crate::{
     fairing::{LaunchError, secret_key},
     keys::SecretKey,
     printable::printable,
-    settings::Settings,
+    settings::InsecureSetting,
 };
 
 impl Doctor {
@@ -91,8 +91,8 @@ impl Doctor {
     }
 
     /// Reports the insecure settings, of which the app warns at liftoff.
-    pub(super) fn insecure_settings(&mut self, settings: &Settings) {
-        for insecure in settings.insecure_settings() {
+    pub(super) fn insecure_settings(&mut self, found: Vec<InsecureSetting>) {
+        for insecure in found {
             let remedy = "check that this is intended; the app logs it at each launch too";
             self.report.warning("insecure", insecure.to_string(), remedy);
         }

@@ -51,13 +51,15 @@ impl Addresses {
             let Mode::RelyingParty { registration, site } = settings.mode(&rocket_config)? else {
                 continue;
             };
+            let of_several = settings.provider_name.as_ref().map(|name| format!("/{name}"));
             let addresses = found.get_or_insert_with(|| Addresses {
                 redirect_uris: vec![],
                 post_logout_redirect_uris: vec![],
                 backchannel_logout_uri: format!(
-                    "{}{}/backchannel-logout",
+                    "{}{}/backchannel-logout{}",
                     site.base_url.as_str().trim_end_matches('/'),
                     site.mount.trim_end_matches('/'),
+                    of_several.unwrap_or_default(),
                 ),
                 callback_path: site.callback_path.clone(),
                 registration,
@@ -74,9 +76,12 @@ impl Addresses {
     }
 }
 
-/// The mount point of an app with this redirect URI, if the path is that of a callback.
-pub(super) fn mount_of(redirect_uri: &Url) -> Option<String> {
-    let mount = redirect_uri.path().strip_suffix("/authorize")?;
+/// The mount point of an app with this redirect URI, if the path is that of a callback: among several providers, of the
+/// one with this name.
+pub(super) fn mount_of(redirect_uri: &Url, provider: Option<&str>) -> Option<String> {
+    let path = redirect_uri.path();
+    let own = provider.and_then(|name| path.strip_suffix(name)?.strip_suffix('/'));
+    let mount = own.unwrap_or(path).strip_suffix("/authorize")?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-' | '/');
     if !mount.chars().all(is_plain) || format!("{mount}/").contains("//") {
         return None;
@@ -167,7 +172,7 @@ mod tests {
             ("https://a.example/", None),
         ] {
             let url = Url::parse(url).unwrap();
-            assert_eq!(mount_of(&url).as_deref(), expected, "{url}");
+            assert_eq!(mount_of(&url, None).as_deref(), expected, "{url}");
         }
     }
 

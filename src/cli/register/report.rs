@@ -33,25 +33,46 @@ impl Arguments {
         terminal.line(format!(
             "wrote {shown}, which contains secrets: keep it out of version control"
         ));
-        terminal.line("\nSet in Rocket.toml:\n\n[default.oidc]");
-        terminal.line(format!("client_secrets = {}", toml(&shown.to_string())));
-        for (name, value) in self.other_settings(Some(registered)) {
-            terminal.line(format!("{name} = {}", toml(&value)));
-        }
+        terminal.line("\nSet in Rocket.toml:\n");
+        let mut settings = vec![("client_secrets", shown.to_string())];
+        settings.extend(self.other_settings(Some(registered)));
         let method = method(client, registered);
         let by_default = default_authentication_method(provider).as_str();
         if registered.client_secret.is_some()
             && method != by_default
             && ["client_secret_basic", "client_secret_post"].contains(&method)
         {
-            terminal.line(format!("token_endpoint_auth_method = {}", toml(method)));
+            settings.push(("token_endpoint_auth_method", method.to_owned()));
         }
         // A client registered for this method is usually rejected with any other, at each endpoint, and the setting's
         // default is another one.
         if self.introspection && method == "client_secret_basic" {
-            terminal.line("introspection_auth_method = \"client_secret_basic\"");
+            settings.push(("introspection_auth_method", method.to_owned()));
         }
+        self.print_settings(&settings, terminal);
         terminal.line("\nThen run `rocket-oidc doctor`.");
+    }
+
+    /// Prints the table of the provider, after that of the app if there are settings of the app as a whole.
+    fn print_settings(&self, settings: &[(&'static str, String)], terminal: &Terminal) {
+        let print = |settings: Vec<&(&str, String)>| {
+            for (name, value) in settings {
+                terminal.line(format!("{name} = {}", toml(value)));
+            }
+        };
+        let Some(provider) = &self.provider else {
+            terminal.line("[default.oidc]");
+            return print(settings.iter().collect());
+        };
+        let is_of_the_app = |(name, _): &&(&str, String)| ["base_url", "insecure_http_hosts", "mount"].contains(name);
+        let (of_the_app, own): (Vec<_>, Vec<_>) = settings.iter().partition(is_of_the_app);
+        if !of_the_app.is_empty() {
+            terminal.line("[default.oidc]");
+            print(of_the_app);
+            terminal.line("");
+        }
+        terminal.line(format!("[default.oidc.providers.{provider}]"));
+        print(own);
     }
 
     /// The settings for the app's URL, which the file gives by its redirect URIs.
@@ -90,6 +111,35 @@ impl Arguments {
             settings.push(("post_logout_redirect_uri", path.clone()));
         }
         settings
+    }
+
+    /// The instructions for a provider without dynamic registration.
+    pub(super) fn print_manual_registration(
+        &self,
+        provider: &Provider,
+        client: &ClientMetadata,
+        other: Vec<(&'static str, String)>,
+        terminal: &Terminal,
+    ) {
+        let issuer = &provider.registration.issuer;
+        terminal.line(format!(
+            "{issuer} has no registration endpoint. Create a client in its console with\n"
+        ));
+        client.write(terminal, None);
+        terminal.line("\nThen set in Rocket.toml:\n");
+        let mut settings = vec![("issuer", issuer.clone()), ("client_id", "…".to_owned())];
+        settings.extend(other);
+        self.print_settings(&settings, terminal);
+        if client.token_endpoint_auth_method != "none" {
+            let of_several = self
+                .provider
+                .as_ref()
+                .map(|name| format!("PROVIDERS__{}__", name.to_uppercase()));
+            terminal.line(format!(
+                "\nSet the client secret in the environment variable OIDC_{}CLIENT_SECRET.",
+                of_several.unwrap_or_default()
+            ));
+        }
     }
 
     /// Warns of differences between the registration and the request, which RFC 7591 §3.2.1 permits.
@@ -194,27 +244,4 @@ fn registered_scopes(registered: &RegisteredClient) -> Option<Vec<&str>> {
 /// Formats a TOML string, which has the same escapes as JSON.
 fn toml(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007f")
-}
-
-/// The instructions for a provider without dynamic registration.
-pub(super) fn print_manual_registration(
-    provider: &Provider,
-    client: &ClientMetadata,
-    settings: &[(&str, String)],
-    terminal: &Terminal,
-) {
-    let issuer = &provider.registration.issuer;
-    terminal.line(format!(
-        "{issuer} has no registration endpoint. Create a client in its console with\n"
-    ));
-    client.write(terminal, None);
-    terminal.line("\nThen set in Rocket.toml:\n\n[default.oidc]");
-    terminal.line(format!("issuer = {}", toml(issuer)));
-    terminal.line("client_id = \"…\"");
-    for (name, value) in settings {
-        terminal.line(format!("{name} = {}", toml(value)));
-    }
-    if client.token_endpoint_auth_method != "none" {
-        terminal.line("\nSet the client secret in the environment variable OIDC_CLIENT_SECRET.");
-    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{FORCED_INTERVAL, failure::Failure};
 use crate::{
-    observing,
+    observing::{self, ObservedProvider},
     secret::Secret,
     session::{CurrentSession, NoSession},
 };
@@ -193,7 +193,12 @@ impl InFlightRefresh {
 }
 
 impl Outcome {
-    pub(super) fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
+    pub(super) fn of(
+        result: Result<CurrentSession, Failure>,
+        failures: u32,
+        now: OffsetDateTime,
+        at: &ObservedProvider,
+    ) -> Outcome {
         let now = now.unix_timestamp();
         let back_off = MIN_BACK_OFF.saturating_mul(1 << failures.min(6)).min(MAX_BACK_OFF);
         let failed = |pending, cause: String, wait: u32, asks_for_sign_in| Outcome::Failed {
@@ -205,18 +210,19 @@ impl Outcome {
         };
         match result {
             Ok(session) => {
-                observing::refreshed();
+                observing::refreshed(at);
                 Outcome::Refreshed { session, at: now }
             }
             Err(Failure::Ended(reason)) => {
-                observing::refresh_ended(reason.reason());
+                observing::refresh_ended(reason.reason(), at);
                 Outcome::Ended(reason)
             }
             Err(Failure::NoSession(reason)) => Outcome::NoSession(reason),
             Err(Failure::AsksForSignIn { reason, cause }) => {
-                observing::refresh_failed(reason);
+                observing::refresh_failed(reason, at);
                 tracing::info!(
                     reason,
+                    provider = at.name(),
                     "a session was not refreshed; the provider requires a new sign-in: {cause}"
                 );
                 failed(None, cause, back_off, true)
@@ -227,11 +233,12 @@ impl Outcome {
                 retry_after,
                 pending,
             }) => {
-                observing::refresh_failed(reason);
+                observing::refresh_failed(reason, at);
                 let requested = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
                 let wait = back_off.max(requested);
                 tracing::warn!(
                     reason,
+                    provider = at.name(),
                     "a session was not refreshed: {cause}; it remains valid, and the refresh is retried in {wait} s"
                 );
                 failed(pending, cause, wait, false)
@@ -267,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_back_off_doubles_up_to_a_minute_or_is_the_retry_after() {
-        let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
+        let wait = |failure, before| match Outcome::of(Err(failure), before, time(100), &ObservedProvider::default()) {
             Outcome::Failed { retry_at, failures, .. } => {
                 assert_eq!(failures, before.saturating_add(1));
                 retry_at - 100

@@ -160,7 +160,7 @@ impl Sessions {
         let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.is_alive(name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
-        observing::sessions_ended("replaced", count);
+        observing::sessions_ended("replaced", count, &self.observed);
         Ok(replaced)
     }
 }

@@ -372,7 +372,7 @@ impl Sessions {
             if let Some(oldest) = &oldest {
                 self.revoke_replaced(oldest, Some(current));
             }
-            observing::sessions_ended("max_per_user", usize::from(end.is_some()));
+            observing::sessions_ended("max_per_user", usize::from(end.is_some()), &self.observed);
             ended.extend(end);
         }
         Ok(())

@@ -95,8 +95,8 @@ impl Sessions {
             return false;
         }
         match reason {
-            NoSession::Idle => observing::sessions_ended("idle", 1),
-            NoSession::LifetimeEnded => observing::sessions_ended("lifetime", 1),
+            NoSession::Idle => observing::sessions_ended("idle", 1, &self.observed),
+            NoSession::LifetimeEnded => observing::sessions_ended("lifetime", 1, &self.observed),
             _ => {}
         }
         // The browser's own cookie has expired by then: a request with it is a replayed copy.
