@@ -11,7 +11,6 @@ use std::{
 };
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use time::OffsetDateTime;
 use url::Url;
 
 use super::{NoProvider, RelyingParty};
@@ -21,8 +20,8 @@ use crate::{clock::Clock, secret::Secret, settings::is_provider_name};
 /// [`Oidc::provider_source`](crate::Oidc::provider_source).
 ///
 /// It is asked when a name is needed: by a URL, by a session's cookie, or by
-/// [`provider_for`](crate::Oidc::provider_for). An answer is kept for a minute, that a name is unknown for ten seconds.
-/// Simultaneous requests ask once.
+/// [`provider_for`](crate::Oidc::provider_for). An answer is used for a minute, and that a name is unknown for ten
+/// seconds. Simultaneous requests ask once. The 2,000 providers that were used last keep their metadata and keys.
 ///
 /// ```
 /// use rocket_openidconnect::{Oidc, ProviderRegistration, ProviderSource, Secret};
@@ -155,8 +154,9 @@ impl fmt::Debug for ProviderRegistration {
 const KNOWN_TTL: i64 = 60;
 /// How long a name counts as unknown, in seconds.
 const UNKNOWN_TTL: i64 = 10;
-/// The maximum number of providers that are kept, and of unknown names, which never displace them.
-const MAX_KNOWN: u64 = 10_000;
+/// The maximum number of providers that are kept, with their metadata, keys and caches …
+const MAX_KNOWN: u64 = 2_000;
+/// … and of unknown names, which never displace them.
 const MAX_UNKNOWN: u64 = 10_000;
 
 /// Makes the relying party of a registration, or says what is wrong with it.
@@ -275,8 +275,9 @@ impl SourcedProviders {
         };
         to.insert(name.to_owned(), slot.clone());
         from.invalidate(name);
+        let rp = found.as_ref().map(|(_, rp)| rp.clone());
         *slot.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Answer { until, found });
-        slot.read(i64::MIN).1.unwrap_or(Err(NoProvider::Unknown))
+        rp.ok_or(NoProvider::Unknown)
     }
 
     /// The relying party of a registration: the former one, with its metadata and keys, if nothing has changed.
@@ -303,6 +304,6 @@ impl SourcedProviders {
     }
 
     fn now(&self) -> i64 {
-        OffsetDateTime::unix_timestamp(self.clock.now())
+        self.clock.now().unix_timestamp()
     }
 }

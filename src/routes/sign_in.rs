@@ -398,8 +398,8 @@ impl<'r> RouteContext<'r, '_> {
         }
     }
 
-    /// The attempt's provider, among several; no error if it cannot be looked up now. The response must have arrived at its redirect URI: otherwise one
-    /// provider could pass on the code of another (mix-up, RFC 9700 §4.4).
+    /// The attempt's provider, among several. The response must have arrived at its redirect URI: otherwise one provider
+    /// could pass on the code of another (mix-up, RFC 9700 §4.4). `Err(None)` if it cannot be looked up now.
     async fn provider_of(
         &self,
         attempt: &SignInAttempt,
