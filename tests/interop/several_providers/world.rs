@@ -43,9 +43,12 @@ impl World {
     }
 
     pub async fn at(port: u16, differences: Differences) -> World {
-        let base_url = |name: &str| match differences.has_tenants {
-            true => format!("http://{name}.localhost:{port}"),
-            false => format!("http://localhost:{port}"),
+        let base_url = |name: &str| {
+            if differences.has_tenants {
+                format!("http://{name}.localhost:{port}")
+            } else {
+                format!("http://localhost:{port}")
+            }
         };
         let start = async |name: &str, issuer: Option<String>, provider_port: u16| {
             let base = base_url(name);
