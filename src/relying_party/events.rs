@@ -146,7 +146,9 @@ impl AppEvents {
     ) {
         let changes: Vec<_> = changes.into_iter().collect();
         // Log all of them first: the app's handler may be slow.
-        changes.iter().for_each(|change| change.log(self.has_several_providers));
+        for change in &changes {
+            change.log(self.has_several_providers);
+        }
         self.notify(request, &changes).await;
     }
 

@@ -13,7 +13,7 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 use url::Url;
 
-use super::{NoProvider, RelyingParty};
+use super::RelyingParty;
 use crate::{clock::Clock, secret::Secret, settings::is_provider_name};
 
 /// Finds providers that are not in the settings: those that tenants have registered. Set it by
@@ -57,8 +57,8 @@ pub trait ProviderSource: Send + Sync + 'static {
     /// The registration at the provider with this name; `None` if there is none. Names have lowercase letters, digits,
     /// `-` and single `_`, at most 64; the source is not asked for others.
     ///
-    /// When a registration is gone, or has another issuer or client id, the sessions of its users end. Another secret
-    /// ends nothing.
+    /// When a registration is gone, is not usable, or has another issuer or client id, the sessions of its users end.
+    /// Another secret ends nothing.
     ///
     /// # Errors
     ///
@@ -148,6 +148,15 @@ impl fmt::Debug for ProviderRegistration {
             .field("client_id", &self.client_id)
             .finish_non_exhaustive()
     }
+}
+
+/// Why a request has no provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoProvider {
+    /// There is none of this name, or the app says that there is none.
+    Unknown,
+    /// The app could not decide.
+    Undecided,
 }
 
 /// How long an answer of the source is used, in seconds.

@@ -4,7 +4,10 @@ use std::{error::Error, fmt, sync::Arc};
 
 use rocket::Request;
 
-use super::{RelyingParty, provider_source::SourcedProviders};
+use super::{
+    RelyingParty,
+    provider_source::{NoProvider, SourcedProviders},
+};
 use crate::token::LogoutToken;
 
 /// Decides which provider a request belongs to, in an app whose tenants have a provider each: see
@@ -61,15 +64,6 @@ pub(crate) struct Providers {
     pub(crate) of_source: Option<SourcedProviders>,
     /// Decides for each request, in an app whose tenants have a provider each.
     pub(crate) chosen_by: Option<Arc<dyn ProviderFor>>,
-}
-
-/// Why a request has no provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoProvider {
-    /// There is none of this name, or the app says that there is none.
-    Unknown,
-    /// The app could not decide.
-    Undecided,
 }
 
 impl Providers {

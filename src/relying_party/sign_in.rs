@@ -44,6 +44,14 @@ pub(crate) struct BegunSignIn {
 /// a store and this node over so short a time.
 const CODE_MARGIN: Duration = Duration::from_secs(2);
 
+/// An accepted authorization response to an attempt of this browser.
+pub(crate) struct Callback<'a> {
+    pub(crate) attempt: &'a SignInAttempt,
+    pub(crate) secrets: AttemptSecrets,
+    pub(crate) response: AcceptedResponse,
+    pub(crate) client_address: Option<IpAddr>,
+}
+
 /// A completed sign-in.
 pub(crate) enum Completed {
     /// This callback began the session.
@@ -113,12 +121,15 @@ impl Client<'_> {
     pub(crate) async fn complete(
         &self,
         request: &Request<'_>,
-        attempt: &SignInAttempt,
-        secrets: AttemptSecrets,
-        response: AcceptedResponse,
-        client_address: Option<IpAddr>,
+        callback: Callback<'_>,
         now: OffsetDateTime,
     ) -> Result<Completed, NotBegun> {
+        let Callback {
+            attempt,
+            secrets,
+            response,
+            client_address,
+        } = callback;
         let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
         let Some(exchange) = exchange else {
             return Ok(Completed::Late);
@@ -160,12 +171,15 @@ impl Client<'_> {
         &self,
         request: &Request<'_>,
         user: &User,
-        attempt: &SignInAttempt,
-        secrets: AttemptSecrets,
-        response: AcceptedResponse,
-        client_address: Option<IpAddr>,
+        callback: Callback<'_>,
         now: OffsetDateTime,
     ) -> Result<(), NotBegun> {
+        let Callback {
+            attempt,
+            secrets,
+            response,
+            client_address,
+        } = callback;
         let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
         let Some(exchange) = exchange else {
             return Ok(());

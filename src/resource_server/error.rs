@@ -186,7 +186,9 @@ impl BearerError {
         let mut add = |name: &str, value: &str| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
             BearerError::Missing | BearerError::NoProvider => {
-                needed.into_iter().for_each(|scope| add("scope", scope));
+                if let Some(scope) = needed {
+                    add("scope", scope);
+                }
             }
             BearerError::Malformed { cause } => {
                 add("error", "invalid_request");

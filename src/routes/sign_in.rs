@@ -24,7 +24,7 @@ use crate::{
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{
-        Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User, decrypt_parameters,
+        Callback, Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User, decrypt_parameters,
     },
     request::{RequestState, ReturnedQuery, is_fetched},
     secret::Secret,
@@ -488,7 +488,12 @@ impl<'r> RouteContext<'r, '_> {
             .step(&attempt.id.short_name(), "the response matches the request", self.now);
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
-        let address = self.client_address();
+        let callback = Callback {
+            attempt: &attempt,
+            secrets,
+            response: accepted,
+            client_address: self.client_address(),
+        };
         let links = attempt
             .parameters
             .as_ref()
@@ -497,11 +502,10 @@ impl<'r> RouteContext<'r, '_> {
             let Some(user) = self.linking_user(attempt.parameters.as_ref()).await else {
                 return self.failed(SignInError::LinkSessionEnded, &attempt.return_to).await;
             };
-            let linking = client.link(request, &user, &attempt, secrets, accepted, address, self.now);
+            let linking = client.link(request, &user, callback, self.now);
             linking.await.map(|()| Completed::Late)
         } else {
-            let completing = client.complete(request, &attempt, secrets, accepted, address, self.now);
-            completing.await
+            client.complete(request, callback, self.now).await
         };
         match completed {
             // There is nothing to set, and the session of a later sign-in must not be replaced.

@@ -186,10 +186,12 @@ impl Sessions {
             shares_cookies,
         } = provider;
         let prefix = shares_cookies.then(|| name.clone());
-        let cookie = self.settings.cookie.as_ref().map(|cookie| match shares_cookies {
-            true => cookie.clone(),
-            false => format!("{cookie}_{}", keys.client_tag()),
-        });
+        let suffix = if shares_cookies {
+            String::new()
+        } else {
+            format!("_{}", keys.client_tag())
+        };
+        let cookie = self.settings.cookie.as_ref().map(|cookie| format!("{cookie}{suffix}"));
         Sessions {
             settings: self.settings.clone(),
             max_per_user: self.max_per_user,

@@ -117,11 +117,14 @@ mod tests {
         let ports = |given: &[u16]| {
             let mut settings = Settings::default();
             for (index, port) in given.iter().enumerate() {
-                let mut own = Settings::default();
-                own.dev_provider = Some(DevProviderSettings {
+                let dev_provider = DevProviderSettings {
                     port: *port,
                     ..DevProviderSettings::default()
-                });
+                };
+                let own = Settings {
+                    dev_provider: Some(dev_provider),
+                    ..Settings::default()
+                };
                 settings.providers.insert(format!("p{index}"), own);
             }
             settings.providers.insert("real".to_owned(), Settings::default());

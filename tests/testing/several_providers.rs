@@ -36,10 +36,10 @@ fn token(token: Bearer) -> String {
 
 /// A page that has users sign in at one provider.
 #[get("/at-two")]
-fn at_two(user: Option<LoggedIn>, rp: &RelyingParty) -> Result<String, rocket::response::Redirect> {
+fn at_two(user: Option<LoggedIn>, rp: &RelyingParty) -> Result<String, Box<rocket::response::Redirect>> {
     let url = rp.sign_in_url().provider("two").next("/key").to_string();
     user.map(|user| user.key().to_string())
-        .ok_or_else(|| rocket::response::Redirect::to(url))
+        .ok_or_else(|| Box::new(rocket::response::Redirect::to(url)))
 }
 
 /// Real providers, which no test reaches.
