@@ -45,8 +45,7 @@ pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,
 };
 pub use pages::{
-    BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, ReplacedUser, SignInConfirmation,
-    SignOutConfirmation, UserLabel,
+    BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, SignInConfirmation, SignOutConfirmation, UserLabel,
 };
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};

@@ -18,7 +18,7 @@ pub(crate) use app_pages::AppPages;
 pub use app_pages::{BuiltInPages, Pages};
 pub use form::HiddenField;
 pub use provider_choice::{ProviderChoice, ProviderLink};
-pub use sign_in_confirmation::{ReplacedUser, SignInConfirmation, UserLabel};
+pub use sign_in_confirmation::{SignInConfirmation, UserLabel};
 pub use sign_out::SignOutConfirmation;
 
 use crate::request::SignInFailure;

@@ -209,6 +209,11 @@ impl RelyingParty {
         }
     }
 
+    /// Whether the app finds its tenants, which have a provider each, at run time.
+    pub(crate) fn finds_tenants(&self) -> bool {
+        self.has_tenants() && self.providers().is_some_and(|providers| providers.of_source.is_some())
+    }
+
     /// Whether the app's tenants have a provider each.
     pub(crate) fn has_tenants(&self) -> bool {
         self.providers().is_some_and(|providers| providers.chosen_by.is_some())

@@ -14,7 +14,7 @@ use super::is_contradictory;
 use crate::{
     clock::Clock,
     observing::{self, RejectedToken},
-    relying_party::NoProvider,
+    relying_party::{NoProvider, RelyingParty},
     request::{RequestState, resource_server},
     requirement::Requirement,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
@@ -238,7 +238,10 @@ impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
             tracing::info!("add a table `oidc.apis.{name}` with `resource`");
             return true;
         };
-        let accepts_nothing = !resource_server.is_disabled() && api.issuers().is_empty();
+        let app = rocket.state::<RelyingParty>();
+        // Tenants that the app finds at run time have issuers of their own.
+        let finds_tenants = app.is_some_and(RelyingParty::finds_tenants);
+        let accepts_nothing = !resource_server.is_disabled() && !finds_tenants && api.issuers().is_empty();
         if accepts_nothing && resource_server.has_no_tokens_of_provider() {
             tracing::error!(
                 "`{guard}` is used in a route, but access tokens of GitHub are not for this API: any app of its users has some"

@@ -91,8 +91,7 @@ pub trait Pages: Send + Sync + 'static {
         BuiltInPages.choose_provider(request, choice)
     }
 
-    /// The page that asks the user to confirm a sign-in that another site began, or that would replace the session of
-    /// another user.
+    /// The page that asks the user to confirm a sign-in that another site began.
     ///
     /// # Errors
     ///
@@ -192,7 +191,7 @@ mod tests {
             fields: vec![],
             provider: "Acme".to_owned(),
             cancel: "/".to_owned(),
-            replaces: None,
+            signed_in: None,
         };
         let sign_out = SignOutConfirmation {
             action: "/oidc/logout".to_owned(),

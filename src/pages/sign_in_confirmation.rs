@@ -19,19 +19,8 @@ pub struct SignInConfirmation {
     pub provider: String,
     /// The page of this app to which a user goes who does not confirm.
     pub cancel: String,
-    /// Whose session the sign-in would replace; `None` when another site began the sign-in, and the user has not been
-    /// at the provider yet.
-    pub replaces: Option<ReplacedUser>,
-}
-
-/// The users of a sign-in that would replace the session of another user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ReplacedUser {
-    /// The user who is signed in.
-    pub current: UserLabel,
-    /// The user who would be signed in.
-    pub new: UserLabel,
+    /// The user who is signed in now; their session ends if somebody signs in.
+    pub signed_in: Option<UserLabel>,
 }
 
 /// A user as a page shows them.
@@ -53,30 +42,22 @@ pub struct UserLabel {
 
 /// The built-in page.
 pub(super) fn page(sign_in: &SignInConfirmation) -> String {
-    let Some(ReplacedUser { current, new }) = &sign_in.replaces else {
-        let button = format!("Sign in with {}", sign_in.provider);
-        let form = form(
-            &sign_in.action,
-            &sign_in.fields,
-            ("confirm", &button),
-            (&sign_in.cancel, "Cancel"),
-        );
-        let body = format!("<h1>Sign in?</h1><p>Another site asked to sign you in here.</p>{form}");
-        return document("Sign in", &body);
-    };
+    let button = format!("Sign in with {}", sign_in.provider);
     let form = form(
         &sign_in.action,
         &sign_in.fields,
-        ("confirm", "Switch user"),
-        (&sign_in.cancel, "Keep the current user"),
+        ("confirm", &button),
+        (&sign_in.cancel, "Cancel"),
     );
-    let body = format!(
-        "<h1>Switch user?</h1><p>You are signed in as {}.</p><p>This sign-in is for {}.</p>\
-         <p>If you did not begin it, keep the current user.</p>{form}",
-        user(current),
-        user(new),
-    );
-    document("Switch user", &body)
+    let signed_in = sign_in.signed_in.as_ref().map(|current| {
+        format!(
+            "<p>You are signed in as {}. A new sign-in ends that session. If you did not begin it, cancel.</p>",
+            user(current)
+        )
+    });
+    let signed_in = signed_in.unwrap_or_default();
+    let body = format!("<h1>Sign in?</h1><p>Another site asked to sign you in here.</p>{signed_in}{form}");
+    document("Sign in", &body)
 }
 
 /// The name with what tells apart two users of one name. Right-to-left characters in it do not change what follows.
@@ -104,7 +85,7 @@ mod tests {
         }
     }
 
-    fn sign_in(text: &str, replaces: Option<ReplacedUser>) -> SignInConfirmation {
+    fn sign_in(text: &str, signed_in: Option<UserLabel>) -> SignInConfirmation {
         SignInConfirmation {
             action: format!("/oidc/login/{text}"),
             fields: vec![
@@ -119,7 +100,7 @@ mod tests {
             ],
             provider: text.to_owned(),
             cancel: format!("/{text}"),
-            replaces,
+            signed_in,
         }
     }
 
@@ -140,30 +121,14 @@ mod tests {
         );
     }
 
-    /// Both users have the name that the second chose.
     #[test]
-    fn a_sign_in_that_replaces_another_user() {
-        let replaces = ReplacedUser {
-            current: label("Alice", "1", "Acme"),
-            new: label("Alice", "2", "Acme"),
-        };
-        let page = page(&sign_in("acme", Some(replaces)));
-        assert!(page.contains("<title>Switch user</title>"), "{page}");
+    fn a_sign_in_of_a_browser_with_a_session() {
+        let page = page(&sign_in("acme", Some(label("Alice", "1", "Acme"))));
         assert!(
             page.contains(
-                "<main><h1>Switch user?</h1>\
-                 <p>You are signed in as <strong><bdi>Alice</bdi></strong> \
-                 <span class=\"quiet\">(Acme, user id <code><bdi>1</bdi></code>)</span>.</p>\
-                 <p>This sign-in is for <strong><bdi>Alice</bdi></strong> \
-                 <span class=\"quiet\">(Acme, user id <code><bdi>2</bdi></code>)</span>.</p>\
-                 <p>If you did not begin it, keep the current user.</p><form method=\"post\" "
-            ),
-            "{page}"
-        );
-        assert!(
-            page.contains(
-                "<button class=\"button\" id=\"confirm\">Switch user</button> \
-                 <a href=\"&#x2F;acme\">Keep the current user</a></p></form></main>"
+                "<p>You are signed in as <strong><bdi>Alice</bdi></strong> \
+                 <span class=\"quiet\">(Acme, user id <code><bdi>1</bdi></code>)</span>. \
+                 A new sign-in ends that session. If you did not begin it, cancel.</p><form method=\"post\" "
             ),
             "{page}"
         );
@@ -171,15 +136,10 @@ mod tests {
 
     #[test]
     fn text_is_escaped() {
-        let user = || label(EVIL, EVIL, EVIL);
-        let replaces = ReplacedUser {
-            current: user(),
-            new: user(),
-        };
-        // In `action`, in a field and in `cancel`, and in the button or in the names of two users.
+        // In `action`, in a field, in `cancel` and in the button, and in the name of the user.
         for (page, escaped) in [
             (page(&sign_in(EVIL, None)), 4),
-            (page(&sign_in(EVIL, Some(replaces))), 3 + 2 * 3),
+            (page(&sign_in(EVIL, Some(label(EVIL, EVIL, EVIL)))), 4 + 3),
         ] {
             assert!(!page.contains(EVIL), "{page}");
             assert_eq!(page.matches(ESCAPED).count(), escaped, "{page}");
@@ -188,20 +148,14 @@ mod tests {
 
     #[test]
     fn a_template_gets_every_field() {
-        let replaces = ReplacedUser {
-            current: label("Alice", "1", "Acme"),
-            new: label("Bob", "2", "Other"),
-        };
-        let json = serde_json::to_value(sign_in("acme", Some(replaces))).unwrap();
+        let signed_in = label("Alice", "1", "Acme");
+        let json = serde_json::to_value(sign_in("acme", Some(signed_in))).unwrap();
         let expected = serde_json::json!({
             "action": "/oidc/login/acme",
             "fields": [{ "name": "button", "value": "vacme" }, { "name": "next", "value": "/me" }],
             "provider": "acme",
             "cancel": "/acme",
-            "replaces": {
-                "current": { "name": "Alice", "subject": "1", "provider": "Acme" },
-                "new": { "name": "Bob", "subject": "2", "provider": "Other" },
-            },
+            "signed_in": { "name": "Alice", "subject": "1", "provider": "Acme" },
         });
         assert_eq!(json, expected);
     }

@@ -294,6 +294,13 @@ impl<C> User<C> {
         self.session.name()
     }
 
+    /// The name of the provider for people.
+    pub(crate) fn provider_label(&self) -> &str {
+        self.handle
+            .as_ref()
+            .map_or_else(|| self.provider(), |handle| handle.rp.label())
+    }
+
     pub(crate) fn session(&self) -> &CurrentSession {
         &self.session
     }

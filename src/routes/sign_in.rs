@@ -20,7 +20,7 @@ use crate::{
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
     observing,
-    pages::{self, ProviderChoice, ProviderLink, SignInConfirmation, html},
+    pages::{self, ProviderChoice, ProviderLink, SignInConfirmation, UserLabel, html},
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{
@@ -112,7 +112,7 @@ impl<'r> RouteContext<'r, '_> {
             .and_then(RelyingParty::providers);
         let has_others = has_others.is_some_and(|providers| providers.are_several());
         match self.of_provider {
-            Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next),
+            Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next).await,
             _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
         }
     }
@@ -136,7 +136,7 @@ impl<'r> RouteContext<'r, '_> {
         };
         match (named, self.sender()) {
             (Some(rp), Sender::ThisApp) => self.at(rp).begin(EarlierEnds::default(), next, parameters, false).await,
-            (Some(rp), _) => self.confirm(rp, &next),
+            (Some(rp), _) => self.confirm(rp, &next).await,
             (None, _) => self.begin(EarlierEnds::default(), next, parameters, false).await,
         }
     }
@@ -157,13 +157,19 @@ impl<'r> RouteContext<'r, '_> {
     }
 
     /// The page that asks the user whether to begin a sign-in that another site began.
-    fn confirm(&self, rp: &RelyingParty, next: &ReturnTo) -> Outcome<'r> {
+    async fn confirm(&self, rp: &RelyingParty, next: &ReturnTo) -> Outcome<'r> {
+        let user: Option<OptionalUser> = OptionalUser::from_request(self.request).await.succeeded();
+        let user = user.and_then(OptionalUser::into_user);
         let confirmation = SignInConfirmation {
             action: self.url_at(rp, next),
             fields: vec![],
             provider: rp.label().to_owned(),
             cancel: "/".to_owned(),
-            replaces: None,
+            signed_in: user.map(|user| UserLabel {
+                name: user.name().unwrap_or(user.subject()).to_owned(),
+                subject: user.subject().to_owned(),
+                provider: user.provider_label().to_owned(),
+            }),
         };
         button_page(Status::Ok, self.pages().confirm_sign_in(self.request, &confirmation))
     }
@@ -211,7 +217,7 @@ impl<'r> RouteContext<'r, '_> {
             let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
             // Whoever sent the browser here, its user decides.
             if providers.are_several() {
-                return self.confirm(rp, &target);
+                return self.confirm(rp, &target).await;
             }
             let here = self.at(rp);
             return here

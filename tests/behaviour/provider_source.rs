@@ -16,7 +16,7 @@ use rocket::{
     serde::json::json,
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc, OptionalUser, ProviderRegistration, ProviderSource, RelyingParty, Secret, UserKey,
+    Bearer, LoggedIn, Oidc, OptionalUser, ProviderRegistration, ProviderSource, RelyingParty, Secret, UserKey,
 };
 
 use crate::{
@@ -83,6 +83,11 @@ fn open(visitor: OptionalUser) -> String {
     visitor
         .user()
         .map_or("nobody".to_owned(), |user| user.provider().to_owned())
+}
+
+#[get("/api")]
+fn api(token: Bearer) -> String {
+    token.issuer().to_owned()
 }
 
 #[get("/key")]
@@ -310,13 +315,21 @@ async fn tenants_by_host_are_found_too() {
         "acme",
         registration(&sourced.provider).base_url("http://acme.example:8000".parse().unwrap()),
     );
-    let browser = Browser::open(sourced.rocket_with(fairing)).await;
+    let rocket = sourced.rocket_with(fairing).mount("/", routes![api]);
+    let browser = Browser::open(rocket).await;
     let at = async |host: &'static str, path: &str| -> Page { browser.visit_with(path, &[("Host", host)]).await };
     let page = at("acme.example", "/oidc/login?next=/me").await;
     let callback = sourced.provider.authorize(page.location.as_deref().unwrap());
     assert_eq!(callback.redirect_uri(), "http://acme.example:8000/oidc/authorize/acme");
     at("acme.example", &callback.path_and_query()).await.redirects_to("/me");
     assert_eq!(at("acme.example", "/me").await.body, "acme alice");
+    let token = sourced.provider.access_token("", |token| token.set("aud", "app"));
+    let authorization = format!("Bearer {token}");
+    for (host, status) in [("acme.example", 200), ("beta.example", 401)] {
+        let headers = [("Host", host), ("Authorization", &*authorization)];
+        let page = browser.another().fetch_with("/api", &headers).await;
+        assert_eq!(page.status, status, "{page:#?}");
+    }
     at("beta.example", "/me").await.is(Status::Unauthorized);
     at("acme", "/me").await.is(Status::Unauthorized);
     sourced.tenants.set_down(true);

@@ -427,7 +427,7 @@ async fn a_sign_in_that_another_site_begins_waits_for_the_user() {
     for site in ["cross-site", "same-site", "something-new"] {
         let page = browser.visit_with(path, &[("Sec-Fetch-Site", site)]).await;
         shows(&page, "action=\"/oidc/login/one?next=%2Fwho\"");
-        page.sees("Acme &amp; Co");
+        page.sees("Acme &amp; Co").sees_no("You are signed in");
     }
     let cross = browser.submit_from_provider(path, "").await;
     shows(&cross, "action=\"/oidc/login/one?next=%2Fwho\"");
@@ -446,6 +446,7 @@ async fn a_sign_in_that_another_site_begins_waits_for_the_user() {
     };
     let page = browser.visit(&initiate(&several.two.issuer())).await;
     shows(&page, "action=\"/oidc/login/two?next=%2Fwho\"");
+    page.sees("You are signed in as <strong><bdi>Alice Liddell</bdi></strong>");
     let requests = several.two.requests().len();
     browser
         .visit(&initiate("https://evil.example"))
