@@ -1,5 +1,6 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
+mod choose_provider;
 mod clear_site_data;
 mod debug;
 mod logout;

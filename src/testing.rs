@@ -152,6 +152,7 @@ mod app;
 mod assert_guarded;
 mod client;
 mod guarded;
+mod named_provider;
 mod provider;
 mod recorded_request;
 mod replacement;

@@ -11,7 +11,7 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use super::{RouteContext, button_page, form, logout::Sender, redirect, silent::back_to};
+use super::{RouteContext, form, redirect, silent::back_to};
 use crate::{
     code_flow::{
         AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
@@ -20,7 +20,7 @@ use crate::{
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
     observing,
-    pages::{self, ProviderChoice, ProviderLink, SignInConfirmation, UserLabel, html},
+    pages::{self, html},
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{
@@ -95,97 +95,11 @@ impl<'r> RouteContext<'r, '_> {
     }
 
     /// What the query asks for.
-    fn parameters(&self) -> Result<SignInParameters, SignInError> {
+    pub(super) fn parameters(&self) -> Result<SignInParameters, SignInError> {
         let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
         match encrypted {
             None => Ok(self.login_hint()),
             Some(value) => decrypt_parameters(&self.rp.cookies.keys, &value, self.now),
-        }
-    }
-
-    /// Begins a sign-in at one of several providers, after the user agreed if another site began it.
-    async fn begin_here(&self, next: ReturnTo, parameters: SignInParameters) -> Outcome<'r> {
-        let has_others = self
-            .request
-            .rocket()
-            .state::<RelyingParty>()
-            .and_then(RelyingParty::providers);
-        let has_others = has_others.is_some_and(|providers| providers.are_several());
-        match self.of_provider {
-            Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next).await,
-            _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
-        }
-    }
-
-    /// Whether the browser says that a page of another site, or of a sibling sub-domain, led here.
-    fn is_begun_elsewhere(&self) -> bool {
-        let mut site = self.request.headers().get("Sec-Fetch-Site");
-        site.any(|site| !["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own)))
-    }
-
-    /// `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
-    pub(super) async fn login_confirmed(&self) -> Outcome<'r> {
-        let named = match self.named_provider().await {
-            Ok(named) => named,
-            Err(status) => return Outcome::Error(status),
-        };
-        let next = self.next();
-        let parameters = match self.parameters() {
-            Ok(parameters) => parameters,
-            Err(error) => return self.failed(error, &next).await,
-        };
-        match (named, self.sender()) {
-            (Some(rp), Sender::ThisApp) => self.at(rp).begin(EarlierEnds::default(), next, parameters, false).await,
-            (Some(rp), _) => self.confirm(rp, &next).await,
-            (None, _) => self.begin(EarlierEnds::default(), next, parameters, false).await,
-        }
-    }
-
-    /// The page on which the user chooses a provider, for this sign-in.
-    fn choose(&self, providers: &[Arc<RelyingParty>], next: &ReturnTo) -> Outcome<'r> {
-        let link = |rp: &Arc<RelyingParty>| ProviderLink {
-            name: rp.provider_name().to_owned(),
-            label: rp.label().to_owned(),
-            logo: rp.settings.logo.clone(),
-            url: self.url_at(rp, next),
-        };
-        let choice = ProviderChoice {
-            providers: providers.iter().map(link).collect(),
-            next: next.to_string(),
-        };
-        button_page(Status::Ok, self.pages().choose_provider(self.request, &choice))
-    }
-
-    /// The page that asks the user whether to begin a sign-in that another site began.
-    async fn confirm(&self, rp: &RelyingParty, next: &ReturnTo) -> Outcome<'r> {
-        let user: Option<OptionalUser> = OptionalUser::from_request(self.request).await.succeeded();
-        let user = user.and_then(OptionalUser::into_user);
-        let confirmation = SignInConfirmation {
-            action: self.url_at(rp, next),
-            fields: vec![],
-            provider: rp.label().to_owned(),
-            cancel: "/".to_owned(),
-            signed_in: user.map(|user| UserLabel {
-                name: user.name().unwrap_or(user.subject()).to_owned(),
-                subject: user.subject().to_owned(),
-                provider: user.provider_label().to_owned(),
-            }),
-        };
-        button_page(Status::Ok, self.pages().confirm_sign_in(self.request, &confirmation))
-    }
-
-    /// The URL of this sign-in at one of several providers, with what its query asks for.
-    fn url_at(&self, rp: &RelyingParty, next: &ReturnTo) -> String {
-        let asked = [PARAMETERS, "login_hint"].into_iter().filter_map(|name| {
-            let value = self.request.query_value::<String>(name)?.ok()?;
-            Some((name.to_owned(), value))
-        });
-        let asked: Vec<_> = asked.collect();
-        let url = rp.login_url(next.as_str());
-        if asked.is_empty() {
-            url
-        } else {
-            format!("{url}&{}", query(&asked))
         }
     }
 
@@ -727,7 +641,7 @@ fn not_a_page_load<'r>() -> rocket::Response<'r> {
     html(Status::Forbidden, page)
 }
 
-fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
+pub(super) fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -13,9 +13,9 @@ use url::Url;
 
 use super::{
     RecordedRequest,
-    replacement::NamedProvider,
+    named_provider::{ISSUER, NamedProvider},
     runtime::block_on,
-    script::{Script, Scripts},
+    script::{Script, Scripts, lock},
 };
 use crate::{
     clock::Clock,
@@ -25,10 +25,6 @@ use crate::{
     settings::{Answers, NoAnswer},
 };
 
-/// The issuer. The name is never resolved (RFC 6761 §6.2).
-pub(super) const ISSUER: &str = "https://provider.test";
-/// The app's default `client_id`.
-pub(super) const CLIENT_ID: &str = "app";
 const NOT_LAUNCHED: &str = "an app was registered here by `TestProvider::register`, and launched";
 
 /// An OpenID provider in the test's own process, for one app: no socket, no port, no network. It takes the place of each
@@ -154,7 +150,8 @@ impl TestProvider {
     /// #         "google": { "provider": "google", "client_id": "app", "client_secret": "hush" },
     /// #         "acme": { "issuer": "https://login.acme.example", "client_id": "app", "client_secret": "hush" },
     /// #     });
-    /// #     let figment = rocket::Config::figment().merge(("oidc.providers", providers));
+    /// #     let figment = rocket::figment::Figment::from(rocket::Config::debug_default());
+    /// #     let figment = figment.merge(("oidc.providers", providers));
     /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![me])
     /// # }
     /// use rocket::{http::Status, local::blocking::Client};
@@ -491,8 +488,4 @@ fn endpoint_at(url: &Url, issuer: &str) -> Option<Endpoint> {
 /// The path and query of a URL.
 pub(super) fn path_and_query(url: &Url) -> String {
     url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

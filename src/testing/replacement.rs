@@ -6,9 +6,9 @@ use url::Url;
 
 use super::{
     TestProvider,
-    provider::{CLIENT_ID, ISSUER, lock},
+    named_provider::{CLIENT_ID, ISSUER, NamedProvider},
     runtime::block_on,
-    script::claims_hook,
+    script::{claims_hook, lock},
 };
 use crate::{
     dev_provider::{DevClient, DevProviderError, InProcessProvider},
@@ -21,16 +21,6 @@ use crate::{
 
 /// The app's `base_url` in a profile that requires one and has none.
 const BASE_URL: &str = "https://app.test";
-
-/// One provider in the test's process.
-pub(super) struct NamedProvider {
-    /// As [`User::provider`](crate::User::provider).
-    pub(super) name: Arc<str>,
-    pub(super) issuer: String,
-    client_id: String,
-    redirect_uri: String,
-    pub(super) provider: InProcessProvider,
-}
 
 impl TestProvider {
     /// Replaces the providers in an app's settings, and launches them for the first app. An app with a source of

@@ -83,7 +83,8 @@ pub trait TestRequest: Sealed + Sized {
     /// #         "google": { "provider": "google", "client_id": "app", "client_secret": "hush" },
     /// #         "acme": { "issuer": "https://login.acme.example", "client_id": "app", "client_secret": "hush" },
     /// #     });
-    /// #     let figment = rocket::Config::figment().merge(("oidc.providers", providers));
+    /// #     let figment = rocket::figment::Figment::from(rocket::Config::debug_default());
+    /// #     let figment = figment.merge(("oidc.providers", providers));
     /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![key])
     /// # }
     /// use rocket::local::blocking::Client;

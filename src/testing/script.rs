@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde_json::{Map, Value, json};
 
-use super::provider::lock;
 use crate::{
     dev_provider::{ClaimsHook, Statement},
     provider::Endpoint,
@@ -92,4 +91,8 @@ pub(super) fn claims_hook(scripts: &Arc<Mutex<Scripts>>, name: &Arc<str>) -> Cla
             change(claims);
         }
     })
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
