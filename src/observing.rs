@@ -42,10 +42,12 @@ pub(crate) struct ObservedProvider {
     /// Its name, for log lines.
     name: Option<Arc<str>>,
     /// Its label in metrics, of which there are as many as in the settings, and one more.
+    #[cfg(feature = "metrics")]
     label: Option<Arc<str>>,
 }
 
 /// The label of all providers that the app finds at run time. It is not a name that a provider may have.
+#[cfg(feature = "metrics")]
 const FOUND: &str = "(found)";
 
 impl ObservedProvider {
@@ -53,6 +55,7 @@ impl ObservedProvider {
     pub(crate) fn of_settings(name: &Arc<str>) -> ObservedProvider {
         ObservedProvider {
             name: Some(name.clone()),
+            #[cfg(feature = "metrics")]
             label: Some(name.clone()),
         }
     }
@@ -61,6 +64,7 @@ impl ObservedProvider {
     pub(crate) fn found(name: &Arc<str>) -> ObservedProvider {
         ObservedProvider {
             name: Some(name.clone()),
+            #[cfg(feature = "metrics")]
             label: Some(FOUND.into()),
         }
     }

@@ -6,7 +6,6 @@ use figment::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    Settings,
     declaration::{Field, Invalid, Parser, SettingType, settings},
     mistake::rule,
     syntax::{self, Syntax},
@@ -40,7 +39,8 @@ fn default_users() -> Vec<Map<String, Json>> {
     [alice, bob].iter().filter_map(Json::as_object).cloned().collect()
 }
 
-impl Settings {
+#[cfg(feature = "dev-provider")]
+impl super::Settings {
     /// Gives each development provider of the table `providers` a port of its own.
     pub(crate) fn separate_dev_provider_ports(&mut self) {
         let dev_providers = || self.providers.values().filter_map(|own| own.dev_provider.as_ref());
@@ -111,6 +111,7 @@ impl SettingType for Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn each_of_several_dev_providers_has_a_port_of_its_own() {
