@@ -20,6 +20,8 @@ mod user;
 
 use std::{ops::Deref, sync::Arc};
 
+use url::form_urlencoded::byte_serialize;
+
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     events::{AppEvents, NoEvents},
@@ -135,7 +137,7 @@ impl RelyingParty {
     /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`). A
     /// `next` that is not a path of this app is replaced by `/`.
     pub fn login_url(&self, next: &str) -> String {
-        with_next(&self.login_path(), &self.local_address(next))
+        with_next(&self.own_login_path(), &self.local_address(next))
     }
 
     /// The URL of a sign-in with parameters of its own, such as `acr_values` or a scope, which are checked afterwards.
@@ -264,12 +266,25 @@ impl RelyingParty {
         ReturnTo::parse(address, &self.site.mount)
     }
 
-    /// The path that begins a sign-in: among several providers, at this one.
-    pub(crate) fn login_path(&self) -> String {
+    /// The provider of a sign-in that begins here: the one that is asked for, or this one; `None` if the user chooses,
+    /// and in an app with one provider.
+    pub(crate) fn sign_in_provider<'a>(&'a self, asked: Option<&'a str>) -> Option<&'a str> {
+        let own = self.settings.provider_name.as_deref();
+        let are_several = own.is_some() || self.providers().is_some() || !self.settings.providers.is_empty();
+        asked.or(own).filter(|_| are_several)
+    }
+
+    /// The path that begins a sign-in here.
+    pub(crate) fn own_login_path(&self) -> String {
+        self.login_path_at(self.sign_in_provider(None))
+    }
+
+    /// The path that begins a sign-in at this provider.
+    pub(crate) fn login_path_at(&self, provider: Option<&str>) -> String {
         let path = self.route_path("login");
-        match (&self.source, &self.settings.provider_name) {
-            (Source::Provider(_), Some(name)) => format!("{path}/{name}"),
-            _ => path,
+        match provider {
+            Some(name) => format!("{path}/{}", byte_serialize(name.as_bytes()).collect::<String>()),
+            None => path,
         }
     }
 
@@ -281,6 +296,6 @@ impl RelyingParty {
 
 /// The URL of a route, with the page to which the browser goes afterwards.
 fn with_next(path: &str, next: &ReturnTo) -> String {
-    let next: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
+    let next: String = byte_serialize(next.as_str().as_bytes()).collect();
     format!("{path}?next={next}")
 }

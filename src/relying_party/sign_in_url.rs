@@ -160,34 +160,31 @@ impl<'a> SignInUrl<'a> {
 
 impl fmt::Display for SignInUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match &self.provider {
-            Some(name) if !self.rp.settings.providers.is_empty() || self.rp.settings.provider_name.is_some() => {
-                let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-                format!("{}/{name}", self.rp.route_path("login"))
-            }
-            _ => self.rp.login_path(),
-        };
-        f.write_str(&with_next(&path, &self.next))?;
+        let provider = self.rp.sign_in_provider(self.provider.as_deref());
+        f.write_str(&with_next(&self.rp.login_path_at(provider), &self.next))?;
         if self.parameters.is_empty() {
             return Ok(());
         }
         let now = self.rp.clock.now().unix_timestamp();
         let value = [&now.to_be_bytes()[..], self.parameters.to_text().as_bytes()].concat();
-        let value = self.rp.cookies.keys.encrypt(Purpose::SignInUrl, b"", &value);
+        let keys = &self.rp.cookies.keys;
+        let value = keys.encrypt(Purpose::SignInUrl, provider.unwrap_or_default().as_bytes(), &value);
         write!(f, "&{PARAMETERS}={}", URL_SAFE_NO_PAD.encode(value))
     }
 }
 
-/// Decrypts the parameters of a [`SignInUrl`].
+/// Decrypts the parameters of a [`SignInUrl`] at this provider, if there are several: of a URL that names it, or that lets
+/// the user choose.
 pub(crate) fn decrypt_parameters(
     keys: &KeyRing,
+    provider: Option<&str>,
     value: &str,
     now: OffsetDateTime,
 ) -> Result<SignInParameters, SignInError> {
     let decrypt = || {
-        let value = keys
-            .decrypt(Purpose::SignInUrl, b"", URL_SAFE_NO_PAD.decode(value).ok()?)
-            .ok()?;
+        let encrypted = URL_SAFE_NO_PAD.decode(value).ok()?;
+        let of = |provider: &str| keys.decrypt(Purpose::SignInUrl, provider.as_bytes(), encrypted.clone());
+        let value = of(provider.unwrap_or_default()).or_else(|_| of("")).ok()?;
         let (made, text) = value.plaintext.split_first_chunk()?;
         let age = now.unix_timestamp().saturating_sub(i64::from_be_bytes(*made));
         let parameters = SignInParameters::parse(std::str::from_utf8(text).ok()?)?;

@@ -41,7 +41,7 @@ impl<'r> RouteContext<'r, '_> {
             Err(status) => return Outcome::Error(status),
         };
         let next = self.next();
-        let parameters = match self.parameters() {
+        let parameters = match self.parameters(named.map_or(self.rp, |rp| &**rp)) {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &next).await,
         };

@@ -83,7 +83,8 @@ impl<'r> RouteContext<'r, '_> {
             },
             None => None,
         };
-        let parameters = match self.parameters() {
+        let at = named.map_or(self.rp, |rp| &**rp);
+        let parameters = match self.parameters(at) {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &next).await,
         };
@@ -94,12 +95,15 @@ impl<'r> RouteContext<'r, '_> {
         }
     }
 
-    /// What the query asks for.
-    pub(super) fn parameters(&self) -> Result<SignInParameters, SignInError> {
+    /// What the query asks for, of a sign-in at the provider of `rp`.
+    pub(super) fn parameters(&self, rp: &RelyingParty) -> Result<SignInParameters, SignInError> {
         let encrypted = self.request.query_value::<String>(PARAMETERS).and_then(Result::ok);
         match encrypted {
             None => Ok(self.login_hint()),
-            Some(value) => decrypt_parameters(&self.rp.cookies.keys, &value, self.now),
+            Some(value) => {
+                let (keys, provider) = (&self.rp.cookies.keys, rp.sign_in_provider(None));
+                decrypt_parameters(keys, provider, &value, self.now)
+            }
         }
     }
 

@@ -217,7 +217,7 @@ impl<'c> Browser<'c> {
         browser.wanted = provider.map(str::to_owned);
         if let Some(at) = at {
             if !app.has_tenants() {
-                browser.choice = Some((app.login_path(), at.login_path()));
+                browser.choice = Some((app.own_login_path(), at.own_login_path()));
             } else if provider.is_some() {
                 browser.base_url = at.site.base_url.clone();
                 browser.has_host = true;

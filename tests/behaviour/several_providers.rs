@@ -669,6 +669,9 @@ async fn an_account_is_linked_in_the_session_that_began_it_alone() {
     several.events.take();
     other.visit(&url).await.is(Status::Forbidden);
     assert_eq!(several.events.take(), ["403 link_session_ended"]);
+    // At another provider than the app asked for.
+    let elsewhere = url.replace("/login/two", "/login/one");
+    assert_eq!(browser.visit(&elsewhere).await.status, 400);
     // From a page of another site, the user is asked.
     let page = browser.visit_with(&url, &[("Sec-Fetch-Site", "cross-site")]).await;
     page.is(Status::Ok).sees("<form method=\"post\"");
