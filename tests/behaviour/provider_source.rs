@@ -11,7 +11,7 @@ use rocket::{
     Build, Request, Rocket,
     futures::future::join_all,
     get,
-    http::{Cookie, Status},
+    http::{Cookie, Method, Status},
     routes,
     serde::json::json,
 };
@@ -334,4 +334,28 @@ async fn tenants_by_host_are_found_too() {
     at("acme", "/me").await.is(Status::Unauthorized);
     sourced.tenants.set_down(true);
     at("gamma.example", "/me").await.is(Status::ServiceUnavailable);
+}
+
+#[rocket::async_test]
+async fn a_found_provider_has_a_back_channel_path_of_its_own() {
+    let sourced = Sourced::start().await;
+    let browser = sourced.signed_in().await;
+    let token = sourced.provider.logout_token(|_| ());
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    let post = async |path: &str| {
+        browser
+            .another()
+            .request(Method::Post, path, &headers, &body)
+            .await
+            .status
+    };
+    sourced.tenants.set("evil", registration(&sourced.provider));
+    // Without a name, the providers of the settings alone are meant; and another name has other sessions.
+    assert_eq!(post("/oidc/backchannel-logout").await, 400);
+    assert_eq!(post("/oidc/backchannel-logout/beta").await, 404);
+    assert_eq!(post("/oidc/backchannel-logout/evil").await, 200);
+    assert_eq!(browser.visit("/me").await.body, "acme alice");
+    assert_eq!(post("/oidc/backchannel-logout/acme").await, 200);
+    browser.visit("/me").await.redirects_to("/oidc/login?");
 }

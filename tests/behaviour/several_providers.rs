@@ -14,8 +14,8 @@ use rocket_openidconnect::{
 };
 
 use crate::{
-    common::{App, NOW, cookie_of_kind, launch_failure, locked, pages, session_pages},
-    support::{Browser, Page, TestProvider},
+    common::{App, NOW, cookie_of_kind, frontchannel_logout, launch_failure, locked, pages, session_pages},
+    support::{Browser, GitHub, Page, TestProvider},
 };
 
 acr_values! { Gold = "gold"; }
@@ -737,4 +737,52 @@ async fn a_guard_may_demand_a_user_of_one_provider() {
     let testing = several.with(json!({ "enabled": false, "testing_profile": { "sub": "dev" } }));
     let browser = Browser::open(testing.rocket().mount("/", routes![at_two])).await;
     browser.visit("/at-two").await.is(Status::Ok);
+}
+
+/// An unsigned request names the issuer; each client of it may have the session.
+#[rocket::async_test]
+async fn a_front_channel_logout_is_of_the_providers_of_its_issuer() {
+    let several = Several::start().await.with(json!({ "frontchannel_logout": true }));
+    let browser = several.open().await;
+    let other = browser.another();
+    several.sign_in_at_one(&browser).await;
+    several.sign_in_at_two(&other).await;
+    let (one, two) = (several.one.issuer(), several.two.issuer());
+    let frame = async |issuer: &str| browser.another().visit(&frontchannel_logout(issuer, "sid-1")).await;
+    frame("https://evil.example").await.is(Status::BadRequest);
+    browser.visit("/who").await.is(Status::Ok);
+    frame(&one).await.is(Status::Ok);
+    is_signed_out(&browser.visit("/who").await);
+    // The other provider has a session of the same `sid`.
+    other.visit("/who").await.is(Status::Ok);
+    frame(&two).await.is(Status::Ok);
+    is_signed_out(&other.visit("/who").await);
+}
+
+#[rocket::async_test]
+async fn github_is_one_of_several_providers() {
+    let (several, github) = (Several::start().await, GitHub::start());
+    let several = several.with(json!({ "providers.hub": {
+        "provider": { "name": "github", "url": github.url() },
+        "client_id": GitHub::CLIENT_ID,
+        "client_secret": GitHub::CLIENT_SECRET,
+    } }));
+    let browser = several.open().await;
+    several.sign_in_at_one(&browser).await;
+    let page = browser.visit("/oidc/login/hub?next=/key").await;
+    let callback = github.authorize(page.location.as_deref().unwrap());
+    assert_eq!(callback.redirect_uri(), "http://localhost:8000/oidc/authorize/hub");
+    browser
+        .arrive_from_provider(&callback.path_and_query())
+        .await
+        .redirects_to("/key");
+    let key = browser.visit("/key").await.body;
+    assert_eq!(key, format!("hub {} 583231", github.issuer()));
+    let token = several.one.access_token("", |token| token.set("aud", "app"));
+    let authorization = format!("Bearer {token}");
+    let page = browser
+        .another()
+        .fetch_with("/token", &[("Authorization", &authorization)])
+        .await;
+    page.is(Status::Ok);
 }
