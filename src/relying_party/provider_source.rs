@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -161,6 +161,8 @@ pub(crate) enum NoProvider {
 
 /// How long an answer of the source is used, in seconds.
 const KNOWN_TTL: i64 = 60;
+/// The minimum time between two errors in the log about the source, in seconds.
+const REPORT_PAUSE: i64 = 10;
 /// How long a name counts as unknown, in seconds.
 const UNKNOWN_TTL: i64 = 10;
 /// The maximum number of providers that are kept, with their metadata, keys and caches …
@@ -181,6 +183,8 @@ pub(crate) struct SourcedProviders {
     timeout: Duration,
     known: Cache<String, Arc<Slot>>,
     unknown: Cache<String, Arc<Slot>>,
+    /// When a failure of the source was last logged as an error, in seconds since 1970.
+    reported: AtomicI64,
 }
 
 /// What is known of one name. Simultaneous requests ask the source once: the lock of `asking` is held meanwhile.
@@ -234,6 +238,7 @@ impl SourcedProviders {
             timeout,
             known: bounded(MAX_KNOWN),
             unknown: bounded(MAX_UNKNOWN),
+            reported: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -261,18 +266,12 @@ impl SourcedProviders {
         let found = match tokio::time::timeout(self.timeout, self.source.registration(name)).await {
             Ok(Ok(registration)) => registration.and_then(|registration| self.made(name, registration, former)),
             Ok(Err(error)) => {
-                tracing::error!(
-                    reason = "provider_undecided",
-                    "the provider `{name}` cannot be looked up: {error}"
-                );
+                self.report(&format!("the provider `{name}` cannot be looked up: {error}"));
                 return Err(slot.failed());
             }
             Err(_) => {
                 let after = self.timeout;
-                tracing::error!(
-                    reason = "provider_undecided",
-                    "the source of providers did not respond in {after:?}"
-                );
+                self.report(&format!("the source of providers did not respond in {after:?}"));
                 return Err(slot.failed());
             }
         };
@@ -309,6 +308,22 @@ impl SourcedProviders {
                 );
                 None
             }
+        }
+    }
+
+    /// Logs a failure of the source. Anyone can make up names, so it is an error once in a while only.
+    fn report(&self, failure: &str) {
+        let (reason, now) = ("provider_undecided", self.now());
+        let last = self.reported.load(Ordering::Relaxed);
+        let is_due = now >= last.saturating_add(REPORT_PAUSE);
+        let exchange = |to| {
+            self.reported
+                .compare_exchange(last, to, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        if is_due && exchange(now).is_ok() {
+            tracing::error!(reason, "{failure}");
+        } else {
+            tracing::debug!(reason, "{failure}");
         }
     }
 

@@ -20,7 +20,7 @@ use rocket_openidconnect::{
 };
 
 use crate::{
-    common::{App, cookie_of_kind, locked},
+    common::{App, Log, cookie_of_kind, locked},
     support::{Browser, Page, TestProvider},
 };
 
@@ -197,7 +197,15 @@ async fn a_source_that_is_down_is_503_and_ends_nothing() {
     let sourced = Sourced::start().await;
     let browser = sourced.signed_in().await;
     sourced.tenants.set_down(true);
-    browser.visit("/oidc/login/beta").await.is(Status::ServiceUnavailable);
+    let log = Log::listen();
+    for name in ["beta", "gamma", "delta"] {
+        let path = format!("/oidc/login/{name}");
+        browser.visit(&path).await.is(Status::ServiceUnavailable);
+    }
+    // Whoever makes up names does not fill the log.
+    let error = "ERROR: the provider `beta` cannot be looked up: the database is down";
+    assert_eq!(log.lines(), [error]);
+    drop(log);
     // Until a minute has passed, the answer counts.
     browser.visit("/me").await.is(Status::Ok);
     sourced.app.advance(Duration::from_secs(60));
