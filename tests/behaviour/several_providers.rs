@@ -1,6 +1,9 @@
 //! Several providers in one app: the user chooses, and everything that follows is at that provider.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rocket::{
     Build, Request, Rocket, get,
@@ -371,7 +374,7 @@ async fn refresh_and_sign_out_are_at_the_session_s_provider() {
     several.sign_in_at_two(&browser).await;
     let tokens = several.two.count("/token");
     several.two.set_time(NOW + 3_000);
-    several.app.clock().advance(std::time::Duration::from_secs(3_000));
+    several.app.clock().advance(Duration::from_secs(3_000));
     browser.visit("/who").await.is(Status::Ok);
     assert_eq!(several.two.count("/token"), tokens + 1);
     assert_eq!(several.one.count("/token"), 0);
@@ -785,4 +788,30 @@ async fn github_is_one_of_several_providers() {
         .fetch_with("/token", &[("Authorization", &authorization)])
         .await;
     page.is(Status::Ok);
+}
+
+/// A callback at one provider that also renews the session of another: its cookie stays that of the other.
+#[rocket::async_test]
+async fn a_session_is_written_under_the_keys_of_its_own_provider() {
+    for (store, elapsed) in [("cookie", 600), ("cookie", 1_500), ("memory", 1_500)] {
+        let several = Several::start().await.with(json!({ "session.store": store }));
+        // Short-lived tokens: the session is due for a refresh at the callback.
+        let expires_in = if elapsed > 600 { 1_000 } else { 86_400 };
+        several
+            .one
+            .on_token_response(move |reply| reply.set("expires_in", expires_in));
+        let browser = several.open().await;
+        several.sign_in_at_one(&browser).await;
+        let url = browser.visit("/link/two").await.body;
+        let callback = browser.begin_sign_in(&several.two, &url).await.path_and_query();
+        several.app.advance(Duration::from_secs(elapsed));
+        several.two.set_time(NOW + i64::try_from(elapsed).unwrap());
+        let before = cookie_of_kind(&browser, "oidc_session").value().to_owned();
+        browser.arrive_from_provider(&callback).await.redirects_to("/who");
+        let after = cookie_of_kind(&browser, "oidc_session").value().to_owned();
+        assert!(after.starts_with("one~"), "{after}");
+        assert_ne!(after, before, "{store} {elapsed}");
+        assert_eq!(browser.visit("/who").await.json::<Value>()["provider"], "one");
+        assert_eq!(several.one.count("/token"), if elapsed > 600 { 2 } else { 1 });
+    }
 }
