@@ -156,8 +156,8 @@ impl Oidc {
 
     /// Decides which of several providers ([`Settings::providers`](crate::settings::Settings::providers)) a request
     /// belongs to, in an app whose tenants have a provider each: by its host, or by its path. Sign-in is at that provider
-    /// alone, and for every guard the users, sessions and access tokens of another provider are nobody: they have
-    /// cookies and keys of their own. Where the function returns `None`, nobody is.
+    /// alone, and every guard rejects the users, sessions and access tokens of another provider: they have
+    /// cookies and keys of their own. Where the function returns `None`, the request has no user.
     ///
     /// Without it, users choose a provider, and each user of each provider is a user of the app.
     ///

@@ -250,7 +250,7 @@ pub enum NoSession {
     /// 503.
     #[error("the session store is not reachable")]
     StoreUnavailable,
-    /// The request belongs to no provider, by [`Oidc::provider_for`](crate::Oidc::provider_for): it is nobody's. A page
+    /// The request belongs to no provider, by [`Oidc::provider_for`](crate::Oidc::provider_for), and has no user. A page
     /// load is not redirected to sign-in.
     #[error("the request belongs to no provider")]
     NoProvider,

@@ -173,7 +173,7 @@ settings! {
         pub order: usize = 0,
         /// With `providers`, or with several `tenants`: whether [`User::groups`](crate::User::groups) has the groups that
         /// the provider sends, and access tokens have the roles of `roles_claim`. Otherwise there are none, so that an
-        /// administrator of one provider or organisation cannot make somebody an administrator of the app.
+        /// administrator of one provider or organisation cannot create an administrator of the app.
         ///
         /// _Default:_ `false`
         pub trust_groups: bool = false,
@@ -243,7 +243,7 @@ settings! {
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
-        /// Hosts of your own network at which a provider may be that somebody registers at run time: exact names or
+        /// Hosts of your own network that may serve providers which are registered at run time: exact names or
         /// addresses, without port. Other hosts must have a public address. On loopback, plain `http` is accepted too.
         /// Whoever may register a provider can name these hosts, with any port and path.
         ///

@@ -19,7 +19,7 @@ pub struct SignInConfirmation {
     pub provider: String,
     /// The page of this app to which a user goes who does not confirm.
     pub cancel: String,
-    /// The user who is signed in now; their session ends if somebody signs in.
+    /// The user who is signed in now; their session ends when another user signs in.
     pub signed_in: Option<UserLabel>,
 }
 

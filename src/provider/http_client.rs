@@ -34,7 +34,7 @@ use crate::{
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The HTTP client for provider calls: `https` only (or loopback, or a host of `insecure_http_hosts`), no redirects,
-/// with a timeout and a maximum response size. For providers that somebody registered at run time: public hosts only.
+/// with a timeout and a maximum response size. For providers that are registered at run time: public hosts only.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     /// Uses the proxies of the environment.

@@ -1,4 +1,4 @@
-//! The DNS resolver for providers that somebody registered at run time: public addresses only, at every connect.
+//! The DNS resolver for providers that are registered at run time: public addresses only, at every connect.
 
 use std::{
     fmt, io,
@@ -62,7 +62,7 @@ impl PublicResolver {
         let permit = permit.map_err(|error| failed(error.to_string()))?;
         let (lookup, asked) = (self.lookup.clone(), name.clone());
         let found = tokio::task::spawn_blocking(move || {
-            // Held until the lookup ends, also if nobody waits for it any more.
+            // Held until the lookup ends, also if no request waits for it any more.
             let _permit = permit;
             lookup(&asked)
         });
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(found, Err("`localhost` has no public address".to_owned()));
     }
 
-    /// A lookup that nobody waits for any more still counts.
+    /// A lookup that no request waits for any more still counts.
     #[tokio::test]
     async fn lookups_are_bounded() {
         let (release, wait) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Providers that somebody registered at run time: no request of theirs reaches a private address.
+//! Providers that are registered at run time: no request of theirs reaches a private address.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},

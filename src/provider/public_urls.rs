@@ -1,4 +1,4 @@
-//! Which URLs may be called for a provider that somebody registered at run time.
+//! Which URLs may be called for a provider that is registered at run time.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The environment variables with a proxy for https.
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The URLs that may be called for a provider that somebody registered at run time: https, and no literal address that
+/// The URLs that may be called for a provider that is registered at run time: https, and no literal address that
 /// is not public, unless the host is one of `internal_provider_hosts`.
 ///
 /// Host names are checked when they are resolved, see [`PublicResolver`](super::public_resolver::PublicResolver).

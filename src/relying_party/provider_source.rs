@@ -192,7 +192,7 @@ pub(crate) struct SourcedProviders {
 struct Slot {
     answer: Mutex<Option<Answer>>,
     asking: tokio::sync::Mutex<()>,
-    /// How often the source could not say. Whoever waited for such an answer has it too, and does not wait for another.
+    /// The number of failed queries. A request that waited for one fails too, and does not query again.
     failures: AtomicU64,
 }
 

@@ -37,7 +37,7 @@ use crate::token::LogoutToken;
 pub trait ProviderFor: Send + Sync + 'static {
     /// The name of the provider whose users may use the app in this request.
     ///
-    /// `Ok(None)` means that it is nobody's: guards respond with 401, routes with 404.
+    /// `Ok(None)` means that the request has no user: guards respond with 401, routes with 404.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ pub(crate) fn is_fetched(request: &Request<'_>) -> bool {
     is_speculative(request) || !is("Sec-Fetch-Mode", "navigate") || !is("Sec-Fetch-Dest", "document")
 }
 
-/// Whether the browser reports that nobody may ever see the response: a prefetch, a prerendered page, a preview.
+/// Whether the browser reports that the user may never see the response: a prefetch, a prerendered page, a preview.
 fn is_speculative(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is_speculative = |value: &str| {

@@ -40,7 +40,7 @@ pub(crate) async fn relying_party_of_session<'r>(
     }
     match of_session.get() {
         Some(Ok(rp)) => Ok(rp),
-        // Without its provider, the session is nobody's.
+        // Without its provider, the session has no keys.
         None | Some(Err(NoProvider::Unknown)) => Err(NoSession::Unreadable),
         Some(Err(NoProvider::Undecided)) => Err(NoSession::ProviderUndecided),
     }

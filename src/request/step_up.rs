@@ -53,7 +53,7 @@ impl StepUp {
     pub fn sign_in_url(&self, rp: &RelyingParty, next: &str) -> String {
         let (user, provider) = &self.user;
         match self.required.provider().filter(|name| **name != **provider) {
-            // Somebody who is a user there.
+            // Any user of that provider.
             Some(other) => rp.step_up_url(&self.required, None, next).provider(other).to_string(),
             None => rp.step_up_url(&self.required, Some(user.clone()), next).to_string(),
         }

@@ -66,7 +66,7 @@ pub(crate) struct FoundRegistration<'a> {
 pub(crate) enum Reach {
     /// The operator, in the settings: any host that they name.
     Operator,
-    /// Somebody who is not trusted, at run time: public hosts over https, and those of `internal_provider_hosts`.
+    /// A person who is not trusted, at run time: public hosts over https, and those of `internal_provider_hosts`.
     Public,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// A registration that somebody enters at run time: endpoints and keys come from the metadata of the issuer. `None`
+    /// A registration that is entered at run time: endpoints and keys come from the metadata of the issuer. `None`
     /// if the issuer is not a URL.
     #[cfg(test)]
     pub(crate) fn public(issuer: &str, client_id: &str, client_secret: Option<Secret>) -> Option<Registration> {

@@ -351,11 +351,11 @@ impl Settings {
                 .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"))?;
         }
         rule("resource_server_only", !self.resource_server_only)
-            .cause("an app that only accepts access tokens signs nobody in at `oidc.providers`")
+            .cause("an app that only accepts access tokens has no sign-in at `oidc.providers`")
             .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`")
     }
 
-    /// Two providers with one issuer and one client are one: whose user somebody is would be unclear.
+    /// Two providers with one issuer and one client are one: the user's provider would be unclear.
     fn check_one_client_each(&self) -> Result<(), Mistake> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &self.providers {

@@ -14,7 +14,7 @@ pub(super) fn test_provider(rocket: &Rocket<Orbit>) -> &TestProvider {
     provider.expect("the app is not registered: launch the `Rocket` that `TestProvider::register` returns")
 }
 
-/// The relying party of the app, which with several providers signs nobody in.
+/// The relying party of the app, which with several providers has no sign-in of its own.
 #[track_caller]
 pub(super) fn relying_party(rocket: &Rocket<Orbit>) -> &Arc<RelyingParty> {
     let rp = rocket.state();
