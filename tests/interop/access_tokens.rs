@@ -35,7 +35,7 @@ async fn token(provider: &NodeProvider, resource: &str, scope: &str) -> String {
         .append_pair("resource", resource)
         .append_pair("scope", scope)
         .finish();
-    let reply = reqwest::Client::new()
+    let reply = crate::patience::client()
         .post(format!("{}/token", provider.issuer()))
         .header("Content-Type", "application/x-www-form-urlencoded")
         .body(form)
@@ -49,7 +49,7 @@ async fn token(provider: &NodeProvider, resource: &str, scope: &str) -> String {
 
 /// Status, challenge and body.
 async fn call(app: &Example, path: &str, token: &str) -> (u16, Option<String>, Value) {
-    let answer = reqwest::Client::new()
+    let answer = crate::patience::client()
         .get(app.at("127.0.0.1", path))
         .header("Authorization", format!("Bearer {token}"))
         .header("Accept", "application/json")

@@ -84,7 +84,7 @@ impl Browser {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{}-{number}", std::process::id()));
-        let http = reqwest::Client::builder()
+        let http = crate::patience::client_builder()
             .no_proxy()
             .timeout(Duration::from_secs(60))
             .build()

@@ -245,7 +245,7 @@ async fn a_provider_that_registers_nobody_is_said_so() {
 #[ignore = "needs Node.js: run scripts/interop"]
 async fn tokens_are_judged() {
     let provider = NodeProvider::start(&[]).await;
-    let http = reqwest::Client::new();
+    let http = crate::patience::client();
     let token = async |resource: &str| -> String {
         let form = format!("grant_type=client_credentials&scope=notes:read&resource={resource}");
         let response = http
@@ -267,7 +267,7 @@ async fn tokens_are_judged() {
         .env("OIDC_AUDIENCE", "https://api.notes.test");
     let jwt = token("https://api.notes.test").await;
     let opaque = token("https://opaque.notes.test").await;
-    let keys = reqwest::get(format!("{}/jwks", provider.issuer()));
+    let keys = crate::patience::get(format!("{}/jwks", provider.issuer()));
     tool.write("jwks.json", &keys.await.unwrap().text().await.unwrap());
 
     assert_eq!(tool.report(&["token", &jwt]).code, Some(0));

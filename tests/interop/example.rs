@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::slow_node;
+use crate::{patience, slow_node};
 
 /// An example that runs on a port of its own.
 pub struct Example {
@@ -130,6 +130,7 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// A loopback port that nothing listens on, given once in this process.
 pub fn free_port() -> u16 {
+    patience::sign_of_life();
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let ports = u32::from(PORTS.end - PORTS.start);
     // Two processes that run at once begin at different places.

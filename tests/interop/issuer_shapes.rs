@@ -42,7 +42,7 @@ impl Issuers {
         Issuers {
             shapes,
             addresses: serde_json::from_str(process.issuer()).unwrap(),
-            http: reqwest::Client::new(),
+            http: crate::patience::client(),
             _process: process,
         }
     }
@@ -129,7 +129,7 @@ impl Api {
         let environment = [&environment[..], settings].concat();
         Api {
             process: Example::of_test("issuer_shapes::an_api", free_port(), &environment),
-            http: reqwest::Client::new(),
+            http: crate::patience::client(),
         }
     }
 

@@ -356,7 +356,7 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
 
 /// Status and body of a call with this token.
 async fn call(app: &Example, path: &str, token: &Value) -> (u16, Value) {
-    let answer = reqwest::Client::new()
+    let answer = crate::patience::client()
         .get(app.at("127.0.0.1", path))
         .bearer_auth(text(token))
         .header("Accept", "application/json")

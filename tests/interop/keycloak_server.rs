@@ -174,7 +174,9 @@ impl Realm {
     pub async fn call(&self, method: Method, path: &str, body: Value) -> (Value, Value) {
         let token = self.administrators_token().await;
         let url = format!("{}{path}", self.admin);
-        let request = reqwest::Client::new().request(method.clone(), &url).bearer_auth(token);
+        let request = crate::patience::client()
+            .request(method.clone(), &url)
+            .bearer_auth(token);
         let request = match body {
             Value::Null => request,
             body => request
@@ -323,7 +325,7 @@ async fn post(url: &str, form: &[(&str, &str)]) -> Value {
     let form = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
-    let answer = reqwest::Client::new()
+    let answer = crate::patience::client()
         .post(url)
         .header("Content-Type", "application/x-www-form-urlencoded")
         .body(form)

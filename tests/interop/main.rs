@@ -19,6 +19,7 @@ mod node_provider;
 #[path = "../behaviour/numbers.rs"]
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
+mod patience;
 mod postgres_server;
 mod redis_server;
 mod second_factor;

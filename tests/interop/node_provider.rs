@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rocket::tokio::time::sleep;
 
-use crate::browser::Browser;
+use crate::{browser::Browser, patience};
 
 /// The `client_id` of the usual client: a secret in `Authorization: Basic`, RS256 ID tokens.
 pub const CLIENT_ID: &str = "rocket-app";
@@ -32,6 +32,7 @@ impl NodeProvider {
 
     /// Starts a script of that directory, which prints `READY` and something once it can be called.
     pub fn run(script: &[&str], env: &[(&str, &str)]) -> Self {
+        patience::sign_of_life();
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/provider");
         assert!(
             directory.join("node_modules").is_dir(),

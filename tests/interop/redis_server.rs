@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::example::free_port;
+use crate::{example::free_port, patience};
 
 /// A Redis on a port of its own that keeps its data over a restart; gone when dropped.
 pub struct RedisServer {
@@ -140,6 +140,7 @@ impl RedisServer {
         use std::io::{Read, Write};
 
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(patience::MAX_ANSWER))?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -146,7 +146,7 @@ impl Nodes {
     /// What the provider tells of itself, of this kind.
     async fn events(&self, event: &str, grant_type: Option<&str>) -> usize {
         let url = format!("{}/_test/events", self.provider.issuer());
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let text = crate::patience::get(url).await.unwrap().text().await.unwrap();
         let events: Value = serde_json::from_str(&text).unwrap();
         let events = events.as_array().unwrap().iter();
         let matching =
@@ -162,8 +162,8 @@ impl Nodes {
     async fn provider_is_down(&self, time: Duration) {
         let (issuer, time) = (self.provider.issuer(), time.as_millis());
         let url = format!("{issuer}/_test/down?for={time}");
-        assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
-        let is_down = || async { reqwest::get(issuer).await.is_err() };
+        assert_eq!(crate::patience::get(url).await.unwrap().status(), 200);
+        let is_down = || async { crate::patience::get(issuer).await.is_err() };
         within(Duration::from_secs(1), is_down).await;
     }
 
@@ -171,7 +171,7 @@ impl Nodes {
     async fn delay(&self, before: u64, after: u64) {
         let issuer = self.provider.issuer();
         let url = format!("{issuer}/_test/delay?before={before}&after={after}");
-        assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+        assert_eq!(crate::patience::get(url).await.unwrap().status(), 200);
     }
 }
 
@@ -617,7 +617,7 @@ async fn a_provider_that_is_down_signs_nobody_out() {
             twenty(&visitor, &a, &b).await;
         }
         // It is up again, and asked again after a pause of 5 s.
-        let is_up = || async { reqwest::get(nodes.provider.issuer()).await.is_ok() };
+        let is_up = || async { crate::patience::get(nodes.provider.issuer()).await.is_ok() };
         within(Duration::from_secs(5), is_up).await;
         assert_eq!(nodes.refreshes().await, 0, "{store}");
         let is_refreshed = || async {

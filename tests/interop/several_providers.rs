@@ -4,7 +4,6 @@ mod world;
 
 use std::env;
 
-use reqwest::Client;
 use rocket::{Request, get, response::Redirect, routes, serde::json::Json};
 use rocket_openidconnect::{Acr, Claims, LoggedIn, Oidc, OptionalUser, RelyingParty, UserKey, acr_values};
 
@@ -285,7 +284,7 @@ async fn a_user_of_one_tenant_is_nobody_at_another() {
             .iter()
             .find(|cookie| cookie.name.starts_with("oidc_session_") && cookie.domain == format!("{other}.localhost"));
         let theirs = theirs.expect("the session of the other tenant");
-        let request = Client::new().get(format!("http://localhost:{}/", world.port));
+        let request = crate::patience::client().get(format!("http://localhost:{}/", world.port));
         let request = request.header("Host", format!("{tenant}.localhost:{}", world.port));
         let request = request.header("Cookie", format!("{}={}", theirs.name, theirs.value));
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), "nobody");
@@ -301,7 +300,11 @@ async fn a_user_of_one_tenant_is_nobody_at_another() {
     // A host of no tenant.
     browser.goto(&world.url("/")).await;
     assert_eq!(browser.text("body").await, "nobody");
-    let login = Client::new().get(world.url("/oidc/login")).send().await.unwrap();
+    let login = crate::patience::client()
+        .get(world.url("/oidc/login"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(login.status(), 404);
     // Each signs out alone.
     browser.goto(&at("a", "/oidc/logout")).await;

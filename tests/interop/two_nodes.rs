@@ -54,7 +54,7 @@ async fn seen(browser: &Browser, address: &str) -> String {
 
 /// What a node says to whoever has copied a browser's cookies.
 async fn said_to(cookies: &str, address: &str) -> String {
-    let request = reqwest::Client::new().get(address);
+    let request = crate::patience::client().get(address);
     let answer = request.header("Cookie", cookies).send().await.unwrap();
     answer.text().await.unwrap()
 }

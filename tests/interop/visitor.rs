@@ -27,7 +27,10 @@ pub struct Answer {
 impl Visitor {
     pub fn new() -> Visitor {
         Visitor {
-            http: Client::builder().redirect(Policy::none()).build().unwrap(),
+            http: crate::patience::client_builder()
+                .redirect(Policy::none())
+                .build()
+                .unwrap(),
             cookies: Mutex::default(),
             walker: Walker::new(),
         }

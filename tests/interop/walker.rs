@@ -34,7 +34,10 @@ pub enum Person {
 impl Walker {
     pub fn new() -> Walker {
         Walker {
-            http: Client::builder().redirect(Policy::none()).build().unwrap(),
+            http: crate::patience::client_builder()
+                .redirect(Policy::none())
+                .build()
+                .unwrap(),
             cookies: BTreeMap::new(),
             forms: vec![],
         }

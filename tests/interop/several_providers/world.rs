@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
 use rocket::tokio::time::sleep;
 use serde_json::{Value, json};
 use url::Url;
@@ -126,7 +125,7 @@ impl World {
 }
 
 async fn json_at(url: &str) -> Value {
-    let response = Client::new().get(url).send().await.unwrap();
+    let response = crate::patience::client().get(url).send().await.unwrap();
     serde_json::from_slice(&response.bytes().await.unwrap()).expect("JSON")
 }
 
