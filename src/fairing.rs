@@ -374,7 +374,11 @@ pub(crate) fn key_ring(key: &SecretKey, settings: &Settings, client: &[&str]) ->
     let previous = settings.previous_secret_keys.iter();
     let previous: Result<Vec<_>, _> = previous.map(|key| SecretKey::parse(key.expose())).collect();
     let previous = previous.map_err(|error| wrong_key(error.cause()))?;
-    Ok(KeyRing::new(key, &previous, client))
+    // Of two apps on one host, neither reads the cookies of the other.
+    let paths = settings.app_paths();
+    let base = Some(paths.base()).filter(|base| !base.is_empty());
+    let bound_to: Vec<&str> = client.iter().copied().chain(base).collect();
+    Ok(KeyRing::new(key, &previous, &bound_to))
 }
 
 fn wrong_key(cause: &'static str) -> LaunchError {
@@ -426,7 +430,8 @@ impl Prepared {
         let Some(rp) = self.relying_party else {
             return rocket;
         };
-        let (mount, routes) = (rp.site.mount.clone(), routes::routes(&rp));
+        let paths = &rp.site.paths;
+        let (mount, routes) = (paths.in_rocket(paths.mount()).to_owned(), routes::routes(&rp));
         if *rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
             rocket = rocket.mount(mount.clone(), routes::debug_routes());
         }

@@ -10,6 +10,7 @@ use crate::{
     code_flow::{AuthorizationResponse, Browser, ReturnTo, SignInAttempt},
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
+    settings::AppPaths,
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
         ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm, UnverifiedAccessToken,
@@ -20,6 +21,11 @@ use crate::{
 /// The settings under `oidc`: the key of each, and its documentation.
 pub fn documented_settings() -> Vec<(String, &'static str)> {
     crate::settings::documented()
+}
+
+/// The paths of an app with default settings.
+fn paths() -> AppPaths {
+    AppPaths::new("/", "/oidc", false)
 }
 
 fn at(seconds: i64) -> OffsetDateTime {
@@ -181,7 +187,7 @@ pub fn github_replies(body: &[u8]) -> (Option<String>, Option<String>, bool) {
 
 /// The return address of a sign-in attempt, from the decrypted `state`.
 pub fn attempt(bytes: &[u8]) -> Option<String> {
-    let attempt = SignInAttempt::from_bytes(bytes, "/oidc")?;
+    let attempt = SignInAttempt::from_bytes(bytes, &paths())?;
     Some(attempt.return_to.as_str().to_owned())
 }
 
@@ -201,13 +207,13 @@ pub fn accepts_response(query: &str) -> bool {
     let is_code = response
         .accept(ExpectedIssuer::exactly("https://op.example"), true)
         .is_ok();
-    let is_ours = state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), "/oidc").is_ok());
+    let is_ours = state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), &paths()).is_ok());
     is_code && is_ours
 }
 
 /// The address to which a return address is normalised.
 pub fn return_to(address: &str) -> String {
-    ReturnTo::parse(address, "/oidc").as_str().to_owned()
+    ReturnTo::parse(address, &paths()).as_str().to_owned()
 }
 
 /// The claims of a UserInfo response about a user.

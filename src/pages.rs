@@ -77,10 +77,11 @@ pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
         "Sign-in failed",
         &format!(
             "<h1>Sign-in failed</h1><p>{}</p>\
-             <p><a class=\"button\" href=\"{}\">Try again</a> <a href=\"/\">Start page</a></p>\
+             <p><a class=\"button\" href=\"{}\">Try again</a> <a href=\"{}\">Start page</a></p>\
              <p class=\"quiet\">Error id: <code id=\"error-id\">{}</code></p>",
             escape(&failure.explanation),
             escape(&failure.try_again),
+            escape(&failure.start_page),
             escape(&failure.id),
         ),
     )
@@ -115,13 +116,14 @@ pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>,
 }
 
 /// The page for a rejected frame or prefetch request, which changes nothing.
-pub(crate) fn refused(title: &str, explanation: &str) -> String {
+pub(crate) fn refused(title: &str, explanation: &str, start_page: &str) -> String {
     document(
         title,
         &format!(
-            "<h1>{}</h1><p>{}</p><p><a href=\"/\">Start page</a></p>",
+            "<h1>{}</h1><p>{}</p><p><a href=\"{}\">Start page</a></p>",
             escape(title),
-            escape(explanation)
+            escape(explanation),
+            escape(start_page),
         ),
     )
 }
@@ -159,10 +161,12 @@ mod tests {
             explanation: "<script>alert(1)</script>".to_owned(),
             id: "\"id'".to_owned(),
             try_again: "/login?next=\"><b>".to_owned(),
+            start_page: "/team/".to_owned(),
         });
         assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2F;script&gt;"));
         assert!(page.contains("&quot;id&#x27;"));
         assert!(page.contains("href=\"&#x2F;login?next=&quot;&gt;&lt;b&gt;\""));
+        assert!(page.contains("href=\"&#x2F;team&#x2F;\">Start page"));
         assert!(!page.contains("<script>"));
     }
 }

@@ -20,6 +20,7 @@ mod user;
 
 use std::{ops::Deref, sync::Arc};
 
+use rocket::Request;
 use url::form_urlencoded::byte_serialize;
 
 pub(crate) use self::{
@@ -134,10 +135,15 @@ impl Source {
 }
 
 impl RelyingParty {
-    /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`). A
-    /// `next` that is not a path of this app is replaced by `/`.
+    /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`): a path as
+    /// Rocket has it, such as `uri!(…)`. A `next` that is not a path of this app is replaced by the start page.
     pub fn login_url(&self, next: &str) -> String {
-        with_next(&self.own_login_path(), &self.local_address(next))
+        self.login_url_to(&self.page(next))
+    }
+
+    /// The URL that begins a sign-in and redirects to this page afterwards.
+    pub(crate) fn login_url_to(&self, next: &ReturnTo) -> String {
+        with_next(&self.own_login_path(), next)
     }
 
     /// The URL of a sign-in with parameters of its own, such as `acr_values` or a scope, which are checked afterwards.
@@ -191,7 +197,12 @@ impl RelyingParty {
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.
     pub fn logout_url(&self, next: &str) -> String {
-        with_next(&self.route_path("logout"), &self.local_address(next))
+        self.logout_url_to(&self.page(next))
+    }
+
+    /// The URL of sign-out, which redirects to this page.
+    pub(crate) fn logout_url_to(&self, next: &ReturnTo) -> String {
+        with_next(&self.route_path("logout"), next)
     }
 
     /// The app as a client of its provider; `None` while `enabled = false`, and in an app with several providers,
@@ -261,9 +272,24 @@ impl RelyingParty {
         self.source.client().0
     }
 
-    /// Parses a local address as the user reads it, for this site.
+    /// Parses an address of the browser, for this site.
     pub(crate) fn local_address(&self, address: &str) -> ReturnTo {
-        ReturnTo::parse(address, &self.site.mount)
+        ReturnTo::parse(address, &self.site.paths)
+    }
+
+    /// Parses an address as Rocket and the app's code have it.
+    pub(crate) fn page(&self, address: &str) -> ReturnTo {
+        ReturnTo::page(address, &self.site.paths)
+    }
+
+    /// The page of this request.
+    pub(crate) fn page_of(&self, request: &Request<'_>) -> ReturnTo {
+        self.page(&request.uri().to_string())
+    }
+
+    /// The start page.
+    pub(crate) fn home(&self) -> ReturnTo {
+        ReturnTo::home(&self.site.paths)
     }
 
     /// The provider of a sign-in that begins here: the one that is asked for, or this one; `None` if the user chooses,
@@ -288,9 +314,14 @@ impl RelyingParty {
         }
     }
 
-    /// The path of one of this crate's routes.
+    /// The path of one of this crate's routes in the browser.
     pub(crate) fn route_path(&self, route: &str) -> String {
-        format!("{}/{route}", self.site.mount.trim_end_matches('/'))
+        self.site.paths.route(route)
+    }
+
+    /// The same in Rocket.
+    pub(crate) fn routed_path(&self, route: &str) -> String {
+        self.site.paths.in_rocket(&self.route_path(route)).to_owned()
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
+#[cfg(feature = "cli")]
+pub(crate) use protected_resource::metadata_urls;
 pub(crate) use protected_resource::routes;
 use protected_resource::{ApiGuards, ProtectedResource};
 use token_cache::{CachedJwt, TokenCache, TokenHash, Verdict};

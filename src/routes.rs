@@ -8,6 +8,7 @@ mod sign_in;
 mod silent;
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{Arc, OnceLock},
 };
@@ -230,15 +231,21 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
 
+    /// The path of this crate's routes in the browser.
     fn mount(&self) -> &str {
-        &self.rp.site.mount
+        self.rp.site.paths.mount()
+    }
+
+    /// The path of this request in the browser.
+    fn path(&self) -> Cow<'_, str> {
+        self.rp.site.paths.in_browser(self.request.uri().path().as_str())
     }
 
     /// The parameter `next`, if it is a page of this app.
     fn next(&self) -> ReturnTo {
         match self.request.query_value::<String>("next") {
             Some(Ok(next)) => self.rp.local_address(&next),
-            _ => ReturnTo::home(),
+            _ => self.rp.home(),
         }
     }
 
@@ -249,8 +256,10 @@ impl<'r, 'q> RouteContext<'r, 'q> {
     /// In development the app may be opened under any loopback name, and cookies of one name are not sent to another.
     /// Returns the URL of the same request under the name that the provider redirects to.
     fn address_at_base_url(&self) -> Option<String> {
-        let base_url = &self.rp.site.base_url;
-        if self.request.rocket().config().profile != rocket::Config::DEBUG_PROFILE || !is_loopback(base_url) {
+        let (base_url, config) = (&self.rp.site.base_url, self.request.rocket().config());
+        // A proxy may pass on a host of its own: redirects would never end.
+        let is_here = base_url.scheme() == "http" && base_url.port_or_known_default() == Some(config.port);
+        if config.profile != rocket::Config::DEBUG_PROFILE || !is_loopback(base_url) || !is_here {
             return None;
         }
         let host = self.request.host()?;
@@ -258,10 +267,11 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         if !is_loopback(&asked) || asked.host_str() == base_url.host_str() {
             return None;
         }
+        let here = self.request.uri().to_string();
         Some(format!(
             "{}{}",
-            base_url.as_str().trim_end_matches('/'),
-            self.request.uri()
+            base_url.origin().ascii_serialization(),
+            self.rp.site.paths.in_browser(&here)
         ))
     }
 
@@ -288,7 +298,8 @@ impl<'r, 'q> RouteContext<'r, 'q> {
 
         let failure = Box::new(SignInFailure {
             explanation: explanation(&error).to_owned(),
-            try_again: self.rp.login_url(return_to.as_str()),
+            try_again: self.rp.login_url_to(return_to),
+            start_page: self.rp.site.paths.home(),
             error,
             id,
         });

@@ -30,6 +30,22 @@ use url::Url;
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 #[cfg(feature = "dev-provider")]
 pub(crate) use self::resource_server::spellings;
+pub(crate) use self::{
+    app_paths::AppPaths,
+    authorization_parameters::is_reserved,
+    insecure_http_hosts::InsecureHttpHosts,
+    insecure_settings::InsecureSetting,
+    internal_provider_hosts::InternalProviderHosts,
+    metadata_source::MetadataSource,
+    mode::{FoundRegistration, Mode, ProviderMode, Reach, Registration},
+    provider_kind::ProviderKind,
+    providers::{ONLY_PROVIDER, is_provider_name},
+    resource_server::resource_identifier,
+    rocket_config::RocketConfig,
+    session::StoreUrl,
+    site::Site,
+    trusted_proxies::TrustedProxies,
+};
 use self::{
     authorization_parameters::Parameters,
     declaration::{Parser, named, settings},
@@ -47,21 +63,6 @@ use self::{
         Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
     },
 };
-pub(crate) use self::{
-    authorization_parameters::is_reserved,
-    insecure_http_hosts::InsecureHttpHosts,
-    insecure_settings::InsecureSetting,
-    internal_provider_hosts::InternalProviderHosts,
-    metadata_source::MetadataSource,
-    mode::{FoundRegistration, Mode, ProviderMode, Reach, Registration},
-    provider_kind::ProviderKind,
-    providers::{ONLY_PROVIDER, is_provider_name},
-    resource_server::resource_identifier,
-    rocket_config::RocketConfig,
-    session::StoreUrl,
-    site::Site,
-    trusted_proxies::TrustedProxies,
-};
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
 
 pub(crate) use self::value::is_loopback;
@@ -77,6 +78,7 @@ pub use self::{
 };
 use crate::secret::Secret;
 
+mod app_paths;
 mod authorization_parameters;
 mod cache_size;
 mod check;
@@ -280,12 +282,20 @@ settings! {
         ///
         /// _Default:_ `{base_url}{mount}/authorize`
         pub overwrite_redirect_uri: Option<Url> as Option<ExactUrl> = None,
-        /// The public URL of the app: scheme, host and port. The redirect URI and the cookies' attributes are derived
-        /// from it, never from the `Host` header. `http` is accepted on loopback, and in the debug profile.
+        /// The public URL of the app: scheme, host and port, and a path if the app is below one. The redirect URI and the
+        /// cookies' attributes are derived from it, never from the `Host` header. `http` is accepted on loopback, and in
+        /// the debug profile. Below a path, routes are at `{base_url}{mount}`, and the app mounts its own there too,
+        /// unless the proxy strips the path (`proxy_strips_path`).
         ///
         /// _Default:_ the origin of `overwrite_redirect_uri`, else of
         /// `client_secrets.redirect_uris`, else in the debug profile `http://localhost:<port>`
         pub base_url: Option<Url> as Option<BaseUrl> = None,
+        /// Whether the proxy in front of the app removes the path of `base_url` from requests: with
+        /// `https://example.com/team` the browser's `/team/notes` reaches Rocket as `/notes`. Redirects, links and
+        /// cookies then have the browser's path, and addresses that the app's code passes have Rocket's.
+        ///
+        /// _Default:_ `false`
+        pub proxy_strips_path: bool = false,
         /// Whether a visitor whose session ended at a failed refresh is redirected back to the requested page after
         /// the new sign-in, or to `/`.
         ///
@@ -327,7 +337,7 @@ settings! {
         ///
         /// _Default:_ `[]`
         pub clear_site_data: Vec<ClearSiteData> as Words<ClearSiteData> = vec![],
-        /// The path at which the routes are mounted; `/` gives Flask-OIDC's paths.
+        /// The path at which the routes are mounted, below the path of `base_url`; `/` gives Flask-OIDC's paths.
         ///
         /// _Default:_ `/oidc`
         pub mount: String as MountPath = "/oidc".to_owned(),

@@ -42,8 +42,8 @@ pub(super) struct Arguments {
     /// The provider's issuer, such as https://accounts.example.com
     #[arg(required_unless_present = "delete")]
     issuer: Option<String>,
-    /// Public URLs of the app, such as https://app.example.com; a URL with a path is used as the
-    /// redirect URI itself
+    /// Public URLs of the app, such as https://app.example.com, or https://example.com/app/ for an
+    /// app below a path; a URL with a path but without the final slash is the redirect URI itself
     #[arg(required_unless_present = "delete", value_name = "APP_URL")]
     app_urls: Vec<Url>,
     /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize [default: the path before
@@ -236,6 +236,7 @@ impl Arguments {
         settings.issuer = self.issuer.clone();
         settings.client_id = Some("not registered yet".to_owned());
         settings.mount = self.mount();
+        settings.base_url = self.base_url();
         settings.provider_name = self.provider.as_deref().map(Into::into);
         settings.scopes = scope.split_whitespace().map(str::to_owned).collect();
         settings.post_logout_redirect_uri = self.post_logout.clone();
@@ -270,6 +271,12 @@ impl Arguments {
         } else {
             Ok(())
         }
+    }
+
+    /// The URL of an app below a path, which no other setting implies.
+    fn base_url(&self) -> Option<Url> {
+        let first = self.app_urls.first()?;
+        (first.path() != "/" && first.path().ends_with('/')).then(|| first.clone())
     }
 
     /// The mount point of the app. Without `--mount`, it is taken from a complete redirect URI.

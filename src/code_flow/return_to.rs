@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The maximum length of a return address, in bytes; a longer one is replaced by `/`.
+use crate::settings::AppPaths;
+
+/// The maximum length of a return address, in bytes; a longer one is replaced by the start page.
 const MAX_LEN: usize = 2048;
 
 /// A local address: a path with an optional query. Never another origin, never one of this crate's routes that
@@ -14,17 +16,26 @@ pub(crate) struct ReturnTo(String);
 
 impl ReturnTo {
     /// The start page.
-    pub(crate) fn home() -> ReturnTo {
-        ReturnTo("/".into())
+    pub(crate) fn home(paths: &AppPaths) -> ReturnTo {
+        ReturnTo(paths.home())
     }
 
-    /// Parses an untrusted address. An address that is not a local path, or is one of the routes under `mount`
+    /// Parses an address as Rocket and the app's code have it.
+    pub(crate) fn page(address: &str, paths: &AppPaths) -> ReturnTo {
+        if is_local(address) {
+            ReturnTo::parse(&paths.in_browser(address), paths)
+        } else {
+            ReturnTo::home(paths)
+        }
+    }
+
+    /// Parses an untrusted address of the browser. An address that is not a path of this app, or is one of the routes
     /// that begin or end a session, becomes the start page.
-    pub(crate) fn parse(address: &str, mount: &str) -> ReturnTo {
-        if is_local(address) && !is_own_route(address, mount) {
+    pub(crate) fn parse(address: &str, paths: &AppPaths) -> ReturnTo {
+        if is_local(address) && paths.has(address) && !is_own_route(address, paths) {
             ReturnTo(address.into())
         } else {
-            ReturnTo::home()
+            ReturnTo::home(paths)
         }
     }
 
@@ -62,12 +73,9 @@ fn has_dot_segment(address: &str) -> bool {
 }
 
 /// Whether this is one of this crate's own routes, which would cause a redirect loop.
-fn is_own_route(address: &str, mount: &str) -> bool {
-    let path = address.split('?').next().unwrap_or_default();
-    let route = path.strip_prefix(mount.trim_end_matches('/'));
-    let route = route.and_then(|route| route.strip_prefix('/'));
+fn is_own_route(address: &str, paths: &AppPaths) -> bool {
     matches!(
-        route.map(|route| route.trim_end_matches('/')),
+        paths.route_in(address),
         Some("login" | "initiate-login" | "authorize" | "logout" | "logged-out" | "frontchannel-logout")
     )
 }
@@ -75,6 +83,14 @@ fn is_own_route(address: &str, mount: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn paths(mount: &str) -> AppPaths {
+        AppPaths::new("/", mount, false)
+    }
+
+    fn parse(address: &str) -> String {
+        ReturnTo::parse(address, &paths("/oidc")).0
+    }
 
     #[test]
     fn local_paths_are_kept() {
@@ -92,7 +108,7 @@ mod tests {
             "/file.txt",
             "/a..b",
         ] {
-            assert_eq!(ReturnTo::parse(address, "/oidc").as_str(), address);
+            assert_eq!(parse(address), address);
         }
     }
 
@@ -104,7 +120,7 @@ mod tests {
             ("/oidc/logout/", "/oidc"),
             ("/login", "/"),
         ] {
-            assert_eq!(ReturnTo::parse(address, mount), ReturnTo::home(), "{address}");
+            assert_eq!(ReturnTo::parse(address, &paths(mount)).as_str(), "/", "{address}");
         }
     }
 
@@ -191,16 +207,16 @@ mod tests {
             "/\u{202e}",
         ];
         for payload in payloads {
-            assert_eq!(ReturnTo::parse(payload, "/oidc"), ReturnTo::home(), "{payload:?}");
+            assert_eq!(parse(payload), "/", "{payload:?}");
         }
     }
 
     #[test]
     fn an_address_that_is_too_long_becomes_home() {
         let longest = format!("/{}", "a".repeat(2047));
-        assert_eq!(ReturnTo::parse(&longest, "/oidc").as_str(), longest);
+        assert_eq!(parse(&longest), longest);
         let longer = format!("{longest}a");
-        assert_eq!(ReturnTo::parse(&longer, "/oidc"), ReturnTo::home());
+        assert_eq!(parse(&longer), "/");
     }
 
     /// A URL parser resolves each accepted address to a path on the same origin.
@@ -215,9 +231,31 @@ mod tests {
             "/?//evil.example",
             "/:80",
         ] {
-            let kept = ReturnTo::parse(address, "/oidc");
-            assert_eq!(kept.as_str(), address);
-            assert_eq!(base.join(kept.as_str()).unwrap().origin(), base.origin());
+            let kept = parse(address);
+            assert_eq!(kept, address);
+            assert_eq!(base.join(&kept).unwrap().origin(), base.origin());
+        }
+    }
+
+    #[test]
+    fn below_the_path_of_the_app() {
+        for is_stripped in [false, true] {
+            let paths = AppPaths::new("/team", "/oidc", is_stripped);
+            for own in ["/team", "/team/", "/team/me?a=b", "/team?a", "/team/oidc"] {
+                assert_eq!(ReturnTo::parse(own, &paths).as_str(), own);
+            }
+            for other in [
+                "/",
+                "/other",
+                "/teams",
+                "/team/../other",
+                "/team/oidc/logout",
+                "/%74eam/me",
+                "/team\\me",
+                "//team/",
+            ] {
+                assert_eq!(ReturnTo::parse(other, &paths).as_str(), "/team/", "{other}");
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
     secret::Secret,
     session::EarlierEnds,
+    settings::AppPaths,
 };
 
 const ID_LEN: usize = 16;
@@ -160,12 +161,12 @@ impl SignInAttempt {
     pub(crate) fn decrypt(
         keys: &KeyRing,
         state: &str,
-        mount: &str,
+        paths: &AppPaths,
     ) -> Result<(SignInAttempt, KeyNumber), DecryptError> {
         let value = URL_SAFE_NO_PAD.decode(state);
         let value = value.map_err(|_| DecryptError::Layout)?;
         let decrypted = keys.decrypt(Purpose::Attempt, b"", value)?;
-        let attempt = SignInAttempt::from_bytes(&decrypted.plaintext, mount);
+        let attempt = SignInAttempt::from_bytes(&decrypted.plaintext, paths);
         Ok((attempt.ok_or(DecryptError::Layout)?, decrypted.key))
     }
 
@@ -226,7 +227,7 @@ impl SignInAttempt {
 
     /// Restores parameters and return address from their cookie. Without a valid cookie the address becomes the start
     /// page, and the parameters, if there are any, stay `None`.
-    pub(crate) fn add_details(&mut self, keys: &KeyRing, value: Option<&str>, mount: &str) {
+    pub(crate) fn add_details(&mut self, keys: &KeyRing, value: Option<&str>, paths: &AppPaths) {
         if !self.has_details {
             return;
         }
@@ -234,10 +235,10 @@ impl SignInAttempt {
             .and_then(|value| Details::decrypt(keys, &self.id.short_name(), value))
             .filter(|details| details.attempt == self.id);
         let Some(details) = details else {
-            self.return_to = ReturnTo::home();
+            self.return_to = ReturnTo::home(paths);
             return;
         };
-        self.return_to = ReturnTo::parse(&details.return_to, mount);
+        self.return_to = ReturnTo::parse(&details.return_to, paths);
         self.parameters = Some(details.parameters);
     }
 
@@ -280,7 +281,7 @@ impl SignInAttempt {
 
     /// Decodes a payload written by [`to_bytes`](Self::to_bytes). An unknown flag, of another version, is
     /// rejected: it may demand a check that this version does not make.
-    pub(crate) fn from_bytes(bytes: &[u8], mount: &str) -> Option<SignInAttempt> {
+    pub(crate) fn from_bytes(bytes: &[u8], paths: &AppPaths) -> Option<SignInAttempt> {
         let (id, rest) = bytes.split_first_chunk()?;
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
@@ -320,7 +321,7 @@ impl SignInAttempt {
             earlier_ends,
             has_details,
             parameters,
-            return_to: ReturnTo::parse(address, mount),
+            return_to: ReturnTo::parse(address, paths),
         })
     }
 }
@@ -465,10 +466,12 @@ fn random() -> [u8; ID_LEN] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::keys::SecretKey;
 
-    const MOUNT: &str = "/oidc";
+    static PATHS: LazyLock<AppPaths> = LazyLock::new(|| AppPaths::new("/", "/oidc", false));
 
     fn keys(byte: u8, previous: &[u8]) -> KeyRing {
         let key = |byte| SecretKey::from_bytes(vec![byte; 32]).unwrap();
@@ -488,14 +491,14 @@ mod tests {
     }
 
     fn attempt(browser: &BrowserId, return_to: &str) -> SignInAttempt {
-        SignInAttempt::new(browser, ReturnTo::parse(return_to, MOUNT), false, now())
+        SignInAttempt::new(browser, ReturnTo::parse(return_to, &PATHS), false, now())
     }
 
     #[test]
     fn state_is_the_attempt() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
         for (is_restarted, count) in [(false, 0), (true, 0), (true, 1), (true, 8)] {
-            let return_to = ReturnTo::parse("/me?a=b", MOUNT);
+            let return_to = ReturnTo::parse("/me?a=b", &PATHS);
             let attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
             let ends = ends(count);
             let is_silent = count == 1;
@@ -503,7 +506,7 @@ mod tests {
             let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
             assert_eq!(details, None);
             let state = secrets.state.expose();
-            let (read, key) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
+            let (read, key) = SignInAttempt::decrypt(&keys, state, &PATHS).unwrap();
             assert_eq!(read.id, attempt.id);
             assert_eq!(read.is_restarted, is_restarted);
             assert_eq!(read.is_silent, is_silent);
@@ -533,11 +536,11 @@ mod tests {
         let browser = BrowserId::random();
         let (secrets, _) = attempt(&browser, "/me").encrypt(&old, &browser, 500);
         let state = secrets.state.expose();
-        let (read, key) = SignInAttempt::decrypt(&new, state, MOUNT).unwrap();
+        let (read, key) = SignInAttempt::decrypt(&new, state, &PATHS).unwrap();
         let again = read.secrets(&new, key, &browser, secrets.state.clone());
         assert_eq!(again.nonce, secrets.nonce);
         assert_eq!(again.code_verifier, secrets.code_verifier);
-        let error = SignInAttempt::decrypt(&keys(2, &[]), state, MOUNT).err();
+        let error = SignInAttempt::decrypt(&keys(2, &[]), state, &PATHS).err();
         assert_eq!(error, Some(DecryptError::UnknownKey));
     }
 
@@ -556,8 +559,8 @@ mod tests {
                 assert!(state.len() <= max_length, "{length}");
                 // The attempt and its encryption take 78 bytes.
                 assert_eq!(details.is_some(), (78 + length) * 4 > max_length * 3);
-                let (mut read, _) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
-                read.add_details(&keys, details.as_deref(), MOUNT);
+                let (mut read, _) = SignInAttempt::decrypt(&keys, state, &PATHS).unwrap();
+                read.add_details(&keys, details.as_deref(), &PATHS);
                 assert_eq!(read.return_to.as_str(), address);
             }
         }
@@ -576,11 +579,11 @@ mod tests {
                 .with_parameters(parameters.clone());
             let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
             assert_eq!(details.is_some(), is_in_cookie, "{length}");
-            let (mut read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+            let (mut read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), &PATHS).unwrap();
             assert_eq!(read.parameters.is_none(), is_in_cookie);
-            read.add_details(&keys, None, MOUNT);
+            read.add_details(&keys, None, &PATHS);
             assert_eq!(read.parameters.is_none(), is_in_cookie);
-            read.add_details(&keys, details.as_deref(), MOUNT);
+            read.add_details(&keys, details.as_deref(), &PATHS);
             assert_eq!(read.parameters, Some(parameters));
             assert_eq!(read.return_to.as_str(), "/me");
             assert_eq!(read.earlier_ends, ends(2));
@@ -589,7 +592,7 @@ mod tests {
         let mut plain = attempt(&browser, &format!("/{}", "a".repeat(1_000)));
         let (secrets, details) = plain.encrypt(&keys, &browser, 500);
         assert!(details.is_some());
-        let (read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), MOUNT).unwrap();
+        let (read, _) = SignInAttempt::decrypt(&keys, secrets.state.expose(), &PATHS).unwrap();
         assert_eq!(read.parameters, Some(SignInParameters::default()));
     }
 
@@ -609,12 +612,12 @@ mod tests {
             (None, "/"),
         ] {
             let mut attempt = one.clone();
-            attempt.add_details(&keys, value, MOUNT);
+            attempt.add_details(&keys, value, &PATHS);
             assert_eq!(attempt.return_to.as_str(), expected);
         }
         // Without the flag the cookie is ignored.
         let mut short = attempt(&browser, "/me");
-        short.add_details(&keys, Some(&details), MOUNT);
+        short.add_details(&keys, Some(&details), &PATHS);
         assert_eq!(short.return_to.as_str(), "/me");
     }
 
@@ -624,7 +627,7 @@ mod tests {
         let bytes = attempt(&browser, "/me").to_bytes();
         assert_eq!(bytes.len(), FIXED_LEN + 3);
         let read = |bytes: &[u8]| {
-            let attempt = SignInAttempt::from_bytes(bytes, MOUNT);
+            let attempt = SignInAttempt::from_bytes(bytes, &PATHS);
             attempt.map(|attempt| attempt.return_to.as_str().to_owned())
         };
         assert_eq!(read(&bytes).as_deref(), Some("/me"));
@@ -678,7 +681,7 @@ mod tests {
             (Purpose::SignOut, false),
         ] {
             let state = URL_SAFE_NO_PAD.encode(keys.encrypt(purpose, b"", &bytes));
-            let attempt = SignInAttempt::decrypt(&keys, &state, MOUNT);
+            let attempt = SignInAttempt::decrypt(&keys, &state, &PATHS);
             assert_eq!(attempt.is_ok(), is_attempt);
         }
     }

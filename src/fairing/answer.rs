@@ -167,7 +167,7 @@ fn redirect_to_silent_sign_in(request: &Request<'_>, response: &mut Response<'_>
         || state.sign_in.get().is_some()
         || state.refusals().next().is_some();
     if let Some(rp) = state.relying_party(request).filter(|_| !is_decided) {
-        redirect(response, rp.silent_login_url(&request.uri().to_string()));
+        redirect(response, rp.silent_login_url(&rp.page_of(request)));
     }
 }
 
@@ -184,11 +184,7 @@ fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reaso
     }
     if rp.is_enabled() && response.status() == Status::Unauthorized && is_page_load(request) {
         let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
-        let next = if returns {
-            request.uri().to_string()
-        } else {
-            "/".to_owned()
-        };
-        redirect(response, rp.login_url(&next));
+        let next = if returns { rp.page_of(request) } else { rp.home() };
+        redirect(response, rp.login_url_to(&next));
     }
 }

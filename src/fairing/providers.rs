@@ -63,6 +63,7 @@ impl RelyingParties {
     pub(super) fn relying_party(&self, mode: ProviderMode) -> Result<RelyingParty, LaunchError> {
         let (app, settings) = (&self.app, Arc::new(mode.settings));
         let name: Arc<str> = settings.provider_name().into();
+        settings.check_mount(&mode.site.paths, &app.site.paths, self.has_tenants)?;
         let registration = mode.registration;
         let client = [&*registration.issuer, &*registration.client_id, &*name];
         let keys = key_ring(&self.secret_key, &settings, &client)?;

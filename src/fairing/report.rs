@@ -17,6 +17,14 @@ const INDENTED: &str = "rocket::launch::_";
 pub(super) async fn report(rp: &RelyingParty) {
     tracing::info!(target: TARGET, "OpenID Connect:");
     let log = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    let paths = &rp.site.paths;
+    if !paths.base().is_empty() {
+        let mount = paths.in_rocket(paths.mount());
+        log(
+            "routes",
+            &format!("{} in the browser, {mount} in Rocket", paths.mount()),
+        );
+    }
     match &rp.source {
         Source::TestingProfile(profile) => {
             let subject = profile.as_ref().and_then(|claims| claims.get::<String>("sub"));
@@ -127,7 +135,7 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
                 tracing::warn!("{error}; its tokens are rejected with {status} until it is available");
             }
         }
-        let path = api.protected_resource.path();
+        let path = api.protected_resource.paths().first();
         if let Some(path) = path.filter(|_| !api.issuers().is_empty()) {
             tracing::info!(target: INDENTED, "{of_api}protected resource metadata: {path}");
         }

@@ -69,5 +69,5 @@ fn decide(request: &Request<'_>, rp: &RelyingParty, reason: NoSession) -> bool {
 /// too long.
 fn is_return_address(request: &Request<'_>, rp: &RelyingParty) -> bool {
     let address = request.uri().to_string();
-    rp.local_address(&address).as_str() == address
+    rp.page(&address).as_str() == rp.site.paths.in_browser(&address)
 }

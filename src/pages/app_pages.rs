@@ -196,6 +196,7 @@ mod tests {
         let sign_out = SignOutConfirmation {
             action: "/oidc/logout".to_owned(),
             fields: vec![],
+            cancel: "/".to_owned(),
             rejected: None,
         };
         const START: &str = "default-src 'none'; style-src 'unsafe-inline';";

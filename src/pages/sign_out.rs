@@ -14,6 +14,8 @@ pub struct SignOutConfirmation {
     pub action: String,
     /// The hidden fields of the form.
     pub fields: Vec<HiddenField>,
+    /// The path of the app's start page in the browser, for users who stay signed in.
+    pub cancel: String,
     /// Why a sign-out request was rejected, in English: another site sent it, or the browser hid which site did. `None`
     /// when the user followed a link.
     pub rejected: Option<String>,
@@ -22,7 +24,12 @@ pub struct SignOutConfirmation {
 /// The built-in page.
 pub(super) fn page(sign_out: &SignOutConfirmation) -> String {
     let button = ("sign-out", "Sign out");
-    let form = form(&sign_out.action, &sign_out.fields, button, ("/", "Stay signed in"));
+    let form = form(
+        &sign_out.action,
+        &sign_out.fields,
+        button,
+        (&sign_out.cancel, "Stay signed in"),
+    );
     match &sign_out.rejected {
         Some(explanation) => {
             let explanation = escape(explanation);
@@ -46,6 +53,7 @@ mod tests {
                 name: "button".to_owned(),
                 value: "\"<&'>".to_owned(),
             }],
+            cancel: "/".to_owned(),
             rejected: rejected.map(str::to_owned),
         }
     }

@@ -184,7 +184,13 @@ mod tests {
 
     fn id() -> AttemptId {
         let now = time::OffsetDateTime::UNIX_EPOCH;
-        SignInAttempt::new(&BrowserId::random(), ReturnTo::home(), false, now).id
+        SignInAttempt::new(
+            &BrowserId::random(),
+            ReturnTo::home(&crate::settings::AppPaths::new("/", "/oidc", false)),
+            false,
+            now,
+        )
+        .id
     }
 
     fn address(last: u8) -> Option<IpAddr> {

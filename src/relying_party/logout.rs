@@ -69,12 +69,17 @@ impl PostLogout {
     pub(crate) fn new(settings: &Settings, site: &Site) -> PostLogout {
         let set = settings.post_logout_redirect_uri.as_deref().unwrap_or("/");
         let redirect_uri = if set.starts_with('/') {
-            format!("{}{set}", site.base_url.as_str().trim_end_matches('/'))
+            format!(
+                "{}{}{set}",
+                site.base_url.origin().ascii_serialization(),
+                site.paths.base()
+            )
         } else {
             set.to_owned()
         };
         let url = Url::parse(&redirect_uri).ok();
-        let url = url.filter(|url| url.origin() == site.base_url.origin());
+        let is_own = |url: &Url| url.origin() == site.base_url.origin() && site.paths.has(url.path());
+        let url = url.filter(is_own);
         PostLogout {
             local_path: url.as_ref().map(|url| url.path().to_owned()),
             local_address: url.map(|url| url[url::Position::BeforePath..].to_owned()),

@@ -506,7 +506,7 @@ impl Client<'_> {
     ) -> Result<Vec<String>, NotBegun> {
         let now = self.clock.now();
         // The session usually belongs to another user: do not replace the session of the requesting client.
-        let (home, mut changes) = (ReturnTo::home(), vec![]);
+        let (home, mut changes) = (self.home(), vec![]);
         let verified = VerifiedSignIn {
             session,
             tokens,

@@ -52,7 +52,7 @@ impl<'a> SignInUrl<'a> {
         SignInUrl {
             rp,
             provider: None,
-            next: ReturnTo::home(),
+            next: rp.home(),
             parameters: SignInParameters::default(),
         }
     }
@@ -62,7 +62,7 @@ impl<'a> SignInUrl<'a> {
     /// _Default:_ `/`
     #[must_use]
     pub fn next(mut self, next: &str) -> Self {
-        self.next = self.rp.local_address(next);
+        self.next = self.rp.page(next);
         self
     }
 

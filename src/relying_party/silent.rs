@@ -6,7 +6,7 @@ use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
 use super::{Client, RelyingParty};
-use crate::{cookies::SetCookie, session::CurrentSession};
+use crate::{code_flow::ReturnTo, cookies::SetCookie, session::CurrentSession};
 
 /// The cookie with the [`SilentSignIn`] of a browser. It ends with the browser session.
 const SILENT: &str = "oidc_silent";
@@ -52,8 +52,8 @@ impl RelyingParty {
     }
 
     /// The URL of a silent sign-in that redirects to `next` afterwards.
-    pub(crate) fn silent_login_url(&self, next: &str) -> String {
-        format!("{}&{SILENT_PARAMETER}=true", self.login_url(next))
+    pub(crate) fn silent_login_url(&self, next: &ReturnTo) -> String {
+        format!("{}&{SILENT_PARAMETER}=true", self.login_url_to(next))
     }
 
     /// The state of the silent sign-in in this browser session; `None` before the first page.

@@ -38,20 +38,19 @@ pub(crate) struct PrivatePaths {
 
 impl PrivatePaths {
     pub(crate) fn new(rp: &RelyingParty) -> PrivatePaths {
-        let (callback, back_channel) = (rp.route_path("authorize"), rp.route_path("backchannel-logout"));
-        let front_channel = rp.route_path("frontchannel-logout");
-        let logged_out = rp.route_path(LOGGED_OUT.trim_start_matches('/'));
+        let (callback, back_channel) = (rp.routed_path("authorize"), rp.routed_path("backchannel-logout"));
+        let front_channel = rp.routed_path("frontchannel-logout");
+        let logged_out = rp.routed_path(LOGGED_OUT.trim_start_matches('/'));
         let of_providers = rp
             .providers()
             .map(|_| [&callback, &back_channel].map(|path| format!("{path}/")));
         let readers = vec![callback, front_channel, logged_out.clone()];
         let private = readers.iter().chain([&back_channel]);
         let providers = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
-        let of_each = providers.map(|rp| rp.post_logout.local_path.clone());
-        let post_logout = of_each.chain([rp.post_logout.local_path.clone()]);
-        let post_logout = post_logout.flatten().map(|path| {
-            let canonical = canonical(&path);
-            (path, canonical)
+        let all = providers.map(|rp| &**rp).chain([rp]);
+        let post_logout = all.filter_map(|rp| {
+            let path = rp.site.paths.in_rocket(rp.post_logout.local_path.as_deref()?);
+            Some((path.to_owned(), canonical(path)))
         });
         PrivatePaths {
             canonical: private.map(|path| canonical(path)).collect(),

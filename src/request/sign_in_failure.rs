@@ -10,7 +10,7 @@ use crate::relying_party::SignInError;
 /// [`Pages::sign_in_failed`](crate::Pages::sign_in_failed) receives it; a catcher gets it from [`of`](Self::of).
 ///
 /// It serializes as the context of a template, with the fields `reason` (the reason code), `status`, `id`,
-/// `explanation` and `try_again`.
+/// `explanation`, `try_again` and `start_page`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SignInFailure {
@@ -22,6 +22,8 @@ pub struct SignInFailure {
     pub explanation: String,
     /// The URL that starts a new attempt, with the page that the user requested.
     pub try_again: String,
+    /// The path of the app's start page in the browser.
+    pub start_page: String,
 }
 
 impl SignInFailure {
@@ -46,12 +48,13 @@ impl SignInFailure {
 /// Without the error itself, which is for the log.
 impl Serialize for SignInFailure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("SignInFailure", 5)?;
+        let mut fields = serializer.serialize_struct("SignInFailure", 6)?;
         fields.serialize_field("reason", self.error.reason())?;
         fields.serialize_field("status", &self.status().code)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("explanation", &self.explanation)?;
         fields.serialize_field("try_again", &self.try_again)?;
+        fields.serialize_field("start_page", &self.start_page)?;
         fields.end()
     }
 }
@@ -71,6 +74,7 @@ mod tests {
             id: String::new(),
             explanation: String::new(),
             try_again: String::new(),
+            start_page: String::new(),
         };
         assert_eq!(failure.status(), Status::ServiceUnavailable);
         assert_eq!(failure.retry_after(), Some(60));
@@ -83,6 +87,7 @@ mod tests {
             id: "a1b2c3d4".to_owned(),
             explanation: "Please sign in again.".to_owned(),
             try_again: "/oidc/login?next=%2F".to_owned(),
+            start_page: "/".to_owned(),
         };
         let expected = serde_json::json!({
             "reason": failure.error.reason(),
@@ -90,6 +95,7 @@ mod tests {
             "id": "a1b2c3d4",
             "explanation": "Please sign in again.",
             "try_again": "/oidc/login?next=%2F",
+            "start_page": "/",
         });
         assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
     }

@@ -44,9 +44,10 @@ pub(super) type ApiGuards = Arc<Mutex<Option<BTreeSet<&'static str>>>>;
 struct Published {
     /// The resource identifier (§1.2).
     resource: String,
-    /// The location of its metadata (§3.1), as a URL and as a path of this app.
+    /// The URL of its metadata in challenges.
     url: String,
-    path: String,
+    /// The paths in Rocket at which the metadata is served.
+    paths: Vec<String>,
     /// The host of that URL.
     host: Option<String>,
     port: Option<u16>,
@@ -64,7 +65,9 @@ impl ProtectedResource {
     ) -> ProtectedResource {
         ProtectedResource {
             realm: settings.realm.clone(),
-            published: resource.filter(|_| settings.resource_metadata).map(Published::new),
+            published: resource
+                .filter(|_| settings.resource_metadata)
+                .map(|resource| Published::new(resource, settings)),
             authorization_servers,
             guards: OnceLock::new(),
             further_scopes: further_scopes.to_vec(),
@@ -104,9 +107,9 @@ impl ProtectedResource {
         error.challenge(&self.realm, demand.scope().as_deref(), url)
     }
 
-    /// The path of this app at which the metadata is published.
-    pub(crate) fn path(&self) -> Option<&str> {
-        Some(&self.published.as_ref()?.path)
+    /// The paths in Rocket at which the metadata is published.
+    pub(crate) fn paths(&self) -> &[String] {
+        self.published.as_ref().map_or(&[], |published| &published.paths)
     }
 
     /// The metadata document (§2); `None` if this app is not an API.
@@ -138,15 +141,19 @@ impl ProtectedResource {
 }
 
 impl Published {
-    fn new(resource: &Url) -> Published {
-        let identifier = resource_identifier(resource);
-        let origin = resource.origin().ascii_serialization();
-        let path = &identifier[origin.len()..];
-        let well_known = format!("{WELL_KNOWN}{path}");
+    fn new(resource: &Url, settings: &Settings) -> Published {
+        let [url, standard] = metadata_urls(resource, settings);
+        let app = settings.app_paths();
+        let mut paths = vec![
+            app.in_rocket(url.path()).to_owned(),
+            // A proxy that forwards this path, outside of the app's, does not strip it.
+            standard.path().to_owned(),
+        ];
+        paths.dedup();
         Published {
-            url: format!("{origin}{well_known}"),
-            resource: identifier,
-            path: well_known,
+            url: url.to_string(),
+            resource: resource_identifier(resource),
+            paths,
             host: resource.host_str().map(str::to_owned),
             port: resource.port(),
         }
@@ -160,17 +167,45 @@ impl Published {
     }
 }
 
+/// The URLs of the metadata of a resource: the one in challenges, and the one that clients derive from the resource
+/// identifier (RFC 9728 §3.1). They differ for an app below a path: what the proxy forwards to the app is below it, and
+/// the well-known path of the host is not.
+pub(crate) fn metadata_urls(resource: &Url, settings: &Settings) -> [Url; 2] {
+    let identifier = resource_identifier(resource);
+    let origin = resource.origin();
+    let path = &identifier[origin.ascii_serialization().len()..];
+    let at = |path: String| {
+        let mut url = resource.clone();
+        url.set_path(&path);
+        url.set_query(None);
+        url
+    };
+    let standard = at(format!("{WELL_KNOWN}{path}"));
+    let app = settings.app_paths();
+    let is_of_app = settings
+        .base_url
+        .as_ref()
+        .is_some_and(|base_url| base_url.origin() == origin);
+    match app.below_base(path).filter(|_| is_of_app && !app.base().is_empty()) {
+        Some(rest) => [
+            at(format!("{}{WELL_KNOWN}{}", app.base(), rest.trim_end_matches('/'))),
+            standard,
+        ],
+        None => [standard.clone(), standard],
+    }
+}
+
 /// Finds the resource server for a request.
 pub(crate) type Finder = for<'r> fn(&'r Request<'_>) -> BoxFuture<'r, Option<&'r ResourceServer>>;
 
 /// The routes of the published metadata of these APIs.
 pub(crate) fn routes(apis: &[Api], finder: Finder) -> Vec<Route> {
-    let paths = apis.iter().filter_map(|api| api.protected_resource.path());
-    let paths: BTreeSet<&str> = paths.collect();
+    let paths = apis.iter().flat_map(|api| api.protected_resource.paths());
+    let paths: BTreeSet<&String> = paths.collect();
     let routes = paths.into_iter().flat_map(|path| {
         let named = |name: &'static str, method| {
             let metadata = Metadata {
-                path: path.to_owned(),
+                path: path.clone(),
                 finder,
             };
             let mut route = Route::new(method, path, metadata);
@@ -197,7 +232,7 @@ impl Metadata {
     async fn find(&self, request: &Request<'_>) -> Option<String> {
         let apis = (self.finder)(request).await?.apis();
         let resources = apis.iter().map(|api| &api.protected_resource);
-        let here = resources.filter(|resource| resource.path() == Some(&self.path));
+        let here = resources.filter(|resource| resource.paths().contains(&self.path));
         let mut found = here.filter_map(|it| Some((it.published.as_ref()?, it.metadata()?)));
         let first = found.next()?;
         let host = request.host();

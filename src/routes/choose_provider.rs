@@ -75,7 +75,7 @@ impl<'r> RouteContext<'r, '_> {
             action: self.url_at(rp, next),
             fields: vec![],
             provider: rp.label().to_owned(),
-            cancel: "/".to_owned(),
+            cancel: rp.site.paths.home(),
             signed_in: user.map(|user| UserLabel {
                 name: user.name().unwrap_or(user.subject()).to_owned(),
                 subject: user.subject().to_owned(),
@@ -92,7 +92,7 @@ impl<'r> RouteContext<'r, '_> {
             Some((name.to_owned(), value))
         });
         let asked: Vec<_> = asked.collect();
-        let url = rp.login_url(next.as_str());
+        let url = rp.login_url_to(next);
         if asked.is_empty() {
             url
         } else {

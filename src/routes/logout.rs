@@ -83,7 +83,10 @@ impl<'r> RouteContext<'r, '_> {
     pub(super) fn logged_out(&self) -> Response<'r> {
         // A request with another `state`, or without one, is redirected to the default page.
         let Some(pending) = self.returned_logout() else {
-            return redirect(self.rp.post_logout.local_path.as_deref().unwrap_or("/"));
+            return match &self.rp.post_logout.local_path {
+                Some(path) => redirect(path),
+                None => redirect(self.rp.home().as_str()),
+            };
         };
         self.set([self.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
         let mut response = redirect(pending.return_to.as_str());
@@ -190,7 +193,7 @@ impl<'r> RouteContext<'r, '_> {
             Some(client) => self.provider_origins(client.provider).await,
             None => "'none'".to_owned(),
         };
-        let mut response = html(status, pages::refused("Sign-out", text));
+        let mut response = html(status, pages::refused("Sign-out", text, &self.rp.site.paths.home()));
         response.set_raw_header(
             "Content-Security-Policy",
             format!("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {origins}"),
@@ -410,7 +413,7 @@ impl RouteContext<'_, '_> {
         let action = if self.redirects_to_other_site() {
             self.rp.route_path("logout")
         } else {
-            self.rp.logout_url(self.next_after_logout().as_str())
+            self.rp.logout_url_to(&self.next_after_logout())
         };
         let context = self.button_context();
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
@@ -423,6 +426,7 @@ impl RouteContext<'_, '_> {
                 name: BUTTON.to_owned(),
                 value,
             }],
+            cancel: self.rp.site.paths.home(),
             rejected: rejected.map(str::to_owned),
         };
         button_page(status, self.pages().confirm_sign_out(self.request, &page))

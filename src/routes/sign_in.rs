@@ -129,10 +129,10 @@ impl<'r> RouteContext<'r, '_> {
                     expected: "an issuer of one of `oidc.providers`".to_owned(),
                     actual: Some(printable(&actual)),
                 };
-                return self.failed(error, &ReturnTo::home()).await;
+                return self.failed(error, &self.rp.home()).await;
             };
             let target = parameter("target_link_uri");
-            let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
+            let target = target.map_or_else(|| self.rp.home(), |target| self.target(&target));
             // Whoever sent the browser here, its user decides.
             if providers.are_several() {
                 return self.confirm(rp, &target).await;
@@ -150,11 +150,11 @@ impl<'r> RouteContext<'r, '_> {
                     expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
                 };
-                return self.failed(error, &ReturnTo::home()).await;
+                return self.failed(error, &self.rp.home()).await;
             }
         }
         let target = parameter("target_link_uri");
-        let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
+        let target = target.map_or_else(|| self.rp.home(), |target| self.target(&target));
         self.begin(EarlierEnds::default(), target, self.login_hint(), false)
             .await
     }
@@ -184,7 +184,7 @@ impl<'r> RouteContext<'r, '_> {
             return Outcome::Success(redirect(&address));
         }
         if is_fetched(request) {
-            return Outcome::Success(not_a_page_load());
+            return Outcome::Success(not_a_page_load(&self.rp.home()));
         }
 
         let Some(client) = self.rp.client() else {
@@ -238,7 +238,7 @@ impl<'r> RouteContext<'r, '_> {
     fn target(&self, address: &str) -> ReturnTo {
         let base_url = self.rp.site.base_url.origin().ascii_serialization();
         match address.strip_prefix(&base_url) {
-            Some("") => ReturnTo::home(),
+            Some("") => self.rp.home(),
             Some(local) => self.rp.local_address(local),
             None => self.rp.local_address(address),
         }
@@ -250,7 +250,7 @@ impl<'r> RouteContext<'r, '_> {
     /// It does so on behalf of another site, and omits this app's cookies. So it is redirected to a `GET` that has
     /// them, with the response encrypted in the query: no URL contains the code.
     pub(super) async fn authorize_form(&self, data: Data<'_>) -> Outcome<'r> {
-        let home = ReturnTo::home();
+        let home = self.rp.home();
         let pairs = form(self.request, data, MAX_FORM_SIZE).await;
         if !self.expects_form() {
             let is_response = |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
@@ -285,39 +285,39 @@ impl<'r> RouteContext<'r, '_> {
     pub(super) async fn authorize(&self) -> Outcome<'r> {
         let request = self.request;
         if !self.rp.is_enabled() {
-            return Outcome::Success(redirect("/"));
+            return Outcome::Success(redirect(self.rp.home().as_str()));
         }
         if is_fetched(request) {
             // A prefetch or a subresource request must not use up the code.
-            return Outcome::Success(not_a_page_load());
+            return Outcome::Success(not_a_page_load(&self.rp.home()));
         }
         self.rp.events.before_authorize(request).await;
         let (query, is_stale) = self.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
-            Err(error) => return self.failed(error.into(), &ReturnTo::home()).await,
+            Err(error) => return self.failed(error.into(), &self.rp.home()).await,
         };
         let keys = &self.rp.cookies.keys;
         let state = response.state.clone();
         let decrypted = state.as_ref().map(|state| {
-            let (mut attempt, key) = SignInAttempt::decrypt(keys, state.expose(), self.mount())?;
+            let (mut attempt, key) = SignInAttempt::decrypt(keys, state.expose(), &self.rp.site.paths)?;
             let details = self.details_cookie(&attempt.id.short_name());
             let details = details.read(request.cookies());
-            attempt.add_details(keys, details, self.mount());
+            attempt.add_details(keys, details, &self.rp.site.paths);
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
             if self.is_probably_silent(&response) {
-                return back_to(&ReturnTo::home());
+                return back_to(&self.rp.home());
             }
             let error = response.reject_without_attempt();
-            return self.failed(error.into(), &ReturnTo::home()).await;
+            return self.failed(error.into(), &self.rp.home()).await;
         };
 
         match self.provider_of(&attempt).await {
             Ok(None) => self.complete(response, state, attempt, key, is_stale).await,
             Ok(Some(rp)) => self.at(rp).complete(response, state, attempt, key, is_stale).await,
-            Err(Some(error)) => self.failed(error.into(), &ReturnTo::home()).await,
+            Err(Some(error)) => self.failed(error.into(), &self.rp.home()).await,
             Err(None) => Outcome::Error(Status::ServiceUnavailable),
         }
     }
@@ -341,11 +341,11 @@ impl<'r> RouteContext<'r, '_> {
             _ => Some(ResponseError::StateMismatch),
         })?;
         let expected = &of_several.map_or(self.rp, |rp| &**rp).site.callback_path;
-        let actual = self.request.uri().path();
-        if actual.as_str() != expected {
+        let actual = self.path();
+        if actual != **expected {
             return Err(Some(ResponseError::RedirectUriMismatch {
                 expected: expected.clone(),
-                actual: printable(actual.as_str()),
+                actual: printable(&actual),
             }));
         }
         Ok(of_several)
@@ -356,7 +356,7 @@ impl<'r> RouteContext<'r, '_> {
         let posts = |rp: &RelyingParty| rp.settings.response_mode == ResponseMode::FormPost;
         match self.rp.providers() {
             Some(providers) => {
-                let is_here = |rp: &&Arc<RelyingParty>| self.request.uri().path().as_str() == rp.site.callback_path;
+                let is_here = |rp: &&Arc<RelyingParty>| self.path() == *rp.site.callback_path;
                 match providers.of_settings.iter().find(is_here) {
                     Some(rp) => posts(rp),
                     None => providers.of_source.is_some() && posts(self.rp),
@@ -377,9 +377,7 @@ impl<'r> RouteContext<'r, '_> {
     ) -> Outcome<'r> {
         let (request, keys) = (self.request, &self.rp.cookies.keys);
         let Some(client) = self.rp.client() else {
-            return self
-                .failed(ResponseError::StateMismatch.into(), &ReturnTo::home())
-                .await;
+            return self.failed(ResponseError::StateMismatch.into(), &self.rp.home()).await;
         };
         let _ = self.attempt.set(attempt.id.short_name());
         if self.has_user_meanwhile(&attempt).await {
@@ -434,11 +432,11 @@ impl<'r> RouteContext<'r, '_> {
         match completed {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {
-                Outcome::Success(redirect(page_for(&attempt, &current)))
+                Outcome::Success(redirect(page_for(&attempt, &current, &self.rp.home())))
             }
             Ok(Completed::Now(current) | Completed::Before(current)) => {
                 self.set_session(&current, browser);
-                Outcome::Success(redirect(page_for(&attempt, &current)))
+                Outcome::Success(redirect(page_for(&attempt, &current, &self.rp.home())))
             }
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
@@ -618,13 +616,13 @@ impl RouteContext<'_, '_> {
 
 /// The page for the user who signed in: the start page, if the page is for another user, whose session this sign-in was
 /// to step up.
-fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession) -> &'a str {
+fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession, start_page: &'a ReturnTo) -> &'a str {
     let parameters = attempt.parameters.as_ref();
     let user = parameters.and_then(|parameters| parameters.user.as_ref());
     if user.is_none_or(|user| *user == session.user_name()) {
         attempt.return_to.as_str()
     } else {
-        "/"
+        start_page.as_str()
     }
 }
 
@@ -637,10 +635,11 @@ fn is_code_rejected(error: &SignInError) -> bool {
     )
 }
 
-fn not_a_page_load<'r>() -> rocket::Response<'r> {
+fn not_a_page_load<'r>(start_page: &ReturnTo) -> rocket::Response<'r> {
     let page = pages::refused(
         "Not a page load",
         "Sign-in needs a page load. A fetch, a frame or a prefetch does not work.",
+        start_page.as_str(),
     );
     html(Status::Forbidden, page)
 }

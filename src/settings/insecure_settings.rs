@@ -130,7 +130,7 @@ impl Settings {
             (None, None, Some(url)) => ("client_secrets", url),
             (None, ..) => return found,
         };
-        let callback = self.callback_path();
+        let callback = self.callback_path(&self.app_paths());
         found.push(insecure(key, url.path() != callback).risk(format!(
             "{url} is not at {callback}; a proxy must forward it there with its query"
         )));

@@ -51,6 +51,7 @@ settings_of_the_app!(
     frontchannel_logout,
     clear_site_data,
     mount,
+    proxy_strips_path,
     previous_secret_keys,
     sign_in_timeout,
     max_state_length,

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    RocketConfig, Settings, SettingsError,
+    AppPaths, RocketConfig, Settings, SettingsError,
     mistake::{Mistake, rule},
     value::{is_https_or_loopback, is_loopback},
 };
@@ -11,11 +11,10 @@ use super::{
 /// The public URLs of the app, from which cookies and redirect URIs are derived.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    /// An origin: its path is `/`.
     pub base_url: Url,
     pub redirect_uri: Url,
-    pub mount: String,
-    /// The path of the callback.
+    pub paths: AppPaths,
+    /// The path of the callback in the browser.
     pub callback_path: String,
     /// Whether the app is reached over `https`.
     pub secure: bool,
@@ -57,13 +56,43 @@ impl Settings {
                 return Err(Mistake::new("the public URL of the app is missing", remedy).at("base_url"));
             }
         };
+        let paths = self.app_paths();
+        let mut base_url = base_url;
+        base_url.set_path(paths.base());
+        let has_path = !paths.base().is_empty() || self.provider_name.is_some();
+        rule("proxy_strips_path", has_path || !self.proxy_strips_path)
+            .cause(format!("`{base_url}` has no path that a proxy could strip"))
+            .remedy(
+                "write the public URL of the app with its path in `base_url`, such as `https://example.com/team`, or \
+                 remove this setting",
+            )?;
+        let callback_path = self.callback_path(&paths);
         Ok(Site {
-            redirect_uri: sent.unwrap_or_else(|| at(&base_url, &self.callback_path())),
-            mount: self.mount.clone(),
-            callback_path: self.callback_path(),
+            redirect_uri: sent.unwrap_or_else(|| at(&base_url, &callback_path)),
+            paths,
+            callback_path,
             secure: base_url.scheme() == "https",
             base_url,
         })
+    }
+
+    /// Checks that the routes at the paths of one of several providers are those of the app. A tenant may be below another
+    /// path of the host, if the proxy strips it: Rocket then has the same routes.
+    pub(crate) fn check_mount(&self, own: &AppPaths, app: &AppPaths, is_tenant: bool) -> Result<(), SettingsError> {
+        let routes = |paths: &AppPaths| {
+            let mount = paths.mount();
+            if is_tenant { paths.in_rocket(mount) } else { mount }.to_owned()
+        };
+        let (own, app) = (routes(own), routes(app));
+        let checked = rule("base_url", own == app)
+            .cause(format!(
+                "the routes of this provider are at `{own}`, those of the app at `{app}`"
+            ))
+            .remedy(
+                "write the path of the app's `base_url`; tenants of `provider_for` may have others, where the proxy \
+                 strips them and `proxy_strips_path` is set",
+            );
+        checked.map_err(|mistake| self.error(mistake))
     }
 
     /// The registered redirect URI to send: the first one, or in the debug profile the first on loopback.
@@ -82,8 +111,8 @@ impl Settings {
     }
 
     /// The path of the callback: one for each of several providers, unless they share it.
-    pub(super) fn callback_path(&self) -> String {
-        let shared = format!("{}/authorize", self.mount.trim_end_matches('/'));
+    pub(super) fn callback_path(&self, paths: &AppPaths) -> String {
+        let shared = paths.route("authorize");
         let is_set_to_shared = || {
             self.overwrite_redirect_uri
                 .as_ref()
@@ -93,6 +122,13 @@ impl Settings {
             Some(name) if !self.shared_redirect_uri && !is_set_to_shared() => format!("{shared}/{name}"),
             _ => shared,
         }
+    }
+}
+
+impl Site {
+    /// The URL of this path in the browser.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        at(&self.base_url, path)
     }
 }
 
@@ -187,6 +223,61 @@ mod tests {
     }
 
     #[test]
+    fn sites_below_a_path() {
+        for (base_url, mount, redirect_uri) in [
+            (
+                "https://a.example/team",
+                "/oidc",
+                "https://a.example/team/oidc/authorize",
+            ),
+            (
+                "https://a.example/team/",
+                "/oidc",
+                "https://a.example/team/oidc/authorize",
+            ),
+            ("https://a.example/team", "/", "https://a.example/team/authorize"),
+            ("https://a.example/a/b/", "/x/y", "https://a.example/a/b/x/y/authorize"),
+        ] {
+            for is_stripped in [false, true] {
+                let settings = Settings {
+                    base_url: Some(url(base_url)),
+                    mount: mount.to_owned(),
+                    proxy_strips_path: is_stripped,
+                    ..Settings::default()
+                };
+                settings.check().unwrap();
+                let site = settings.site(&RELEASE).unwrap();
+                assert_eq!(site.redirect_uri.as_str(), redirect_uri);
+                assert_eq!(site.base_url.as_str(), base_url.trim_end_matches('/'));
+                let in_rocket = site.paths.in_rocket(site.paths.mount());
+                let expected = site.paths.mount();
+                let stripped = expected.strip_prefix(site.base_url.path()).unwrap();
+                let stripped = if stripped.is_empty() { "/" } else { stripped };
+                assert_eq!(in_rocket, if is_stripped { stripped } else { expected });
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_cannot_be_stripped() {
+        for base_url in [None, Some(url("https://a.example/"))] {
+            let settings = Settings {
+                base_url,
+                proxy_strips_path: true,
+                overwrite_redirect_uri: Some(url("https://a.example/cb")),
+                ..Settings::default()
+            };
+            refused(
+                &settings,
+                &RELEASE,
+                "`oidc.proxy_strips_path`: `https://a.example/` has no path that a proxy could strip",
+                "write the public URL of the app with its path in `base_url`, such as `https://example.com/team`, or \
+                 remove this setting",
+            );
+        }
+    }
+
+    #[test]
     fn addresses_refused() {
         let https = "use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile";
         for (base_url, error, remedy) in [
@@ -201,14 +292,24 @@ mod tests {
                 https,
             ),
             (
-                "https://a.example/app",
-                "`oidc.base_url`: `https://a.example/app` has more than scheme, host and port",
-                "write `https://a.example`; set the path of the routes in `mount`",
+                "https://a.example/app?x",
+                "`oidc.base_url`: `https://a.example/app?x` has more than scheme, host, port and path",
+                "write `https://a.example/app`",
             ),
             (
-                "https://a.example?x",
-                "`oidc.base_url`: `https://a.example/?x` has more than scheme, host and port",
-                "write `https://a.example`; set the path of the routes in `mount`",
+                "https://a.example/#x",
+                "`oidc.base_url`: `https://a.example/#x` has more than scheme, host, port and path",
+                "write `https://a.example/`",
+            ),
+            (
+                "https://a.example/a%2fb",
+                "`oidc.base_url`: no app can be at the path `/a%2fb`",
+                "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/team`",
+            ),
+            (
+                "https://a.example/a//b",
+                "`oidc.base_url`: no app can be at the path `/a//b`",
+                "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/team`",
             ),
             (
                 "https://me:hush@a.example",

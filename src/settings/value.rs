@@ -348,13 +348,14 @@ impl Refined for BaseUrl {
         rule("", url.username().is_empty() && url.password().is_none())
             .cause("a user name or password is not accepted")
             .remedy("remove the user name and the password")?;
-        let origin = &url[..Position::BeforePath];
-        rule(
-            "",
-            url.has_host() && url.path() == "/" && url.query().is_none() && url.fragment().is_none(),
-        )
-        .cause(format!("`{url}` has more than scheme, host and port"))
-        .remedy(format!("write `{origin}`; set the path of the routes in `mount`"))
+        let without = &url[..Position::AfterPath];
+        rule("", url.has_host() && url.query().is_none() && url.fragment().is_none())
+            .cause(format!("`{url}` has more than scheme, host, port and path"))
+            .remedy(format!("write `{without}`"))?;
+        let path = url.path();
+        rule("", is_plain_path(path))
+            .cause(format!("no app can be at the path `{path}`"))
+            .remedy("write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/team`")
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     guarded,
     provider::path_and_query,
 };
+use crate::settings::Site;
 
 /// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
@@ -174,7 +175,7 @@ test_client!(blocking, type Answer<'c, T: 'c> = T;, std::convert::identity, [], 
 /// A browser that follows redirects, and signs in on the way.
 struct Browser<'c> {
     provider: &'c TestProvider,
-    base_url: Url,
+    site: Site,
     /// Whether requests need the host of `base_url`, by which the app chooses the provider.
     has_host: bool,
     /// The page where a user chooses a provider, and the address of the choice.
@@ -191,7 +192,7 @@ impl<'c> Browser<'c> {
         let (provider, app) = (test_provider(rocket), relying_party(rocket));
         Browser {
             provider,
-            base_url: app.site.base_url.clone(),
+            site: app.site.clone(),
             has_host: false,
             choice: None,
             wanted: None,
@@ -219,11 +220,11 @@ impl<'c> Browser<'c> {
             if !app.has_tenants() {
                 browser.choice = Some((app.own_login_path(), at.own_login_path()));
             } else if provider.is_some() {
-                browser.base_url = at.site.base_url.clone();
+                browser.site = at.site.clone();
                 browser.has_host = true;
             }
         }
-        let path = browser.chosen(path.to_owned());
+        let path = browser.chosen(&browser.site.paths.in_browser(path));
         (browser, path)
     }
 
@@ -231,14 +232,18 @@ impl<'c> Browser<'c> {
     #[track_caller]
     fn signing_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
         let app = relying_party(rocket);
-        (Browser::new(rocket, Value::Null), app.logout_url(next))
+        let url = app.logout_url(next);
+        (
+            Browser::new(rocket, Value::Null),
+            app.site.paths.in_rocket(&url).to_owned(),
+        )
     }
 
     /// Adds the headers of a page load.
     fn write(&self, request: &mut Request<'_>) {
         request.add_header(Accept::HTML);
         if self.has_host {
-            request.add_header(host_of(&self.base_url));
+            request.add_header(host_of(&self.site.base_url));
         }
     }
 
@@ -246,7 +251,7 @@ impl<'c> Browser<'c> {
     fn next_page(&mut self, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
         let location = headers.get_one("Location");
         let location = location.filter(|_| (300..400).contains(&status.code))?;
-        let mut url = self.base_url.join(location).ok()?;
+        let mut url = self.site.base_url.join(location).ok()?;
         self.redirects += 1;
         assert!(
             self.redirects < MAX_REDIRECTS,
@@ -265,20 +270,22 @@ impl<'c> Browser<'c> {
             }
             url = self.provider.end_session(&url)?;
         }
-        (url.origin() == self.base_url.origin()).then(|| self.chosen(path_and_query(&url)))
+        let is_own = url.origin() == self.site.base_url.origin();
+        is_own.then(|| self.chosen(&path_and_query(&url)))
     }
 
-    /// The address of the chosen provider, if this is the page where a user chooses one.
-    fn chosen(&self, path: String) -> String {
+    /// The address in Rocket; of the chosen provider, if this is the page where a user chooses one.
+    fn chosen(&self, path: &str) -> String {
+        let in_rocket = |path: &str| self.site.paths.in_rocket(path).to_owned();
         let Some((page, chosen)) = &self.choice else {
-            return path;
+            return in_rocket(path);
         };
-        let (asked, query) = path.split_once('?').unwrap_or((&path, ""));
+        let (asked, query) = path.split_once('?').unwrap_or((path, ""));
         let names_one = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "provider");
         if asked != page || names_one {
-            return path;
+            return in_rocket(path);
         }
-        format!("{chosen}?{query}")
+        in_rocket(&format!("{chosen}?{query}"))
     }
 }
 
@@ -301,7 +308,7 @@ impl BackchannelLogout {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("logout_token", &token)
             .finish();
-        let path = app.route_path("backchannel-logout");
+        let path = app.routed_path("backchannel-logout");
         let path = match app.providers() {
             Some(_) => format!("{path}/{}", at.provider_name()),
             None => path,

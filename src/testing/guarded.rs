@@ -19,7 +19,7 @@ pub(super) struct Visit {
 pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
     let is_own = |route: &&Route| {
         let rp = rocket.state::<RelyingParty>();
-        let below = rp.map_or("/".to_owned(), |rp| rp.route_path(""));
+        let below = rp.map_or("/".to_owned(), |rp| rp.routed_path(""));
         match route.name.as_deref() {
             Some("oidc_protected_resource") => true,
             Some(name) => name.starts_with("oidc_") && route.uri.path().starts_with(&below),

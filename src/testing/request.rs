@@ -17,7 +17,7 @@ use super::{
     runtime::block_on,
 };
 use crate::{
-    code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, BrowserId, ResponseError, SignInAttempt},
     dev_provider::AuthorizationRejected,
     relying_party::{NotBegun, RelyingParty, SignInError},
     session::EarlierEnds,
@@ -277,7 +277,7 @@ async fn sign_in_after(
         return Err("the app uses a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
-    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
+    let attempt = SignInAttempt::new(&browser, rp.home(), false, now).after_ends(ends);
     let begun = client.begin_sign_in(&browser, attempt, None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims);

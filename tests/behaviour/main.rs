@@ -2,6 +2,7 @@
 
 mod apple;
 mod attempts;
+mod base_path;
 mod bearer;
 mod call_queues;
 mod clear_site_data;

@@ -554,6 +554,62 @@ async fn backchannel_logout_is_tried_at_the_app() {
 }
 
 #[rocket::async_test]
+async fn a_proxy_that_does_with_the_path_what_the_settings_do_not_say() {
+    let provider = TestProvider::start().await;
+    let app_there = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let url = format!("{}/team/oidc/logged-out", app_there.issuer());
+    tool.env("OIDC_BASE_URL", format!("{}/team", app_there.issuer()));
+    for (strips, how, remedy) in [
+        (
+            "false",
+            "kept",
+            "if the proxy removes `/team`, set `proxy_strips_path = true`; otherwise check that it forwards this URL to the app",
+        ),
+        (
+            "true",
+            "stripped",
+            "if the proxy keeps `/team`, remove `proxy_strips_path`; otherwise check that it forwards this URL to the app",
+        ),
+    ] {
+        tool.env("OIDC_PROXY_STRIPS_PATH", strips);
+        app_there.on_path("/team/oidc/logged-out", Reply::redirect("/team/"));
+        let report = tool.report(&["doctor"]);
+        assert_eq!(report.code, Some(0), "{report:#?}");
+        let finding = &report.check("path")["finding"];
+        assert_eq!(
+            *finding,
+            format!("the app responds at {url}; its proxy is expected to have {how} `/team`")
+        );
+        app_there.clear_path("/team/oidc/logged-out");
+        let finding = format!("{url} responds with status 404, expected a redirect");
+        tool.report(&["doctor"]).fails_at("path", &finding, remedy);
+    }
+}
+
+#[rocket::async_test]
+async fn metadata_below_the_path_of_the_app() {
+    let provider = TestProvider::start().await;
+    let api = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let base_url = format!("{}/team", api.issuer());
+    tool.env("OIDC_BASE_URL", &base_url).env("OIDC_RESOURCE", &base_url);
+    api.on_path("/team/oidc/logged-out", Reply::redirect("/team/"));
+    let document = Reply::json(json!({ "resource": base_url }));
+    api.on_path("/team/.well-known/oauth-protected-resource", document.clone());
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    let standard = "/.well-known/oauth-protected-resource/team";
+    let found = format!("{report:?}");
+    let remedy = format!("configure the proxy to forward {standard} to the app unchanged");
+    assert!(found.contains(&remedy), "{found}");
+
+    api.on_path(standard, document);
+    let found = format!("{:?}", tool.report(&["doctor"]));
+    assert!(!found.contains(&remedy), "{found}");
+}
+
+#[rocket::async_test]
 async fn settings_come_from_where_the_fairing_has_them() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);

@@ -87,6 +87,37 @@ async fn what_is_asked_for_and_what_is_kept() {
     assert!(!ran.stdout.contains(SECRET) && !ran.stdout.contains(TOKEN));
 }
 
+/// A final slash: the app is there, below a path. Without one, it is the redirect URI itself.
+#[rocket::async_test]
+async fn an_app_below_a_path() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let issuer = provider.issuer();
+    let ran = tool.run(&[
+        "register",
+        &issuer,
+        "https://example.com/team/",
+        "--backchannel-logout",
+        "--post-logout=/",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let registered = body(&provider, "/register");
+    assert_eq!(
+        registered["redirect_uris"],
+        json!(["https://example.com/team/oidc/authorize"])
+    );
+    assert_eq!(
+        registered["post_logout_redirect_uris"],
+        json!(["https://example.com/team/"])
+    );
+    let backchannel = "https://example.com/team/oidc/backchannel-logout";
+    assert_eq!(registered["backchannel_logout_uri"], json!(backchannel));
+    assert!(
+        ran.stdout.contains("\nbase_url = \"https://example.com/team\"\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
 #[rocket::async_test]
 async fn every_option_has_its_effect() {
     let (provider, tool) = (provider().await, Tool::new());
@@ -687,8 +718,8 @@ async fn addresses_that_no_application_has() {
         ),
         (
             &["https://app.example/#top"],
-            "error: `oidc.base_url`: `https://app.example/#top` has more than scheme, host and \
-             port\n",
+            "error: `oidc.base_url`: `https://app.example/#top` has more than scheme, host, port and \
+             path\n",
         ),
     ] {
         let ran = tool.run(&[&["register", &issuer], urls].concat());

@@ -101,6 +101,8 @@ impl Browser {
         flags.push(format!("--user-data-dir={}", browser.profile.display()));
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
+            // Of a proxy that a test starts.
+            "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": flags },
         } } });
         let session = browser.call(Method::POST, "/session", capabilities).await;

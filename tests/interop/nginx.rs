@@ -35,7 +35,7 @@ fn lines_of_the_manual() -> &'static str {
 }
 
 /// An nginx on a port of its own, before an app; gone when dropped.
-struct Nginx {
+pub struct Nginx {
     process: Child,
     directory: PathBuf,
 }
@@ -43,6 +43,31 @@ struct Nginx {
 impl Nginx {
     /// With these lines in its `server`, and nothing else that is not needed to run it.
     fn start(port: u16, app_port: u16, lines: &str) -> Nginx {
+        let server =
+            format!("listen 127.0.0.1:{port};\n{lines}\nlocation / {{ proxy_pass http://127.0.0.1:{app_port}; }}");
+        Nginx::run(port, &server)
+    }
+
+    /// With TLS, a certificate that nobody trusts, and these lines in its `server`.
+    pub fn start_with_tls(port: u16, lines: &str) -> Nginx {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{port}"));
+        fs::create_dir_all(&directory).unwrap();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-keyout", "key.pem", "-out", "certificate.pem"])
+            .current_dir(&directory)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "no certificate");
+        let server = format!(
+            "listen 127.0.0.1:{port} ssl;\nssl_certificate certificate.pem;\nssl_certificate_key key.pem;\n{lines}"
+        );
+        Nginx::run(port, &server)
+    }
+
+    fn run(port: u16, server: &str) -> Nginx {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{port}"));
         fs::create_dir_all(&directory).unwrap();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -52,8 +77,7 @@ impl Nginx {
             "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
              events {{}}\n\
              http {{\n access_log off; {temporary}\n\
-             server {{\n listen 127.0.0.1:{port};\n{lines}\n\
-             location / {{ proxy_pass http://127.0.0.1:{app_port}; }}\n}}\n}}\n"
+             server {{\n{server}\n}}\n}}\n"
         );
         fs::write(directory.join("nginx.conf"), configuration).unwrap();
         // Debian has it where only the administrator looks.

@@ -12,6 +12,7 @@ use crate::{
     cookies::Cookies,
     printable::printable,
     provider::{Endpoint, Provider, ProviderError},
+    resource_server::metadata_urls,
     secret::Secret,
     session::{
         Sessions,
@@ -80,7 +81,7 @@ impl Doctor {
             let is_alone = settings.resource_server_only && settings.apis.is_empty();
             let is_api = is_alone || settings.resource.is_some();
             let by = ["`resource`", "`base_url`"];
-            self.protected_resource(provider, "resource metadata", resource, is_api, &by)
+            self.protected_resource(provider, "resource metadata", resource, is_api, settings, &by)
                 .await;
         }
         for (name, api) in &settings.apis {
@@ -88,48 +89,97 @@ impl Doctor {
                 format!("apis.{name} resource metadata"),
                 format!("`apis.{name}.resource`"),
             );
-            self.protected_resource(provider, &check, &api.resource, true, &[&by])
+            self.protected_resource(provider, &check, &api.resource, true, settings, &[&by])
                 .await;
         }
     }
 
-    /// `settings` define the URL. If no setting declares an API, `is_api` is `false`.
+    /// The settings `by` define the URL. If no setting declares an API, `is_api` is `false`.
     async fn protected_resource(
         &mut self,
         provider: &Provider,
         check: &str,
         resource: &Url,
         is_api: bool,
-        settings: &[&str],
+        settings: &Settings,
+        by: &[&str],
     ) {
         let identifier = resource_identifier(resource);
-        let origin = resource.origin().ascii_serialization();
-        let path = identifier.strip_prefix(&origin).unwrap_or_default();
-        let url = format!("{origin}/.well-known/oauth-protected-resource{path}");
-        let Ok(url) = Url::parse(&url) else {
-            return;
-        };
+        let [url, standard] = metadata_urls(resource, settings);
         let work = provider.visit(Endpoint::Metadata, &url);
         let reply = match self.terminal.wait("calling the app", work).await {
             Ok(reply) => reply,
             Err(_) if !is_api => return,
-            Err(error) => return self.app_unreachable(check, &url, error, "clients need", &settings.join(" or ")),
+            Err(error) => return self.app_unreachable(check, &url, error, "clients need", &by.join(" or ")),
         };
         let document = parse_object(reply.body()).unwrap_or_default();
         let found = document.get("resource").and_then(Value::as_str);
         let finding = match (reply.status().as_u16(), found) {
             (200, Some(found)) if found == identifier => {
-                return self.report.ok(check, format!("the app responds at {url}"));
+                self.report.ok(check, format!("the app responds at {url}"));
+                return self.standard_metadata(provider, check, (&url, &standard)).await;
             }
             _ if !is_api => return,
             (200, Some(found)) => format!("{url} has the `resource` {}, expected {identifier}", printable(found)),
             (200, None) => format!("{url} responds with something other than the metadata"),
             (status, _) => format!("{url} responds with status {status}"),
         };
-        let settings = settings.join(", ");
+        let settings = by.join(", ");
         let remedy =
             format!("check {settings}, and that the proxy in front of the app forwards GET requests to this path");
         self.report.failure(check, finding, remedy);
+    }
+
+    /// Checks that an app below a path is also found by clients that derive the URL from the identifier.
+    async fn standard_metadata(&mut self, provider: &Provider, check: &str, (url, standard): (&Url, &Url)) {
+        if url == standard {
+            return;
+        }
+        let work = provider.visit(Endpoint::Metadata, standard);
+        let reply = self.terminal.wait("calling the app", work).await;
+        if reply.is_ok_and(|reply| reply.status() == 200) {
+            return;
+        }
+        self.report.warning(
+            check,
+            format!("the metadata is not at {standard}, where clients look that have not called the API"),
+            format!(
+                "configure the proxy to forward {} to the app unchanged",
+                standard.path()
+            ),
+        );
+    }
+
+    /// Checks that the proxy forwards the path of the app as the settings say.
+    pub(super) async fn path(&mut self, provider: &Provider, site: &Site) {
+        const CHECK: &str = "path";
+        if site.paths.base().is_empty() {
+            return;
+        }
+        // It redirects to the start page.
+        let url = site.url(&site.paths.route("logged-out"));
+        let work = provider.visit(Endpoint::Metadata, &url);
+        let reply = match self.terminal.wait("calling the app", work).await {
+            Ok(reply) => reply,
+            Err(error) => return self.app_unreachable(CHECK, &url, error, "users need", "`base_url`"),
+        };
+        let (status, base) = (reply.status().as_u16(), site.paths.base());
+        if (300..400).contains(&status) {
+            let how = if site.paths.is_stripped() { "stripped" } else { "kept" };
+            let finding = format!("the app responds at {url}; its proxy is expected to have {how} `{base}`");
+            return self.report.ok(CHECK, finding);
+        }
+        let remedy = if site.paths.is_stripped() {
+            format!(
+                "if the proxy keeps `{base}`, remove `proxy_strips_path`; otherwise check that it forwards this URL to the app"
+            )
+        } else {
+            format!(
+                "if the proxy removes `{base}`, set `proxy_strips_path = true`; otherwise check that it forwards this URL to the app"
+            )
+        };
+        let finding = format!("{url} responds with status {status}, expected a redirect");
+        self.report.failure(CHECK, finding, remedy);
     }
 
     /// Reports that a URL of the app was not reached: the app may not run, and this machine does not call plain http.
@@ -172,10 +222,7 @@ impl Doctor {
             let finding = "not supported by the provider; sessions end when a refresh is rejected";
             return self.report.ok(CHECK, finding);
         }
-        let mount = site.mount.trim_end_matches('/');
-        let Ok(url) = Url::join(&site.base_url, &format!("{mount}/backchannel-logout")) else {
-            return;
-        };
+        let url = site.url(&site.paths.route("backchannel-logout"));
         let work = provider.post_nothing(Endpoint::Metadata, &url);
         let answer = self.terminal.wait("calling the app", work).await;
         match answer.map(|reply| reply.status().as_u16()) {

@@ -16,6 +16,8 @@ pub(super) struct Addresses {
     pub redirect_uris: Vec<Url>,
     pub post_logout_redirect_uris: Vec<String>,
     pub backchannel_logout_uri: String,
+    /// The app's `base_url`.
+    pub base_url: String,
     /// The callback path of this app, whatever a proxy makes of it.
     pub callback_path: String,
     /// The provider and the location of its metadata, without a client id yet.
@@ -33,7 +35,7 @@ pub(super) enum ApplicationType {
 }
 
 impl Addresses {
-    /// Derives the URLs as the fairing does. An app URL with a path is already a redirect URI.
+    /// Derives the URLs as the fairing does. An app URL with a path is already a redirect URI, unless it ends with a slash.
     pub(super) fn derive(settings: &Settings, app_urls: &[Url]) -> Result<Addresses, Failure> {
         // As in development, which accepts any URL: `ApplicationType::of` checks them.
         let rocket_config = RocketConfig {
@@ -44,9 +46,10 @@ impl Addresses {
         let mut found: Option<Addresses> = None;
         for url in app_urls {
             let mut settings = settings.clone();
-            match url.path() {
-                "/" => settings.base_url = Some(url.clone()),
-                _ => settings.overwrite_redirect_uri = Some(url.clone()),
+            if url.path().ends_with('/') {
+                settings.base_url = Some(url.clone());
+            } else {
+                settings.overwrite_redirect_uri = Some(url.clone());
             }
             let Mode::RelyingParty { registration, site } = settings.mode(&rocket_config)? else {
                 continue;
@@ -56,11 +59,11 @@ impl Addresses {
                 redirect_uris: vec![],
                 post_logout_redirect_uris: vec![],
                 backchannel_logout_uri: format!(
-                    "{}{}/backchannel-logout{}",
-                    site.base_url.as_str().trim_end_matches('/'),
-                    site.mount.trim_end_matches('/'),
+                    "{}{}",
+                    site.url(&site.paths.route("backchannel-logout")),
                     of_several.unwrap_or_default(),
                 ),
+                base_url: format!("{}{}", site.base_url.origin().ascii_serialization(), site.paths.base()),
                 callback_path: site.callback_path.clone(),
                 registration,
             });

@@ -80,7 +80,7 @@ impl Arguments {
         let callback_path = &client.addresses.callback_path;
         match client.addresses.redirect_uris.first() {
             Some(uri) if uri.path() == callback_path && uri.query().is_none() => {
-                vec![("base_url", uri.origin().ascii_serialization())]
+                vec![("base_url", client.addresses.base_url.clone())]
             }
             Some(uri) => vec![("overwrite_redirect_uri", uri.to_string())],
             None => vec![],
@@ -90,6 +90,9 @@ impl Arguments {
     /// The settings of this command line that the file does not hold; of the scopes, only the registered ones.
     pub(super) fn other_settings(&self, registered: Option<&RegisteredClient>) -> Vec<(&'static str, String)> {
         let mut settings = vec![];
+        if let Some(base_url) = self.base_url().filter(|_| registered.is_some()) {
+            settings.push(("base_url", base_url.as_str().trim_end_matches('/').to_owned()));
+        }
         let mount = self.mount();
         if mount != DEFAULT_MOUNT {
             settings.push(("mount", mount));

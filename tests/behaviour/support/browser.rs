@@ -20,6 +20,8 @@ pub struct Browser {
     jar: Mutex<Vec<Cookie<'static>>>,
     /// Where the app is for the browser, once a redirect URI has told.
     origin: Mutex<Option<String>>,
+    /// What a proxy before the app removes from each path.
+    stripped: &'static str,
 }
 
 /// What the app answered.
@@ -64,12 +66,19 @@ impl Browser {
             client,
             jar: Mutex::default(),
             origin: Mutex::default(),
+            stripped: "",
         }
+    }
+
+    /// The same, before a proxy that forwards what is below this path, without the path.
+    pub fn behind_proxy_that_strips(mut self, path: &'static str) -> Self {
+        self.stripped = path;
+        self
     }
 
     /// Another person's browser before the same app.
     pub fn another(&self) -> Self {
-        Self::before(self.client.clone())
+        Self::before(self.client.clone()).behind_proxy_that_strips(self.stripped)
     }
 
     /// The client below, for what a browser cannot do.
@@ -192,7 +201,9 @@ impl Browser {
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Page {
         let bare_path = path.split(['?', '#']).next().unwrap_or("/");
         let cross_site = headers.contains(&("Sec-Fetch-Site", "cross-site"));
-        let mut request = self.client.req(method, path.to_owned()).body(body);
+        let routed = path.strip_prefix(self.stripped);
+        let routed = routed.unwrap_or_else(|| panic!("the proxy forwards what is below {}, not {path}", self.stripped));
+        let mut request = self.client.req(method, routed.to_owned()).body(body);
         for (name, value) in headers {
             request.add_header(Header::new(name.to_string(), value.to_string()));
         }
