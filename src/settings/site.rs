@@ -125,6 +125,7 @@ impl Settings {
     }
 }
 
+#[cfg(feature = "cli")]
 impl Site {
     /// The URL of this path in the browser.
     pub(crate) fn url(&self, path: &str) -> Url {
