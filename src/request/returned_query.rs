@@ -29,8 +29,10 @@ pub(crate) struct PrivatePaths {
     readers: Vec<String>,
     /// The canonical forms of all private paths.
     canonical: Vec<String>,
-    /// Among several providers, the callback and the back-channel logout of each are below these paths.
-    of_providers: Option<[String; 2]>,
+    /// Among several providers, the callback of each is below this path.
+    callbacks: Option<String>,
+    /// And so are the callback and the back-channel logout of each below these, in their canonical forms.
+    prefixes: Vec<String>,
     logged_out: String,
     /// The local paths of post-logout redirects, as configured and in their canonical forms.
     post_logout: Vec<(String, String)>,
@@ -38,25 +40,41 @@ pub(crate) struct PrivatePaths {
 
 impl PrivatePaths {
     pub(crate) fn new(rp: &RelyingParty) -> PrivatePaths {
-        let (callback, back_channel) = (rp.routed_path("authorize"), rp.routed_path("backchannel-logout"));
-        let front_channel = rp.routed_path("frontchannel-logout");
+        let (callback, front_channel) = (rp.routed_path("authorize"), rp.routed_path("frontchannel-logout"));
         let logged_out = rp.routed_path(LOGGED_OUT.trim_start_matches('/'));
-        let of_providers = rp
-            .providers()
-            .map(|_| [&callback, &back_channel].map(|path| format!("{path}/")));
-        let readers = vec![callback, front_channel, logged_out.clone()];
-        let private = readers.iter().chain([&back_channel]);
+        let callbacks = rp.providers().map(|_| format!("{callback}/"));
         let providers = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
-        let all = providers.map(|rp| &**rp).chain([rp]);
-        let post_logout = all.filter_map(|rp| {
+        let all: Vec<_> = providers.map(|rp| &**rp).chain([rp]).collect();
+        // Also where a proxy does with the path of the app what the settings do not say: Rocket logs the URI.
+        let canonical_forms = |names: &[&str]| -> Vec<String> {
+            let forms = all.iter().flat_map(|rp| {
+                let paths = names.iter().map(|name| rp.route_path(name));
+                paths.flat_map(|path| rp.site.paths.forms(&path).map(canonical))
+            });
+            forms.collect()
+        };
+        let logged_out_route = LOGGED_OUT.trim_start_matches('/');
+        let prefixes = canonical_forms(&["authorize", "backchannel-logout"]);
+        let prefixes = prefixes.into_iter().map(|path| format!("{path}/"));
+        let post_logout = all.iter().filter_map(|rp| {
             let path = rp.site.paths.in_rocket(rp.post_logout.local_path.as_deref()?);
             Some((path.to_owned(), canonical(path)))
         });
         PrivatePaths {
-            canonical: private.map(|path| canonical(path)).collect(),
+            canonical: canonical_forms(&[
+                "authorize",
+                "backchannel-logout",
+                "frontchannel-logout",
+                logged_out_route,
+            ]),
             post_logout: post_logout.collect(),
-            of_providers,
-            readers,
+            prefixes: if callbacks.is_some() {
+                prefixes.collect()
+            } else {
+                vec![]
+            },
+            callbacks,
+            readers: vec![callback, front_channel, logged_out.clone()],
             logged_out,
         }
     }
@@ -75,11 +93,13 @@ impl PrivatePaths {
             let is_read = is_get && self.readers.iter().any(|reader| reader == path);
             return take(request, is_read, None);
         }
-        if let Some([callback, back_channel]) = &self.of_providers {
-            let is_below = |prefix: &String| here.starts_with(&canonical(prefix)) && here.len() > prefix.len();
-            if is_below(callback) || is_below(back_channel) {
-                return take(request, is_get && path.starts_with(callback), None);
-            }
+        let is_below = |prefix: &String| here.starts_with(prefix) && here.len() > prefix.len();
+        if self.prefixes.iter().any(is_below) {
+            let is_callback = self
+                .callbacks
+                .as_ref()
+                .is_some_and(|callbacks| path.starts_with(callbacks));
+            return take(request, is_get && is_callback, None);
         }
         if let Some((post_logout, _)) = self.post_logout.iter().find(|(_, canonical)| *canonical == here)
             && has_state(request)

@@ -73,6 +73,12 @@ impl AppPaths {
         }
     }
 
+    /// A path in the browser, and the one that a proxy makes of it that strips the path of `base_url`. Rocket receives one of
+    /// them, and the other where the settings are wrong.
+    pub(crate) fn forms<'a>(&self, path: &'a str) -> [&'a str; 2] {
+        [path, self.below_base(path).unwrap_or(path)]
+    }
+
     /// Whether an address in the browser is one of this app's, as far as its path says.
     pub(crate) fn has(&self, address: &str) -> bool {
         self.below_base(address).is_some()

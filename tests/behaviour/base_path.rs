@@ -1,7 +1,7 @@
 //! An app below a path of its host, whose proxy keeps the path or strips it.
 
 use rocket::{
-    Build, Request, Rocket, get,
+    Build, Request, Rocket, catch, catchers, get,
     http::{Method, Status},
     routes,
 };
@@ -184,6 +184,35 @@ async fn a_failed_sign_in_links_to_the_app() {
         page.is(Status::Forbidden)
             .sees("<a href=\"&#x2F;team&#x2F;\">Start page</a>");
     }
+}
+
+/// A proxy does with the path what the settings do not say: no route is found, and Rocket logs the URI.
+#[rocket::async_test]
+async fn a_misrouted_callback_has_no_query_in_the_log() {
+    #[catch(404)]
+    fn not_found(request: &Request<'_>) -> String {
+        request.uri().to_string()
+    }
+
+    let provider = TestProvider::start().await;
+    for (proxy, misrouted) in [(Proxy::Keeps, "/oidc"), (Proxy::Strips, "/team/oidc")] {
+        let app = proxy.app(&provider);
+        let direct = Browser::open(proxy.rocket(&app).register("/", catchers![not_found])).await;
+        for path in ["/authorize", "/backchannel-logout", "/logged-out", "/%61uthorize"] {
+            let page = direct.fetch(&format!("{misrouted}{path}?code=hush&state=hush")).await;
+            page.is(Status::NotFound).sees_no("hush");
+        }
+        let page = direct.fetch("/other?code=mine").await;
+        page.is(Status::NotFound).sees("/other?code=mine");
+    }
+    let own = json!({ "issuer": provider.issuer(), "client_id": "app", "client_secret": "hush" });
+    let app = Proxy::Keeps
+        .app(&provider)
+        .with_all(json!({ "issuer": null, "client_id": null, "client_secret": null }))
+        .with("oidc.providers", json!({ "acme": own }));
+    let direct = Browser::open(Proxy::Keeps.rocket(&app).register("/", catchers![not_found])).await;
+    let page = direct.fetch("/oidc/authorize/acme?code=hush").await;
+    page.is(Status::NotFound).sees_no("hush");
 }
 
 /// Only `__Host-` keeps sibling sub-domains from setting a cookie, and it needs `Path=/`.
