@@ -63,13 +63,13 @@ fn is_local(address: &str) -> bool {
         && !has_dot_segment(address)
 }
 
-/// Whether the path has a dot segment, which browsers collapse: the rest may begin with two slashes.
+/// Whether the path has a dot segment, which browsers collapse: the rest may begin with two slashes. Proxies collapse those
+/// between escaped slashes too, and forward the request to another app of the host.
 fn has_dot_segment(address: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
-    path.split('/').any(|segment| {
-        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
-        segment == "." || segment == ".."
-    })
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    let path = path.replace("%2f", "/").replace("%5c", "/");
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Whether this is one of this crate's own routes, which would cause a redirect loop.
@@ -188,6 +188,9 @@ mod tests {
             "/..//evil.example",
             "/./",
             "/../",
+            "/..%2fevil.example",
+            "/a%2F%2e%2e/b",
+            "/a/..%5C",
             "/a/../..//evil.example",
             "/%2e//evil.example",
             "/%2e%2e//evil.example",
@@ -249,6 +252,9 @@ mod tests {
                 "/other",
                 "/teams",
                 "/team/../other",
+                "/team/..%2fother",
+                "/team/%2e%2e%2Fother",
+                "/team/a%5c..%5cother",
                 "/team/oidc/logout",
                 "/%74eam/me",
                 "/team\\me",
