@@ -275,8 +275,8 @@ impl Arguments {
 
     /// The URL of an app below a path, which no other setting implies.
     fn base_url(&self) -> Option<Url> {
-        let first = self.app_urls.first()?;
-        (first.path() != "/" && first.path().ends_with('/')).then(|| first.clone())
+        let is_below_path = |url: &&Url| url.path() != "/" && url.path().ends_with('/');
+        self.app_urls.iter().find(is_below_path).cloned()
     }
 
     /// The mount point of the app. Without `--mount`, it is taken from a complete redirect URI.

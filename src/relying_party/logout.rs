@@ -69,11 +69,7 @@ impl PostLogout {
     pub(crate) fn new(settings: &Settings, site: &Site) -> PostLogout {
         let set = settings.post_logout_redirect_uri.as_deref().unwrap_or("/");
         let redirect_uri = if set.starts_with('/') {
-            format!(
-                "{}{}{set}",
-                site.base_url.origin().ascii_serialization(),
-                site.paths.base()
-            )
+            format!("{}{set}", site.base_url.as_str().trim_end_matches('/'))
         } else {
             set.to_owned()
         };

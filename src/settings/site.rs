@@ -11,6 +11,7 @@ use super::{
 /// The public URLs of the app, from which cookies and redirect URIs are derived.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
+    /// Without a slash at the end of its path, unless the path is `/`.
     pub base_url: Url,
     pub redirect_uri: Url,
     pub paths: AppPaths,

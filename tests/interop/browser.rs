@@ -86,7 +86,6 @@ impl Browser {
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{}-{number}", std::process::id()));
         let http = crate::patience::client_builder()
             .no_proxy()
-            .timeout(Duration::from_secs(60))
             .build()
             .expect("a client without special settings");
         let mut browser = Self {

@@ -63,7 +63,7 @@ impl Addresses {
                     site.url(&site.paths.route("backchannel-logout")),
                     of_several.unwrap_or_default(),
                 ),
-                base_url: format!("{}{}", site.base_url.origin().ascii_serialization(), site.paths.base()),
+                base_url: site.base_url.as_str().trim_end_matches('/').to_owned(),
                 callback_path: site.callback_path.clone(),
                 registration,
             });
