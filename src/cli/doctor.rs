@@ -172,7 +172,7 @@ impl Doctor {
             self.scopes(&provider, &found.metadata);
             self.user_info(&provider, &found.metadata).await;
             self.end_session(&provider, &found.metadata).await;
-            self.path(&provider, site).await;
+            self.path(&provider, settings, site).await;
             self.backchannel_logout(&provider, &found, site).await;
             if !self.client_authentication(&provider, &found.metadata).await {
                 return self.report.not_checked(&["revocation", "introspection"]);

@@ -12,6 +12,7 @@ use crate::{
     cookies::Cookies,
     printable::printable,
     provider::{Endpoint, Provider, ProviderError},
+    relying_party::PostLogout,
     resource_server::metadata_urls,
     secret::Secret,
     session::{
@@ -150,35 +151,45 @@ impl Doctor {
         );
     }
 
-    /// Checks that the proxy forwards the path of the app as the settings say.
-    pub(super) async fn path(&mut self, provider: &Provider, site: &Site) {
+    /// Checks that the proxy forwards the path of the app as the settings say: a route of the app, which redirects to one
+    /// of its pages, is there.
+    pub(super) async fn path(&mut self, provider: &Provider, settings: &Settings, site: &Site) {
         const CHECK: &str = "path";
-        if site.paths.base().is_empty() {
+        let (paths, base) = (&site.paths, site.paths.base());
+        if base.is_empty() {
             return;
         }
-        // It redirects to the start page.
-        let url = site.url(&site.paths.route("logged-out"));
+        let url = site.url(&paths.route("logged-out"));
         let work = provider.visit(Endpoint::Metadata, &url);
         let reply = match self.terminal.wait("calling the app", work).await {
             Ok(reply) => reply,
             Err(error) => return self.app_unreachable(CHECK, &url, error, "users need", "`base_url`"),
         };
-        let (status, base) = (reply.status().as_u16(), site.paths.base());
-        if (300..400).contains(&status) {
-            let how = if site.paths.is_stripped() { "stripped" } else { "kept" };
+        let location = reply
+            .headers()
+            .get("location")
+            .and_then(|location| location.to_str().ok());
+        let target = location.and_then(|location| url.join(location).ok());
+        let page = PostLogout::new(settings, site)
+            .local_path
+            .unwrap_or_else(|| paths.home());
+        if target.as_ref().is_some_and(|target| target.path() == page) {
+            let how = if paths.is_stripped() { "stripped" } else { "kept" };
             let finding = format!("the app responds at {url}; its proxy is expected to have {how} `{base}`");
             return self.report.ok(CHECK, finding);
         }
-        let remedy = if site.paths.is_stripped() {
-            format!(
-                "if the proxy keeps `{base}`, remove `proxy_strips_path`; otherwise check that it forwards this URL to the app"
-            )
-        } else {
-            format!(
-                "if the proxy removes `{base}`, set `proxy_strips_path = true`; otherwise check that it forwards this URL to the app"
-            )
+        let answer = match target {
+            Some(target) => format!("a redirect to {}", printable(target.path())),
+            None => format!("status {}", reply.status().as_u16()),
         };
-        let finding = format!("{url} responds with status {status}, expected a redirect");
+        let finding = format!("{url} responds with {answer}, expected a redirect to {page}");
+        let (does, setting) = if paths.is_stripped() {
+            ("keeps", "remove `proxy_strips_path`")
+        } else {
+            ("removes", "set `proxy_strips_path = true`")
+        };
+        let remedy =
+            format!("if the proxy {does} `{base}`, {setting}; otherwise check that it forwards this URL to the app");
         self.report.failure(CHECK, finding, remedy);
     }
 
