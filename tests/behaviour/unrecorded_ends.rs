@@ -1,6 +1,9 @@
 //! The end of a session that the store does not record: a sign-out while it is down.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use rocket::{
     get,
@@ -99,7 +102,7 @@ async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     sign_in(&browser, &provider).await;
 
     store.fail_all("cut");
-    let before = store.calls();
+    let (before, begun) = (store.calls(), Instant::now());
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.is(Status::ServiceUnavailable)
         .sees("<h1>Signed out in this browser</h1>")
@@ -108,8 +111,10 @@ async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     assert_eq!(page.header("Retry-After"), Some("5"));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));
-    // It was waited for once.
-    assert_eq!(store.calls() - before, 1);
+    // It was waited for once. The queue tries again from a second later, which a slow machine may reach.
+    let calls = store.calls() - before;
+    let retries = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!((1..=1 + retries).contains(&calls), "{calls} calls");
 
     // The provider can be asked without what the store has.
     let there = link(&page, "sign-out-there").expect("a link to the provider");
