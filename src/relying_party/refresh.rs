@@ -21,6 +21,7 @@ use crate::{
     observing,
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
+    secret::Secret,
     session::{BeginError, CurrentSession, EndCause, NoSession, Session, SessionChange, SessionTokens},
 };
 
@@ -314,17 +315,8 @@ impl Client<'_> {
         received: &SessionTokens,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, Failure> {
-        // Store the new refresh token before verifying the response: the old one may be used up. Until the response
-        // is verified, the new one is used for the next refresh only.
-        let pending_tokens = SessionTokens {
-            access_token: None,
-            refresh_token: received.refresh_token.clone(),
-            ..SessionTokens::clone(old)
-        };
-        let mut pending = Session::clone(current);
-        // Also due when this refresh was forced: a request that finds it waits for this refresh, or begins another.
-        let now_s = now.unix_timestamp();
-        pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
+        // Store the new refresh token before verifying the response: the old one may be used up.
+        let (pending, pending_tokens) = pending(current, old, received.refresh_token.clone(), now);
         let stored = self.store_generation(current, pending, pending_tokens, now).await;
         if !matches!(stored, Ok(_) | Err(Failure::Ended(_)))
             && let Some(refresh_token) = &received.refresh_token
@@ -407,6 +399,26 @@ impl Client<'_> {
         let advanced = self.sessions.advance(current, session, tokens, now).await?;
         advanced.ok_or(Failure::Ended(NoSession::Ended))
     }
+}
+
+/// The next generation of a session with a new refresh token, and nothing else that the provider sent. Until the
+/// response is verified, the new one is used for the next refresh only.
+fn pending(
+    current: &CurrentSession,
+    old: &SessionTokens,
+    refresh_token: Option<Secret>,
+    now: OffsetDateTime,
+) -> (Session, SessionTokens) {
+    let tokens = SessionTokens {
+        access_token: None,
+        refresh_token,
+        ..SessionTokens::clone(old)
+    };
+    let mut pending = Session::clone(current);
+    // Also due when this refresh was forced: a request that finds it waits for this refresh, or begins another.
+    let now = now.unix_timestamp();
+    pending.refresh_due = Some(pending.refresh_due.map_or(now, |due| due.min(now)));
+    (pending, tokens)
 }
 
 /// The delay before a token with this lifetime is refreshed: until a tenth of its lifetime, at most a minute, before

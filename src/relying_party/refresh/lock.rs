@@ -5,15 +5,29 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 
-use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due};
+use tracing::Instrument;
+
+use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due, pending};
 use crate::{
+    observing,
     relying_party::Client,
     secret::Secret,
-    session::{CurrentSession, store::StoreError},
+    session::{BeginError, CurrentSession, NoSession, store::StoreError},
 };
 
 /// The interval at which a node polls for the result of another node.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The interval at which a node tries to store a refresh token that it could not store.
+const STORE_LATER_PAUSE: Duration = Duration::from_millis(500);
+
+/// The lock of a refresh whose result is not stored yet.
+struct HeldLock {
+    name: String,
+    holder: Secret,
+    /// When it expires by itself.
+    until: Instant,
+}
 
 /// A refreshed session.
 pub(super) enum Refreshed {
@@ -76,7 +90,16 @@ impl Client<'_> {
                 if result.is_ok() {
                     self.record_refresh(&newest, now).await;
                 }
-                unlock().await;
+                if is_shared && self.refreshes.unstored.contains_key(current.name()) {
+                    let lock = HeldLock {
+                        name: lock,
+                        holder,
+                        until: begun + longest,
+                    };
+                    self.store_later(newest, lock);
+                } else {
+                    unlock().await;
+                }
                 return result.map(Refreshed::Here);
             }
             if begun.elapsed() > longest {
@@ -86,6 +109,51 @@ impl Client<'_> {
                 ));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Stores the new refresh token of a session once the store responds; until then the lock keeps other nodes from
+    /// sending the former one.
+    fn store_later(&self, refreshed: CurrentSession, lock: HeldLock) {
+        let (rp, provider) = (self.rp.clone(), self.provider.clone());
+        let storing = async move {
+            let client = Client {
+                rp: &rp,
+                provider: &provider,
+            };
+            while Instant::now() + STORE_LATER_PAUSE < lock.until {
+                tokio::time::sleep(STORE_LATER_PAUSE).await;
+                if client.store_unstored(&refreshed, rp.clock.now()).await {
+                    break;
+                }
+            }
+            if let Err(error) = rp.sessions.store.unlock(&lock.name, lock.holder.expose()).await {
+                tracing::warn!("{error}; the lock of a refresh expires by itself");
+            }
+        };
+        observing::spawn(storing.instrument(tracing::debug_span!("refresh")));
+    }
+
+    /// Stores the new refresh token of a session that was refreshed. Returns `false` while the store does not respond.
+    async fn store_unstored(&self, refreshed: &CurrentSession, now: OffsetDateTime) -> bool {
+        let Some(refresh_token) = self.refreshes.unstored.get(refreshed.name()) else {
+            return true;
+        };
+        let newest = match self.sessions.newest(refreshed, now).await {
+            Ok(None) => refreshed,
+            Err(NoSession::StoreUnavailable) => return false,
+            // It has ended, or it was stored in spite of the error.
+            Ok(Some(_)) | Err(_) => return true,
+        };
+        let old = newest.tokens().cloned().unwrap_or_default();
+        let (pending, tokens) = pending(newest, &old, Some(refresh_token), now);
+        match self.sessions.advance(newest, pending, tokens, now).await {
+            Ok(_) => {
+                self.refreshes.unstored.invalidate(refreshed.name());
+                true
+            }
+            Err(BeginError::Store(_)) => false,
+            Err(_) => true,
         }
     }
 
