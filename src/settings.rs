@@ -65,6 +65,8 @@ use self::{
 };
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
 
+#[cfg(feature = "redis")]
+pub(crate) use self::redis_url::{Deployment, Host, RedisUrl};
 pub(crate) use self::value::is_loopback;
 pub use self::{
     cache_size::CacheSize,
@@ -101,6 +103,7 @@ mod mode;
 mod presets;
 mod provider_kind;
 mod providers;
+mod redis_url;
 mod resource_server;
 mod rocket_config;
 mod session;

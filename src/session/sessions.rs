@@ -133,7 +133,7 @@ impl Sessions {
     ) -> Result<Sessions, StoreError> {
         let shared = match (own, &settings.store_url) {
             (Some(own), _) => Some(own),
-            (None, Some(url)) => Some(shared_store(url)?),
+            (None, Some(url)) => Some(shared_store(url, &settings)?),
             (None, None) => None,
         };
         let is_own = shared.is_some() && settings.store_url.is_none();
@@ -355,10 +355,15 @@ impl fmt::Debug for Sessions {
 }
 
 /// Opens the store at `session.store_url`.
-fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
+#[cfg_attr(not(feature = "redis"), allow(unused_variables))]
+fn shared_store(url: &Secret, settings: &SessionSettings) -> Result<Arc<dyn SessionStore>, StoreError> {
     match StoreUrl::parse(url.expose()) {
         #[cfg(feature = "redis")]
-        Some(StoreUrl::Redis) => Ok(Arc::new(super::store::RedisStore::new(url)?)),
+        Some(StoreUrl::Redis) => Ok(Arc::new(super::store::RedisStore::with_sentinel_credentials(
+            url,
+            settings.sentinel_username.as_deref(),
+            settings.sentinel_password.as_ref(),
+        )?)),
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
         Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => Ok(Arc::new(super::store::SqlStore::new(url)?)),
         _ => Err(StoreError::new(

@@ -10,7 +10,8 @@ use super::{
     declaration::{named, settings},
     duration::AboveZero,
     mistake::{Mistake, rule},
-    value::{AtLeastOne, Between, CookieName, Words},
+    redis_url::{Deployment, REDIS_URL, RedisUrl},
+    value::{AtLeastOne, Between, CookieName, Text, Words},
 };
 use crate::secret::Secret;
 
@@ -58,15 +59,27 @@ settings! {
         ///
         /// _Default:_ `cookie`
         pub store: StoreKind = StoreKind::Cookie,
-        /// The URL of Redis: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS; or of the SQL
-        /// database: `sqlite://sessions.db`, a file that is created on demand, relative to the working directory of
-        /// the process (`sqlite:///var/lib/app/sessions.db` is absolute), or
-        /// `postgres://[user[:password]@]host[:port]/database[?sslmode=verify-full]`. With `store = "cookie"` the
-        /// sessions stay in the browser, and the store has only what nodes must share and a restart must not lose:
-        /// which sessions have ended, and the locks of refreshes.
+        /// The URL of Redis or Valkey: `redis://[user:password@]host[:port][/database]` for one server,
+        /// `unix:///run/redis.sock[?db=1]` for its socket,
+        /// `redis+sentinel://[user:password@]host[:port],host/master_name[/database]` for Sentinel, or
+        /// `redis-cluster://[user:password@]host[:port],host` for a cluster; `rediss…` in place of `redis` for TLS, and
+        /// `valkey…` or `valkeys…` likewise. Or the URL of the SQL database: `sqlite://sessions.db`, a file that is
+        /// created on demand, relative to the working directory of the process (`sqlite:///var/lib/app/sessions.db` is
+        /// absolute), or `postgres://[user[:password]@]host[:port]/database[?sslmode=verify-full]`. With
+        /// `store = "cookie"` the sessions stay in the browser, and the store has only what nodes must share and a
+        /// restart must not lose: which sessions have ended, and the locks of refreshes.
         ///
         /// _Default:_ none
         pub store_url: Option<Secret> = None,
+        /// The user for the Sentinels of a `redis+sentinel://` URL, if they ask for one. The user and the password in
+        /// `store_url` are for Redis itself.
+        ///
+        /// _Default:_ none
+        pub sentinel_username: Option<String> as Option<Text> = None,
+        /// The password for the Sentinels of a `redis+sentinel://` URL, if they ask for one.
+        ///
+        /// _Default:_ none
+        pub sentinel_password: Option<Secret> = None,
         /// The maximum number of sessions in `store = "memory"`; the least recently used one is evicted first.
         ///
         /// _Default:_ `100000`
@@ -144,7 +157,7 @@ impl StoreUrl<'_> {
     pub(crate) fn parse(url: &str) -> Option<StoreUrl<'_>> {
         let (scheme, rest) = url.split_once("://")?;
         match scheme {
-            "redis" | "rediss" => Some(StoreUrl::Redis),
+            _ if RedisUrl::has_scheme(scheme) => Some(StoreUrl::Redis),
             "sqlite" => Some(StoreUrl::Sqlite(rest)),
             "postgres" | "postgresql" => Some(StoreUrl::Postgres),
             _ => None,
@@ -152,7 +165,6 @@ impl StoreUrl<'_> {
     }
 }
 
-const REDIS_URL: &str = "set `session.store_url` to `redis://host:6379`, or the like";
 const SQL_URL: &str = "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
 
 /// The query parameters that the URL of a PostgreSQL may have.
@@ -178,6 +190,25 @@ impl Settings {
         rule("session.store", store != StoreKind::Sql || url.is_some())
             .cause("`sql`, and the URL of the database is missing")
             .remedy(SQL_URL)?;
+        let redis = url.map(|url| RedisUrl::parse(url.expose()));
+        let is_sentinel = matches!(&redis, Some(Ok(redis)) if matches!(redis.deployment, Deployment::Sentinel { .. }));
+        for (key, is_set) in [
+            ("session.sentinel_username", self.session.sentinel_username.is_some()),
+            ("session.sentinel_password", self.session.sentinel_password.is_some()),
+        ] {
+            // A wrong URL of Sentinels has a mistake of its own.
+            let may_be_sentinel = is_sentinel || url.is_some_and(|url| url.expose().contains("+sentinel://"));
+            rule(key, !is_set || may_be_sentinel)
+                .cause("it is set, and `session.store_url` is not the URL of Sentinels")
+                .remedy("remove it, or set `session.store_url` to `redis+sentinel://host,host/master_name`")?;
+        }
+        let has_password = self.session.sentinel_password.is_some();
+        rule(
+            "session.sentinel_username",
+            self.session.sentinel_username.is_none() || has_password,
+        )
+        .cause("it is set, and `session.sentinel_password` is missing")
+        .remedy("set `session.sentinel_password`, or remove `session.sentinel_username`")?;
         let Some(url) = url.map(Secret::expose) else {
             return Ok(());
         };
@@ -194,7 +225,9 @@ impl Settings {
             .remedy(SQL_URL)?;
         rule(kind.is_some())
             .cause("it is the URL of neither a Redis server nor a SQL database")
-            .remedy("write a URL that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`")?;
+            .remedy(
+                "write a URL that begins with `redis://`, `redis+sentinel://`, `redis-cluster://`, `sqlite://`, `postgres://` or the like",
+            )?;
         let (feature, is_enabled) = match kind {
             Some(StoreUrl::Sqlite(_)) => ("sqlite", cfg!(feature = "sqlite")),
             Some(StoreUrl::Postgres) => ("postgres", cfg!(feature = "postgres")),
@@ -219,12 +252,9 @@ impl Settings {
                 .cause("it has an unknown parameter")
                 .remedy(format!("choose from {}", POSTGRES_PARAMETERS.join(", ")));
         }
-        // For the Redis client a fragment disables the verification of the certificate.
-        rule(parsed.as_ref().is_none_or(|url| url.fragment().is_none()))
-            .cause("it ends in a fragment, such as `#insecure`")
-            .remedy("remove it; trust the server's certificate on this machine, on Linux with `SSL_CERT_FILE`")?;
-        rule(parsed.is_some_and(|url| url.has_host()))
-            .cause("it is not the URL of a Redis server")
-            .remedy(REDIS_URL)
+        match redis {
+            Some(Err(error)) => Err(Mistake::new(error.cause, error.remedy).at("session.store_url")),
+            _ => Ok(()),
+        }
     }
 }

@@ -856,12 +856,12 @@ async fn a_session_store_that_cannot_be_used() {
     tool.env("OIDC_SESSION__STORE", "redis");
     let write_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
         "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
-        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        "GET" => "$-1\r\n".to_owned(),
         _ => "-READONLY You can't write against a read only replica.\r\n".to_owned(),
     };
     let user_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
         "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
-        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        "GET" => "$-1\r\n".to_owned(),
         _ => "-NOPERM User reader has no permissions to run the 'set' command\r\n".to_owned(),
     };
     let nobody: fn(&[String]) -> String = |words| match words[0].as_str() {
@@ -869,7 +869,7 @@ async fn a_session_store_that_cannot_be_used() {
         _ => "-NOAUTH Authentication required.\r\n".to_owned(),
     };
     let forgetful: fn(&[String]) -> String = |words| match words[0].as_str() {
-        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        "GET" => "$-1\r\n".to_owned(),
         "EVAL" => ":0\r\n".to_owned(),
         _ => "+OK\r\n".to_owned(),
     };
@@ -883,7 +883,7 @@ async fn a_session_store_that_cannot_be_used() {
             user_refused,
             "an entry cannot be written: Redis returned NOPERM",
             "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
-             +@scripting +@transaction +@connection`",
+             +@scripting +@connection +role`, in a cluster also `+cluster|slots`",
         ),
         (
             nobody,

@@ -22,6 +22,8 @@ mod node_provider;
 mod numbers;
 mod patience;
 mod postgres_server;
+mod redis_deployment;
+mod redis_failover;
 mod redis_server;
 mod second_factor;
 mod sessions;

@@ -52,6 +52,11 @@ impl RedisServer {
         }
     }
 
+    /// The path of its socket.
+    pub fn socket(&self) -> String {
+        self.file("socket")
+    }
+
     /// The file of the certificate, for those who are to trust it.
     pub fn certificate(&self) -> String {
         self.file("certificate.pem")
@@ -99,6 +104,7 @@ impl RedisServer {
         };
         let process = command
             .args(["--bind", "127.0.0.1"])
+            .args(["--unixsocket", &self.socket()])
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
             .arg("--dir")
             .arg(&self.directory)

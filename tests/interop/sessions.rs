@@ -28,8 +28,8 @@ const NEW_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 const LIFE: u64 = 2;
 
 /// The provider and two nodes of one app behind one address: the first node's.
-struct Nodes {
-    provider: NodeProvider,
+pub struct Nodes {
+    pub provider: NodeProvider,
     a: Option<Example>,
     b: Option<Example>,
     ports: [u16; 2],
@@ -47,12 +47,12 @@ enum Node {
 
 impl Nodes {
     /// With these settings of the session, in TOML.
-    async fn start(session: &str) -> Nodes {
+    pub async fn start(session: &str) -> Nodes {
         Nodes::start_with(session, &[]).await
     }
 
     /// And with these variables in the environment of both, over the usual ones.
-    async fn start_with(session: &str, more: &[(&str, &str)]) -> Nodes {
+    pub async fn start_with(session: &str, more: &[(&str, &str)]) -> Nodes {
         Nodes::start_at(session, LIFE, more).await
     }
 
@@ -114,29 +114,29 @@ impl Nodes {
         });
     }
 
-    fn at_a(&self, path: &str) -> String {
+    pub fn at_a(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
 
-    fn at_b(&self, path: &str) -> String {
+    pub fn at_b(&self, path: &str) -> String {
         format!("{}{path}", self.origin_b)
     }
 
-    async fn sign_in(&self, user: &'static str) -> Visitor {
+    pub async fn sign_in(&self, user: &'static str) -> Visitor {
         let mut visitor = Visitor::new();
         let answer = visitor.sign_in(&self.origin, "/me", user).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         visitor
     }
 
-    async fn is_signed_in(&self, visitor: &Visitor, url: &str, user: &str) {
+    pub async fn is_signed_in(&self, visitor: &Visitor, url: &str, user: &str) {
         let answer = visitor.visit(url).await;
         assert_eq!(answer.status, 200, "{url}: {answer:?}");
         let me: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(me["sub"], user);
     }
 
-    async fn is_signed_out(&self, visitor: &Visitor, url: &str) {
+    pub async fn is_signed_out(&self, visitor: &Visitor, url: &str) {
         let answer = visitor.visit(url).await;
         assert_eq!(answer.status, 303, "{url}: {answer:?}");
         let location = answer.location.unwrap_or_default();
@@ -144,7 +144,7 @@ impl Nodes {
     }
 
     /// What the provider tells of itself, of this kind.
-    async fn events(&self, event: &str, grant_type: Option<&str>) -> usize {
+    pub async fn events(&self, event: &str, grant_type: Option<&str>) -> usize {
         let url = format!("{}/_test/events", self.provider.issuer());
         let text = crate::patience::get(url).await.unwrap().text().await.unwrap();
         let events: Value = serde_json::from_str(&text).unwrap();
@@ -154,7 +154,7 @@ impl Nodes {
         matching.count()
     }
 
-    async fn refreshes(&self) -> usize {
+    pub async fn refreshes(&self) -> usize {
         self.events("grant.success", Some("refresh_token")).await
     }
 
@@ -168,7 +168,7 @@ impl Nodes {
     }
 
     /// Lets token requests wait, in milliseconds, before and after they are carried out.
-    async fn delay(&self, before: u64, after: u64) {
+    pub async fn delay(&self, before: u64, after: u64) {
         let issuer = self.provider.issuer();
         let url = format!("{issuer}/_test/delay?before={before}&after={after}");
         assert_eq!(crate::patience::get(url).await.unwrap().status(), 200);
@@ -208,7 +208,7 @@ pub fn in_store(store: &str, url: &str) -> String {
 }
 
 /// Waits until the access token has ended: then a refresh is due.
-async fn until_due() {
+pub async fn until_due() {
     sleep(Duration::from_millis(LIFE * 1000 + 100)).await;
 }
 
@@ -330,7 +330,9 @@ async fn what_redis_refuses_is_not_repeated() {
     assert_eq!(redis.count("zrange"), 1);
     let life = Duration::from_secs(60);
     assert_eq!(store.create(&session("id"), life).await, Err(refused));
-    assert_eq!(redis.count("zadd"), 1);
+    assert_eq!(redis.count("eval"), 1);
+    // A session that no index leads to is not stored.
+    assert_eq!(store.load("id").await, Ok(None));
 }
 
 /// Not that a transaction was given up.

@@ -193,6 +193,10 @@ fn the_stores_take_the_addresses_that_fit_them() {
     for (store, url) in [
         ("redis", "redis://localhost"),
         ("cookie", "rediss://user:hush@localhost:6380/1"),
+        ("redis", "valkeys://:hush@[::1]:6380/1"),
+        ("redis", "unix:///run/redis/redis.sock?db=1"),
+        ("redis", "rediss+sentinel://app:hush@a,b:26380/primary/1"),
+        ("cookie", "redis-cluster://app:hush@a,b:7000"),
         ("sql", "sqlite://sessions.db"),
         ("sql", "sqlite:///var/lib/app/sessions.db"),
         ("cookie", "sqlite://data/sessions.db"),

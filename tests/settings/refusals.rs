@@ -342,7 +342,8 @@ fn wrong_values_are_refused() {
             "session = { store_url = \"http://user:hush@localhost\" }",
             "session.store_url",
             "it is the URL of neither a Redis server nor a SQL database",
-            "write a URL that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
+            "write a URL that begins with `redis://`, `redis+sentinel://`, `redis-cluster://`, `sqlite://`, `postgres://` \
+             or the like",
         ),
         (
             "session = { store = \"redis\", store_url = \"postgres://user:hush@localhost\" }",
@@ -353,8 +354,50 @@ fn wrong_values_are_refused() {
         (
             "session = { store = \"redis\", store_url = \"redis://\" }",
             "session.store_url",
-            "it is not the URL of a Redis server",
+            "it has no host",
             "set `session.store_url` to `redis://host:6379`, or the like",
+        ),
+        (
+            "session = { store_url = \"redis://:hush@a,b\" }",
+            "session.store_url",
+            "it has several hosts",
+            "write `redis-cluster://host,host` for a cluster, or `redis+sentinel://host,host/master_name` for Sentinel",
+        ),
+        (
+            "session = { store_url = \"redis+sentinel://:hush@a,b\" }",
+            "session.store_url",
+            "it has no master name behind its hosts",
+            "write `redis+sentinel://host,host/master_name`, with the name in `sentinel monitor` of the Sentinels",
+        ),
+        (
+            "session = { store_url = \"rediss-cluster://:hush@a,b/1\" }",
+            "session.store_url",
+            "it names another database than 0, which a cluster does not have",
+            "remove the number behind the hosts",
+        ),
+        (
+            "session = { store_url = \"unix://hush\" }",
+            "session.store_url",
+            "it is not `unix://` and the absolute path of a socket",
+            "write `unix:///run/redis/redis.sock`, and `?db=1` behind it for another database than 0",
+        ),
+        (
+            "session = { store_url = \"redis://a\", sentinel_password = \"hush\" }",
+            "session.sentinel_password",
+            "it is set, and `session.store_url` is not the URL of Sentinels",
+            "remove it, or set `session.store_url` to `redis+sentinel://host,host/master_name`",
+        ),
+        (
+            "session = { sentinel_username = \"app\" }",
+            "session.sentinel_username",
+            "it is set, and `session.store_url` is not the URL of Sentinels",
+            "remove it, or set `session.store_url` to `redis+sentinel://host,host/master_name`",
+        ),
+        (
+            "session = { store_url = \"redis+sentinel://a/m\", sentinel_username = \"app\" }",
+            "session.sentinel_username",
+            "it is set, and `session.sentinel_password` is missing",
+            "set `session.sentinel_password`, or remove `session.sentinel_username`",
         ),
         (
             "session = { store = \"sql\" }",

@@ -229,6 +229,9 @@ impl StoreError {
             return "call `end_sessions_of_user` or `sessions_of_user`, with `User::key` of the user";
         }
         let says = |code: &str| self.cause.ends_with(code);
+        if self.cause.contains("Sentinel") {
+            return self.sentinel_remedy();
+        }
         if says("NOAUTH") {
             return "set `oidc.session.store_url` to a URL with the password, such as `redis://user:password@host:6379`";
         }
@@ -239,7 +242,28 @@ impl StoreError {
             return "correct the user and the password in `oidc.session.store_url`";
         }
         if says("NOPERM") {
-            return "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
+            return "grant the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@connection +role`, in a cluster also `+cluster|slots`";
+        }
+        if says("MOVED") || says("CROSSSLOT") {
+            return "set `oidc.session.store_url` to `redis-cluster://host,host`: it is the URL of one node of a cluster";
+        }
+        if says("is not part of a cluster") {
+            return "set `oidc.session.store_url` to `redis://host`: `redis-cluster://` is the URL of a cluster";
+        }
+        if says("CLUSTERDOWN") || says("no primary that responds") {
+            return "check the cluster at `oidc.session.store_url` with `redis-cli --cluster check`: some of its slots have no primary";
+        }
+        if says("LOADING") {
+            return "wait until the server at `oidc.session.store_url` has loaded its data";
+        }
+        if says("MASTERDOWN") {
+            return "set `oidc.session.store_url` to the primary: it is the URL of a replica that has lost its primary";
+        }
+        if says("a command of Redis 7") {
+            return "set `oidc.session.store_url` to Redis 7 or later, or Valkey, and that of a Sentinel to `redis+sentinel://host/master_name`";
+        }
+        if says("does not have this database") {
+            return "correct the number of the database in `oidc.session.store_url`";
         }
         if says("READONLY") || says("25006") {
             return "set `oidc.session.store_url` to the primary: it is the URL of a read-only replica";
@@ -248,5 +272,75 @@ impl StoreError {
             return "allow the user in `oidc.session.store_url` to read and write the tables `oidc_*`";
         }
         "check that the session store at `oidc.session.store_url` is running and that this machine can reach it"
+    }
+    /// How to fix what a Sentinel answers, or that none does.
+    fn sentinel_remedy(&self) -> &'static str {
+        let says = |code: &str| self.cause.ends_with(code);
+        if says("NOAUTH") || says("WRONGPASS") {
+            return "correct `oidc.session.sentinel_username` and `oidc.session.sentinel_password`: the user and the password in `oidc.session.store_url` are for Redis itself";
+        }
+        if says("NOPERM") {
+            return "grant the user in `oidc.session.sentinel_username` the commands `+@connection +sentinel|get-master-addr-by-name` at the Sentinels";
+        }
+        if says("knows the master name") {
+            return "correct the master name in `oidc.session.store_url`: it is the name in `sentinel monitor` of the Sentinels";
+        }
+        if says("is not a Sentinel") {
+            return "write the hosts and ports of Sentinels in `oidc.session.store_url`, or `redis://host` for a Redis without them";
+        }
+        "check that the Sentinels in `oidc.session.store_url` are running and that this machine can reach them"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_of_redis_has_a_remedy_of_its_own() {
+        let causes = [
+            "Redis returned NOAUTH",
+            "AuthenticationFailed",
+            "Redis returned NOPERM",
+            "Redis returned READONLY",
+            "Redis returned MOVED",
+            "the Redis server is not part of a cluster",
+            "Redis returned CLUSTERDOWN",
+            "Redis returned LOADING",
+            "Redis returned MASTERDOWN",
+            "the server does not know a command of Redis 7",
+            "the Redis server does not have this database",
+            "Redis did not respond in time",
+            "a Sentinel returned NOAUTH",
+            "a Sentinel returned NOPERM",
+            "no Sentinel knows the master name",
+            "a host in the URL is not a Sentinel",
+            "no Sentinel responded in time",
+        ];
+        let remedies: Vec<_> = causes.iter().map(|cause| StoreError::new(*cause).remedy()).collect();
+        for (i, remedy) in remedies.iter().enumerate() {
+            assert!(remedy.contains("`oidc.session."), "{}: {remedy}", causes[i]);
+            let first = remedies.iter().position(|other| other == remedy);
+            assert_eq!(first, Some(i), "{}: {remedy}", causes[i]);
+        }
+        for (cause, same) in [
+            ("a Sentinel returned WRONGPASS", "a Sentinel returned NOAUTH"),
+            ("connection refused", "Redis did not respond in time"),
+            ("Redis returned WRONGPASS", "AuthenticationFailed"),
+            (
+                "a slot of the Redis cluster has no primary that responds",
+                "Redis returned CLUSTERDOWN",
+            ),
+            (
+                "no Sentinel is reachable: connection refused",
+                "no Sentinel responded in time",
+            ),
+        ] {
+            assert_eq!(
+                StoreError::new(cause).remedy(),
+                StoreError::new(same).remedy(),
+                "{cause}"
+            );
+        }
     }
 }
