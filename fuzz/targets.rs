@@ -180,6 +180,28 @@ pub fn metadata(data: &[u8]) {
     accepts_metadata(data, "https://op.example");
 }
 
+/// URLs of Redis: hosts that can be connected to, or an error.
+pub fn redis_url(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Some(hosts) = rocket_openidconnect::__private::redis_hosts(text) else {
+        return;
+    };
+    assert!(hosts.len() <= 64);
+    assert_eq!(
+        hosts.is_empty(),
+        text.starts_with("unix:///") || text.starts_with("unix://") && text.contains("@/")
+    );
+    for (name, port) in hosts {
+        assert!(port != 0 && !name.is_empty() && name.len() <= 253 && text.contains(&name));
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
+        );
+    }
+}
+
 /// Return addresses: always a path of this app.
 pub fn return_to(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -10,7 +10,7 @@ use crate::{
     code_flow::{AuthorizationResponse, Browser, ReturnTo, SignInAttempt},
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
-    settings::AppPaths,
+    settings::{AppPaths, Deployment, RedisUrl},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
         ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm, UnverifiedAccessToken,
@@ -214,6 +214,16 @@ pub fn accepts_response(query: &str) -> bool {
 /// The address to which a return address is normalised.
 pub fn return_to(address: &str) -> String {
     ReturnTo::parse(address, &paths()).as_str().to_owned()
+}
+
+/// The hosts and ports in the URL of a Redis deployment; none for a socket.
+pub fn redis_hosts(url: &str) -> Option<Vec<(String, u16)>> {
+    let hosts = match RedisUrl::parse(url).ok()?.deployment {
+        Deployment::Standalone(host) => vec![host],
+        Deployment::Unix(_) => vec![],
+        Deployment::Sentinel { sentinels: hosts, .. } | Deployment::Cluster(hosts) => hosts,
+    };
+    Some(hosts.into_iter().map(|host| (host.name, host.port)).collect())
 }
 
 /// The claims of a UserInfo response about a user.

@@ -66,7 +66,9 @@ use self::{
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
 
 #[cfg(feature = "redis")]
-pub(crate) use self::redis_url::{Deployment, Host, RedisUrl};
+pub(crate) use self::redis_url::Host;
+#[cfg(any(feature = "redis", feature = "__internals"))]
+pub(crate) use self::redis_url::{Deployment, RedisUrl};
 pub(crate) use self::value::is_loopback;
 pub use self::{
     cache_size::CacheSize,

@@ -848,6 +848,45 @@ fn command(reader: &mut impl BufRead) -> Option<Vec<String>> {
         .collect()
 }
 
+/// The URL is that of another kind of deployment than the server.
+#[rocket::async_test]
+async fn a_session_store_of_another_kind() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "redis");
+    let alone: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLUSTER" => "-ERR This instance has cluster support disabled\r\n".to_owned(),
+        "SENTINEL" => {
+            "-ERR unknown command 'SENTINEL', with args beginning with: 'GET-MASTER-ADDR-BY-NAME'\r\n".to_owned()
+        }
+        "PING" => "+PONG\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
+    };
+    let url = redis(alone);
+    for (url, finding, remedy) in [
+        (
+            url.replace("redis://", "redis-cluster://"),
+            "the session store is not reachable: the Redis server is not part of a cluster",
+            "set `oidc.session.store_url` to `redis://host`: `redis-cluster://` is the URL of a cluster",
+        ),
+        (
+            url.replace("redis://", "redis+sentinel://") + "/sessions",
+            "the session store is not reachable: a host in the URL is not a Sentinel",
+            "write the hosts and ports of Sentinels in `oidc.session.store_url`, or `redis://host` for a Redis without them",
+        ),
+        (
+            "redis+sentinel://:hush@127.0.0.1:1/sessions".to_owned(),
+            "the session store is not reachable: no Sentinel is reachable: Connection refused (os error 111)",
+            "check that the Sentinels in `oidc.session.store_url` are running and that this machine can reach them",
+        ),
+    ] {
+        tool.env("OIDC_SESSION__STORE_URL", url);
+        let report = tool.report(&["doctor"]);
+        report.fails_at("session store", finding, remedy);
+        assert!(!format!("{report:?}").contains("hush"));
+    }
+}
+
 /// What is down, may be read only, or may be read by some: an app could not keep a session there.
 #[rocket::async_test]
 async fn a_session_store_that_cannot_be_used() {
@@ -873,7 +912,35 @@ async fn a_session_store_that_cannot_be_used() {
         "EVAL" => ":0\r\n".to_owned(),
         _ => "+OK\r\n".to_owned(),
     };
+    let in_cluster: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        _ => "-MOVED 1 10.0.0.1:6379\r\n".to_owned(),
+    };
+    let loading: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        _ => "-LOADING Redis is loading the dataset in memory\r\n".to_owned(),
+    };
+    let sentinel: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        command => format!("-ERR unknown command '{command}', with args beginning with: \r\n"),
+    };
     for (answer, finding, remedy) in [
+        (
+            in_cluster,
+            "the session store is not reachable: Redis returned MOVED",
+            "set `oidc.session.store_url` to `redis-cluster://host,host`: it is the URL of one node of a cluster",
+        ),
+        (
+            loading,
+            "the session store is not reachable: Redis returned LOADING",
+            "wait until the server at `oidc.session.store_url` has loaded its data",
+        ),
+        (
+            sentinel,
+            "the session store is not reachable: the server does not know a command of Redis 7",
+            "set `oidc.session.store_url` to Redis 7 or later, or Valkey, and that of a Sentinel to \
+             `redis+sentinel://host/master_name`",
+        ),
         (
             write_refused,
             "an entry cannot be written: Redis returned READONLY",

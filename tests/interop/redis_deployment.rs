@@ -18,6 +18,8 @@ pub struct RedisProcess {
     directory: PathBuf,
     arguments: Vec<String>,
     is_sentinel: bool,
+    /// The directory of the certificate, if it speaks TLS alone.
+    tls: Option<PathBuf>,
 }
 
 impl RedisProcess {
@@ -30,6 +32,7 @@ impl RedisProcess {
             directory,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             is_sentinel: false,
+            tls: None,
         }
     }
 
@@ -44,8 +47,20 @@ impl RedisProcess {
         if self.is_sentinel {
             command.arg(self.directory.join("sentinel.conf")).arg("--sentinel");
         } else {
-            command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--dir"]);
-            command.arg(&self.directory);
+            let port = self.port.to_string();
+            command.args(["--bind", "127.0.0.1"]).arg("--dir").arg(&self.directory);
+            match &self.tls {
+                None => command.args(["--port", &port]),
+                Some(directory) => {
+                    let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+                    command
+                        .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"])
+                        .args(["--tls-cluster", "yes", "--tls-replication", "yes"])
+                        .args(["--tls-key-file", &file("key.pem")])
+                        .args(["--tls-cert-file", &file("certificate.pem")])
+                        .args(["--tls-ca-cert-file", &file("certificate.pem")])
+                }
+            };
             command.args(["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"]);
             command.args(&self.arguments);
         }
@@ -79,7 +94,11 @@ impl RedisProcess {
     /// What it answers to a command; an empty text if it does not.
     pub fn ask(&self, words: &[&str]) -> String {
         let port = self.port.to_string();
-        let asked = Command::new("redis-cli").args(["-p", &port]).args(words).output();
+        let mut command = Command::new("redis-cli");
+        if self.tls.is_some() {
+            command.args(["--tls", "--insecure"]);
+        }
+        let asked = command.args(["-p", &port]).args(words).output();
         String::from_utf8(asked.expect("`redis-cli` is installed").stdout).unwrap()
     }
 }
@@ -122,11 +141,12 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     pub fn start() -> RedisCluster {
-        RedisCluster::start_with(Duration::from_secs(1))
+        RedisCluster::start_with(Duration::from_secs(1), None)
     }
 
-    /// One whose nodes notice after this time that one of them is dead.
-    pub fn start_with(node_timeout: Duration) -> RedisCluster {
+    /// One whose nodes notice after this time that one of them is dead; with TLS by the certificate and the key in this
+    /// directory.
+    pub fn start_with(node_timeout: Duration, tls: Option<PathBuf>) -> RedisCluster {
         let node_timeout = node_timeout.as_millis().to_string();
         let mut nodes: Vec<_> = (0..6)
             .map(|_| {
@@ -143,13 +163,19 @@ impl RedisCluster {
                     "--cluster-allow-replica-migration",
                     "no",
                 ];
-                RedisProcess::new(port, &[&cluster[..], &APP].concat())
+                let mut node = RedisProcess::new(port, &[&cluster[..], &APP].concat());
+                node.tls.clone_from(&tls);
+                node
             })
             .collect();
         nodes.iter_mut().for_each(RedisProcess::spawn);
         nodes.iter().for_each(RedisProcess::answers);
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-        let created = Command::new("redis-cli")
+        let mut create = Command::new("redis-cli");
+        if tls.is_some() {
+            create.args(["--tls", "--insecure"]);
+        }
+        let created = create
             .args(["--cluster", "create"])
             .args(addresses)
             .args(["--cluster-replicas", "1", "--cluster-yes"])
@@ -168,7 +194,8 @@ impl RedisCluster {
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port))
             .collect();
-        format!("redis-cluster://app:hu%2Fsh@{}", hosts[..3].join(","))
+        let scheme = if self.nodes[0].tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}-cluster://app:hu%2Fsh@{}", hosts[..3].join(","))
     }
 
     /// Waits until every node knows all slots, and every primary has a replica that follows it.

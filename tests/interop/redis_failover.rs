@@ -19,7 +19,7 @@ use rocket_openidconnect::{
 
 use crate::{
     redis_deployment::{RedisCluster, RedisProcess, RedisSentinels, SENTINEL_PASSWORD},
-    redis_server::RedisServer,
+    redis_server::{RedisServer, make_certificate},
     sessions::{Nodes, in_store, until_due, within},
     visitor::Visitor,
 };
@@ -283,7 +283,7 @@ async fn redis_cluster_that_fails_over_loses_no_session() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn redis_cluster_that_fails_over_during_a_refresh_loses_no_token() {
     // So long that the refresh gives up storing what it got.
-    let mut cluster = RedisCluster::start_with(Duration::from_secs(4));
+    let mut cluster = RedisCluster::start_with(Duration::from_secs(4), None);
     let timeout = [("OIDC_HTTP__TIMEOUT", "5s")];
     let nodes = Nodes::start_with(&in_store("redis", &cluster.url()), &timeout).await;
     let visitor = nodes.sign_in("alice").await;
@@ -530,6 +530,26 @@ async fn redis_sentinel_that_fails_over_loses_no_session_and_brings_none_back() 
         0,
         "no refresh token came twice"
     );
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn redis_cluster_with_tls_is_trusted_by_its_certificate() {
+    let directory = tempfile::TempDir::new().unwrap();
+    make_certificate(directory.path(), "IP:127.0.0.1");
+    let tls = Some(directory.path().to_owned());
+    let cluster = RedisCluster::start_with(Duration::from_secs(1), tls);
+    let refused = store(cluster.url()).put_entry("a", "1", HOUR).await;
+    let cause = "invalid peer certificate: UnknownIssuer";
+    assert_eq!(refused, Err(StoreError::new(cause)));
+
+    let certificate = directory.path().join("certificate.pem");
+    let trusting = [("SSL_CERT_FILE", certificate.to_str().unwrap())];
+    let nodes = Nodes::start_with(&in_store("redis", &cluster.url()), &trusting).await;
+    let visitor = nodes.sign_in("alice").await;
+    for url in [nodes.at_b("/me"), nodes.at_a("/me")] {
+        nodes.is_signed_in(&visitor, &url, "alice").await;
+    }
 }
 
 /// A replica that does not answer delays no more than a few writes.

@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -67,17 +67,7 @@ impl RedisServer {
     }
 
     fn make_certificate(&self) {
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
-            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-subj", "/CN=Redis of a test"])
-            .args(["-addext", "subjectAltName=DNS:localhost"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .args(["-keyout", &self.file("key.pem")])
-            .args(["-out", &self.certificate()])
-            .stderr(Stdio::null())
-            .status();
-        assert!(made.is_ok_and(|status| status.success()), "no certificate");
+        make_certificate(&self.directory, "DNS:localhost");
     }
 
     /// Ends the server; its data stays.
@@ -169,4 +159,20 @@ impl Drop for RedisServer {
         self.stop();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Writes a certificate that nobody trusts, for this name or address, and its key.
+pub fn make_certificate(directory: &Path, name: &str) {
+    let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-subj", "/CN=Redis of a test"])
+        .args(["-addext", &format!("subjectAltName={name}")])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &file("key.pem")])
+        .args(["-out", &file("certificate.pem")])
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "no certificate");
 }
