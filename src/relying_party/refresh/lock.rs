@@ -63,6 +63,7 @@ impl Client<'_> {
         let begun = Instant::now();
         loop {
             let (store, is_shared) = (&self.sessions.store, self.sessions.is_shared);
+            let locked_at = Instant::now();
             let is_ours = !is_shared || store.lock(&lock, holder.expose(), longest).await?;
             let newest = self.sessions.newest(&current, now).await;
             let unlock = async || {
@@ -94,7 +95,7 @@ impl Client<'_> {
                     let lock = HeldLock {
                         name: lock,
                         holder,
-                        until: begun + longest,
+                        until: locked_at + longest,
                     };
                     self.store_later(newest, lock);
                 } else {

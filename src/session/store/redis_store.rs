@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use self::{
     connection::{Link, Request},
     error::store_error,
-    server::Target,
+    server::{RESPONSE_TIMEOUT, Target},
 };
 use super::{SessionStore, StoreError, StoredSession};
 use crate::{secret::Secret, settings::RedisUrl};
@@ -200,8 +200,8 @@ impl RedisStore {
         let Some(replicas) = self.replicas(key).await? else {
             return self.query(command).await;
         };
-        // An error means that the semaphore is closed, which it never is.
-        let _waiting = self.waiting.acquire().await;
+        let waiting = tokio::time::timeout(RESPONSE_TIMEOUT, self.waiting.acquire()).await;
+        let _waiting = waiting.map_err(|_| StoreError::new("Redis did not respond in time"))?;
         if self.is_paused(&replicas) {
             return self.query(command).await;
         }

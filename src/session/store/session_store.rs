@@ -285,6 +285,9 @@ impl StoreError {
         if says("knows the master name") {
             return "correct the master name in `oidc.session.store_url`: it is the name in `sentinel monitor` of the Sentinels";
         }
+        if says("is a replica") {
+            return "wait until the Sentinels in `oidc.session.store_url` have completed the failover";
+        }
         if says("is not a Sentinel") {
             return "write the hosts and ports of Sentinels in `oidc.session.store_url`, or `redis://host` for a Redis without them";
         }
@@ -315,6 +318,7 @@ mod tests {
             "a Sentinel returned NOPERM",
             "no Sentinel knows the master name",
             "a host in the URL is not a Sentinel",
+            "the server that the Sentinels name is a replica",
             "no Sentinel responded in time",
         ];
         let remedies: Vec<_> = causes.iter().map(|cause| StoreError::new(*cause).remedy()).collect();

@@ -255,7 +255,6 @@ async fn connect(target: &Target) -> Result<Connection, StoreError> {
                 connect_to_primary(&info(url, address(&primary, url.tls)))
                     .await
                     .map(Connection::One)
-                    .map_err(|error| store_error(&error))
             }
             Deployment::Cluster(hosts) => connect_to_cluster(url, hosts).await.map(Connection::Cluster),
         }
@@ -276,14 +275,15 @@ async fn connect_to_one(info: &ConnectionInfo) -> Result<MultiplexedConnection, 
 }
 
 /// Connects to the server that the Sentinels name. During a failover it may be a replica still, whose data is old.
-async fn connect_to_primary(info: &ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
-    let mut connection = connect_once(info).await?;
+async fn connect_to_primary(info: &ConnectionInfo) -> Result<MultiplexedConnection, StoreError> {
+    let connected = connect_once(info).await;
+    let mut connection = connected.map_err(|error| store_error(&error))?;
     let role = connection.req_packed_command(&cmd("ROLE")).await;
     match role.and_then(Value::extract_error) {
         Ok(Value::Array(role)) if role.first().is_some_and(is_replica) => {
-            Err(redis::make_extension_error("READONLY".into(), None))
+            Err(StoreError::new("the server that the Sentinels name is a replica"))
         }
-        Err(error) if failure(&error) != Failure::Answer => Err(error),
+        Err(error) if failure(&error) != Failure::Answer => Err(store_error(&error)),
         // A user without permission for `ROLE` learns it by the first write.
         _ => Ok(connection),
     }
