@@ -122,7 +122,9 @@ where
                 .map_error(|(status, error)| (status, error.into()));
         }
         let user = LoggedIn::<C, R>::from_request(request).await;
-        if let Outcome::Error((Status::Unauthorized, LoggedInError::NoSession(_))) = user {
+        if let Outcome::Error((status, LoggedInError::NoSession(_))) = user
+            && status == Status::Unauthorized
+        {
             RequestState::of(request).refuse(BearerError::Missing, Demand::of::<S>());
         }
         user.map(|user| Caller::User(user.into_user()))

@@ -336,8 +336,8 @@ impl<'r> RouteContext<'r, '_> {
                 Err(Some(ResponseError::StateMismatch))
             };
         };
-        let of_several = self.provider(name).await.map_err(|status| match status {
-            Status::ServiceUnavailable => None,
+        let of_several = self.provider(name).await.map_err(|status| match status.code {
+            503 => None,
             _ => Some(ResponseError::StateMismatch),
         })?;
         let expected = &of_several.map_or(self.rp, |rp| &**rp).site.callback_path;

@@ -80,9 +80,9 @@ impl Visit {
     pub(super) fn finding(&self, rocket: &Rocket<Orbit>, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
         let login = rocket.state::<RelyingParty>().map(|rp| rp.route_path("login"));
         let location = headers.get_one("Location").unwrap_or_default();
-        let is_rejection = match status {
-            Status::Unauthorized | Status::Forbidden => true,
-            Status::SeeOther => login.is_some_and(|login| location.starts_with(&login)),
+        let is_rejection = match status.code {
+            401 | 403 => true,
+            303 => login.is_some_and(|login| location.starts_with(&login)),
             _ => false,
         };
         (!is_rejection).then(|| format!("GET {}: {status} at {}", self.route, self.path))

@@ -6,7 +6,7 @@ use rocket::{
     Build, Config, Request, Rocket, State,
     figment::Figment,
     get,
-    http::{Accept, Status},
+    http::Accept,
     local::blocking::{Client, LocalResponse},
     post, routes,
     serde::json::{Json, Value, json},
@@ -156,9 +156,9 @@ pub fn visit<'c>(client: &'c Client, path: &'c str) -> LocalResponse<'c> {
 
 /// Whether somebody is signed in, as a fetch sees it.
 pub fn is_signed_in(client: &Client) -> bool {
-    match client.get("/me").dispatch().status() {
-        Status::Ok => true,
-        Status::Unauthorized => false,
+    match client.get("/me").dispatch().status().code {
+        200 => true,
+        401 => false,
         other => panic!("{other}"),
     }
 }
