@@ -4,6 +4,7 @@
 //! only; of several providers, each that is one has a listener of its own. Its state is in memory and bounded; a restart loses requests, codes and tokens, and generates new keys.
 
 mod answer;
+mod api_docs;
 mod api_tokens;
 mod endpoints;
 mod grants;
@@ -272,6 +273,9 @@ fn rocket(port: u16, op: Op) -> Result<Rocket<Build>, DevProviderError> {
                 }
                 endpoints::hide_query(request);
             })
+        }))
+        .attach(AdHoc::on_response("Pages of the app", |request, response| {
+            Box::pin(async move { api_docs::allow_app(request, response) })
         }))
         .mount("/", endpoints::routes()))
 }

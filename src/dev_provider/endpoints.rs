@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     Op, Statement,
     answer::{Answer, bad_request, parameters, refused},
+    api_docs::{self, API_DOCS},
     api_tokens,
     grants::{ACCESS_TOKEN_TTL, AuthorizationRequest, Grant},
     pages,
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Vec<Route> {
         revoke,
         end_session
     ];
+    routes.extend(api_docs::routes());
     routes.extend(api_tokens::routes());
     routes
 }
@@ -82,6 +84,8 @@ pub(super) fn hide_query(request: &mut Request<'_>) {
 fn metadata(op: &State<Op>) -> Answer {
     let at = |path: &str| format!("{}{path}", op.issuer());
     let methods = ["client_secret_basic", "client_secret_post"];
+    // Without a secret: the client of `api_docs`.
+    let token_methods = ["client_secret_basic", "client_secret_post", "none"];
     Answer::Json(
         Status::Ok,
         json!({
@@ -99,7 +103,7 @@ fn metadata(op: &State<Op>) -> Answer {
             "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
-            "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_methods_supported": token_methods,
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
             "code_challenge_methods_supported": ["S256"],
@@ -134,24 +138,32 @@ pub(super) fn authorization_request(op: &Op, query: &HashMap<String, String>) ->
     let parameter = |name: &str| query.get(name).map_or("", String::as_str);
 
     // No redirect before the client and the redirect URI are validated.
-    if parameter("client_id") != op.client.client_id {
+    let is_api_docs = parameter("client_id") == API_DOCS;
+    let redirect_uri = parameter("redirect_uri");
+    if is_api_docs {
+        if !api_docs::is_page_of(&op.client, redirect_uri) {
+            let text = format!("The `redirect_uri` is not a page of `{}`.", op.client.base_url);
+            return Err(Answer::BadRequest(text));
+        }
+    } else if parameter("client_id") != op.client.client_id {
         return Err(bad_request(
             "The `client_id` is not that of the app that started this provider.",
         ));
-    }
-    let redirect_uri = &op.client.redirect_uri;
-    if parameter("redirect_uri") != redirect_uri {
-        let text = format!("The `redirect_uri` is not `{redirect_uri}`, which the app registered.");
+    } else if redirect_uri != op.client.redirect_uri {
+        let text = format!(
+            "The `redirect_uri` is not `{}`, which the app registered.",
+            op.client.redirect_uri
+        );
         return Err(Answer::BadRequest(text));
     }
 
     let wrong = if parameter("response_type") != "code" {
         Some(("unsupported_response_type", "only `code` is supported"))
-    } else if !parameter("scope").split(' ').any(|scope| scope == "openid") {
+    } else if !is_api_docs && !parameter("scope").split(' ').any(|scope| scope == "openid") {
         Some(("invalid_scope", "`scope` lacks `openid`"))
     } else if parameter("state").is_empty() {
         Some(("invalid_request", "`state` is missing"))
-    } else if parameter("nonce").is_empty() {
+    } else if !is_api_docs && parameter("nonce").is_empty() {
         Some(("invalid_request", "`nonce` is missing"))
     } else if parameter("code_challenge").len() != 43 || parameter("code_challenge_method") != "S256" {
         Some(("invalid_request", "`code_challenge` with the method S256 is missing"))
@@ -161,9 +173,11 @@ pub(super) fn authorization_request(op: &Op, query: &HashMap<String, String>) ->
         None
     };
     if let Some((error, description)) = wrong {
-        return Err(refuse(op, parameter("state"), error, description));
+        return Err(refuse(op, redirect_uri, parameter("state"), error, description));
     }
     Ok(AuthorizationRequest {
+        client_id: parameter("client_id").to_owned(),
+        redirect_uri: redirect_uri.to_owned(),
         state: parameter("state").to_owned(),
         nonce: parameter("nonce").to_owned(),
         scope: parameter("scope").to_owned(),
@@ -180,7 +194,8 @@ fn decide(op: &State<Op>, form: String) -> Answer {
         return bad_request("This page has expired. Go back to the app and sign in again.");
     };
     if form.contains_key("cancel") {
-        return refuse(op, &request.state, "access_denied", "cancelled on the page");
+        let (uri, state) = (&request.redirect_uri, &request.state);
+        return refuse(op, uri, state, "access_denied", "cancelled on the page");
     }
     let claims = match (form.get("user"), form.get("claims")) {
         (Some(sub), _) => op.user(sub).cloned(),
@@ -198,22 +213,27 @@ pub(super) fn sign_in(op: &Op, request: AuthorizationRequest, claims: Option<Map
     };
     match claims.filter(has_sub) {
         Some(claims) => {
-            let state = request.state.clone();
-            let code = op.grants.new_code(&op.client.client_id, request, claims, op.now());
-            back(op, &state, &[("code", &code)])
+            let (uri, state) = (request.redirect_uri.clone(), request.state.clone());
+            let code = op.grants.new_code(request, claims, op.now());
+            back(op, &uri, &state, &[("code", &code)])
         }
         None => bad_request("Choose a user of this provider, or enter a JSON object with a `sub`."),
     }
 }
 
 /// Redirects the browser to the app with an error (RFC 6749 §4.1.2.1).
-fn refuse(op: &Op, state: &str, error: &str, description: &str) -> Answer {
-    back(op, state, &[("error", error), ("error_description", description)])
+fn refuse(op: &Op, redirect_uri: &str, state: &str, error: &str, description: &str) -> Answer {
+    back(
+        op,
+        redirect_uri,
+        state,
+        &[("error", error), ("error_description", description)],
+    )
 }
 
 /// Redirects the browser to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
-fn back(op: &Op, state: &str, parameters: &[(&str, &str)]) -> Answer {
-    let Ok(mut url) = Url::parse(&op.client.redirect_uri) else {
+fn back(op: &Op, redirect_uri: &str, state: &str, parameters: &[(&str, &str)]) -> Answer {
+    let Ok(mut url) = Url::parse(redirect_uri) else {
         return bad_request("The app's redirect URI is not a URL.");
     };
     let mut query = url.query_pairs_mut();
@@ -223,6 +243,16 @@ fn back(op: &Op, state: &str, parameters: &[(&str, &str)]) -> Answer {
     }
     drop(query);
     Answer::Redirect(url)
+}
+
+/// The client at the token endpoint: as [`authenticate`], or the one without a secret.
+fn client_of(op: &Op, authorization: &str, form: &HashMap<String, String>) -> Result<String, Answer> {
+    let has_secret = form.get("client_secret").is_some_and(|secret| !secret.is_empty());
+    let is_api_docs = form.get("client_id").is_some_and(|id| id == API_DOCS);
+    if is_api_docs && !has_secret && authorization.is_empty() {
+        return Ok(API_DOCS.to_owned());
+    }
+    authenticate(op, authorization, form)
 }
 
 /// The authenticated client, by either method (RFC 6749 §2.3.1): the app, or the command line.
@@ -255,33 +285,27 @@ fn authenticate(op: &Op, authorization: &str, form: &HashMap<String, String>) ->
 #[post("/token", data = "<form>")]
 fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
     let form = parameters(&form);
-    let client_id = match authenticate(op, authorization.0, &form) {
+    let client_id = match client_of(op, authorization.0, &form) {
         Ok(client_id) => client_id,
         Err(answer) => return answer,
     };
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
     let now = op.now();
     match parameter("grant_type") {
+        "authorization_code" if client_id == API_DOCS => match redeem_code(op, &client_id, &form, now) {
+            Ok(grant) => api_docs::token(op, &grant, now),
+            Err(answer) => answer,
+        },
+        _ if client_id == API_DOCS => refused("unauthorized_client", "this client may use authorization_code only"),
         "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
         _ if client_id != op.client.client_id => refused(
             "unauthorized_client",
             "the command line may use client_credentials only",
         ),
-        "authorization_code" => {
-            let Some(grant) = op.grants.use_code(parameter("code"), now) else {
-                return refused("invalid_grant", "the code is unknown, used or expired");
-            };
-            if parameter("redirect_uri") != op.client.redirect_uri {
-                return refused(
-                    "invalid_grant",
-                    "`redirect_uri` is not that of the authorization request",
-                );
-            }
-            if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
-                return refused("invalid_grant", "`code_verifier` does not match `code_challenge`");
-            }
-            tokens(op, &grant, Some(&grant.request.nonce), now)
-        }
+        "authorization_code" => match redeem_code(op, &client_id, &form, now) {
+            Ok(grant) => tokens(op, &grant, Some(&grant.request.nonce), now),
+            Err(answer) => answer,
+        },
         "refresh_token" => match op.grants.use_refresh_token(parameter("refresh_token"), now) {
             Some(grant) => tokens(op, &grant, None, now),
             None => refused("invalid_grant", "the refresh token is unknown, used or revoked"),
@@ -291,6 +315,25 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
             "expected authorization_code, refresh_token or client_credentials",
         ),
     }
+}
+
+/// Redeems a code of this client (OpenID Connect Core 1.0 §3.1.3.2, RFC 7636 §4.6).
+fn redeem_code(op: &Op, client_id: &str, form: &HashMap<String, String>, now: i64) -> Result<Grant, Answer> {
+    let parameter = |name: &str| form.get(name).map_or("", String::as_str);
+    let invalid = |description: &str| Err(refused("invalid_grant", description));
+    let Some(grant) = op.grants.use_code(parameter("code"), now) else {
+        return invalid("the code is unknown, used or expired");
+    };
+    if grant.client_id != client_id {
+        return invalid("the code is another client's");
+    }
+    if parameter("redirect_uri") != grant.request.redirect_uri {
+        return invalid("`redirect_uri` is not that of the authorization request");
+    }
+    if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
+        return invalid("`code_verifier` does not match `code_challenge`");
+    }
+    Ok(grant)
 }
 
 /// Issues tokens for a grant. The ID token includes the user's claims, so that an app without UserInfo has a profile.

@@ -18,6 +18,8 @@ pub(super) const ACCESS_TOKEN_TTL: i64 = 300;
 /// A validated authorization request (OpenID Connect Core 1.0 §3.1.2.1).
 #[derive(Clone, Default)]
 pub(super) struct AuthorizationRequest {
+    pub client_id: String,
+    pub redirect_uri: String,
     pub state: String,
     pub nonce: String,
     pub scope: String,
@@ -119,17 +121,11 @@ impl Grants {
     }
 
     /// Issues a code for a user who has just signed in.
-    pub fn new_code(
-        &self,
-        client_id: &str,
-        request: AuthorizationRequest,
-        claims: Map<String, Value>,
-        now: i64,
-    ) -> String {
+    pub fn new_code(&self, request: AuthorizationRequest, claims: Map<String, Value>, now: i64) -> String {
         let code = random("code");
         let grant = Grant {
             family: random("family"),
-            client_id: client_id.to_owned(),
+            client_id: request.client_id.clone(),
             claims,
             request,
             auth_time: now,

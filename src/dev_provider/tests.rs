@@ -81,13 +81,12 @@ async fn post(client: &Client, path: &str, form: String) -> (Status, Value, Opti
 }
 
 async fn new_code(client: &Client) -> String {
-    let page = client
-        .get(request(("", "")))
-        .dispatch()
-        .await
-        .into_string()
-        .await
-        .unwrap();
+    code_for(client, request(("", ""))).await
+}
+
+/// A code for this authorization request, after a sign-in as alice.
+async fn code_for(client: &Client, request: String) -> String {
+    let page = client.get(request).dispatch().await.into_string().await.unwrap();
     let id = page
         .split("name=\"request\" value=\"")
         .nth(1)
@@ -264,7 +263,7 @@ async fn a_client_authenticates_once_and_for_everything() {
 fn codes_and_access_tokens_expire() {
     let grants = Grants::default();
     let request = grants::AuthorizationRequest::default();
-    let code = |now| grants.new_code("dev", request.clone(), Map::new(), now);
+    let code = |now| grants.new_code(request.clone(), Map::new(), now);
     assert!(grants.use_code(&code(0), 59).is_some());
     assert!(grants.use_code(&code(0), 60).is_none());
 
@@ -452,5 +451,127 @@ async fn a_token_can_be_copied_from_a_page() {
     assert_eq!(claims["aud"], json!(["https://api.example.com/orders"]));
     for form in ["user=mallory&scope=x", "user=alice&scope=x&api=other"] {
         assert_eq!(copied(form).await.status(), Status::BadRequest, "{form}");
+    }
+}
+
+const PAGE: &str = "http://localhost:8000/api-docs/oauth2-redirect.html";
+
+/// What Swagger UI sends.
+fn request_of_page(redirect_uri: &str, challenge: &str) -> String {
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", "api-docs")
+        .append_pair("redirect_uri", redirect_uri)
+        .append_pair("response_type", "code")
+        .append_pair("scope", "notes:read")
+        .append_pair("state", "the-state")
+        .append_pair("code_challenge", challenge)
+        .append_pair("code_challenge_method", "S256")
+        .finish();
+    format!("/authorize?{query}")
+}
+
+fn exchange_of_page(code: &str, change: (&str, &str)) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", PAGE),
+        ("code_verifier", VERIFIER),
+        ("client_id", "api-docs"),
+        ("client_secret", ""),
+    ] {
+        form.append_pair(name, if name == change.0 { change.1 } else { value });
+    }
+    form.finish()
+}
+
+#[rocket::async_test]
+async fn a_page_of_api_documentation_gets_an_access_token_only() {
+    let client = provider().await;
+    let code = code_for(&client, request_of_page(PAGE, &code_challenge(VERIFIER))).await;
+    let (status, tokens, _) = post(&client, "/token", exchange_of_page(&code, ("", ""))).await;
+    assert_eq!(status, Status::Ok);
+    let names: Vec<_> = tokens.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["access_token", "expires_in", "scope", "token_type"]);
+    let payload = tokens["access_token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let expected = json!(["alice", ["https://api.example.com"], "api-docs", "notes:read"]);
+    let found = ["sub", "aud", "client_id", "scope"].map(|name| &claims[name]);
+    assert_eq!(json!(found), expected);
+
+    let (status, error, _) = post(&client, "/token", exchange_of_page(&code, ("", ""))).await;
+    assert_eq!((status, &error["error"]), (Status::BadRequest, &json!("invalid_grant")));
+}
+
+#[rocket::async_test]
+async fn a_client_without_a_secret_gets_nothing_else() {
+    let client = provider().await;
+    for (change, error) in [
+        (("code_verifier", "another"), "invalid_grant"),
+        (("redirect_uri", "http://localhost:8000/"), "invalid_grant"),
+        (("client_secret", "hush"), "invalid_client"),
+        (("client_id", "dev"), "invalid_client"),
+        (("grant_type", "client_credentials"), "unauthorized_client"),
+        (("grant_type", "refresh_token"), "unauthorized_client"),
+    ] {
+        let code = code_for(&client, request_of_page(PAGE, &code_challenge(VERIFIER))).await;
+        let (_, reply, _) = post(&client, "/token", exchange_of_page(&code, change)).await;
+        assert_eq!(reply["error"], error, "{change:?}");
+    }
+    // The app's code, which the page cannot use, and the other way round.
+    let code = new_code(&client).await;
+    let form = exchange_of_page(&code, ("redirect_uri", REDIRECT_URI));
+    let (_, reply, _) = post(&client, "/token", form).await;
+    assert_eq!(reply["error_description"], "the code is another client's");
+    let code = code_for(&client, request_of_page(REDIRECT_URI, &code_challenge(VERIFIER))).await;
+    let (_, reply, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    assert_eq!(reply["error_description"], "the code is another client's");
+    for path in ["/introspect", "/revoke"] {
+        let form = "client_id=api-docs&client_secret=&token=x".to_owned();
+        assert_eq!(post(&client, path, form).await.0, Status::Unauthorized, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_page_elsewhere_is_no_redirect_uri_and_reads_no_response() {
+    let client = provider().await;
+    for elsewhere in [
+        "http://localhost:8001/api-docs/oauth2-redirect.html",
+        "http://localhost:8000.evil.example/",
+        "https://localhost:8000/",
+        "http://localhost:8000/page#fragment",
+        "/api-docs",
+        "",
+    ] {
+        let request = request_of_page(elsewhere, &code_challenge(VERIFIER));
+        let response = client.get(request).dispatch().await;
+        assert_eq!(response.status(), Status::BadRequest, "{elsewhere}");
+        assert_eq!(response.headers().get_one("Location"), None);
+    }
+    let response = client.get(request_of_page(PAGE, "")).dispatch().await;
+    let location = response.headers().get_one("Location").unwrap();
+    assert!(
+        location.starts_with(&format!("{PAGE}?error=invalid_request")),
+        "{location}"
+    );
+
+    let own = "http://localhost:8000";
+    for (path, origin, allowed) in [
+        ("/token", own, Some(own)),
+        ("/.well-known/openid-configuration", own, Some(own)),
+        ("/token", "http://localhost:8001", None),
+        ("/token", "null", None),
+        ("/authorize", own, None),
+        ("/userinfo", own, None),
+    ] {
+        let request = client.options(path).header(Header::new("Origin", origin));
+        let response = request.dispatch().await;
+        let headers = response.headers();
+        assert_eq!(
+            headers.get_one("Access-Control-Allow-Origin"),
+            allowed,
+            "{path} {origin}"
+        );
+        assert_eq!(headers.get_one("Vary"), Some("Origin"));
     }
 }
