@@ -4,8 +4,11 @@ mod authorized;
 mod bearer;
 mod caller;
 mod logged_in;
+#[cfg(feature = "okapi")]
+mod openapi;
 mod optional_user;
 mod relying_party;
+mod security_schemes;
 mod silent;
 
 use std::{sync::Arc, time::Duration};
@@ -17,6 +20,7 @@ pub use bearer::Bearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
+pub use security_schemes::SecuritySchemes;
 
 use crate::{
     clock::Clock,

@@ -10,7 +10,7 @@ mod examination;
 mod protected_resource;
 mod token_cache;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::Request;
@@ -89,6 +89,8 @@ pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
     /// Whether tokens can be introspected at it, which needs client credentials there.
     is_introspected: bool,
+    /// Whether clients get tokens for this API there, at endpoints that its metadata names.
+    is_authorization_server: bool,
     expected: AccessTokenExpectations,
 }
 
@@ -163,6 +165,24 @@ impl ResourceServer {
     /// The app's APIs, its own first.
     pub(crate) fn apis(&self) -> &[Api] {
         &self.apis
+    }
+
+    /// The providers at which clients get tokens for the app's APIs, each once, in the order of the settings.
+    pub(crate) fn authorization_servers(&self) -> Vec<&Arc<Provider>> {
+        let mut found: Vec<&Arc<Provider>> = vec![];
+        let issuers = self.apis.iter().flat_map(Api::issuers);
+        for issuer in issuers.filter(|issuer| issuer.is_authorization_server) {
+            if !found.iter().any(|provider| Arc::ptr_eq(provider, &issuer.provider)) {
+                found.push(&issuer.provider);
+            }
+        }
+        found
+    }
+
+    /// The scopes of all of the app's APIs, sorted.
+    pub(crate) fn scopes_supported(&self) -> BTreeSet<String> {
+        let resources = self.apis.iter().map(|api| &api.protected_resource);
+        resources.flat_map(ProtectedResource::scopes_supported).collect()
     }
 
     /// The API of this name; without a name, the app's own.
@@ -461,6 +481,7 @@ impl Issuer {
         let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
         Issuer {
             is_introspected: is_introspected && registration.may_introspect(settings),
+            is_authorization_server: false,
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
                 tenants: registration.tenants.clone(),

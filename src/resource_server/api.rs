@@ -122,7 +122,7 @@ fn issuers(
         // Opaque tokens do not say who issued them, and are not shown to one provider after the other.
         let is_named = || settings.introspection_provider.as_deref() == Some(provider.settings.provider_name());
         let is_introspected = table.is_none() && (is_only || is_named());
-        let issuer = Issuer::new(
+        let mut issuer = Issuer::new(
             provider.clone(),
             *other,
             audience,
@@ -137,7 +137,8 @@ fn issuers(
         // Clients do not request identity tokens for this API, so their issuer is not listed by default.
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
         // Without metadata, clients could not find its endpoints.
-        if is_listed && !issuer.has_only_keys() {
+        issuer.is_authorization_server = is_listed && !issuer.has_only_keys();
+        if issuer.is_authorization_server {
             authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));

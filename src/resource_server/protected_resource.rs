@@ -87,6 +87,13 @@ impl ProtectedResource {
         self.scopes().is_some()
     }
 
+    /// The scopes of its guards, and those of the settings.
+    pub(super) fn scopes_supported(&self) -> BTreeSet<String> {
+        let guards = self.scopes();
+        let of_guards = guards.iter().flatten().map(|scope| (*scope).to_owned());
+        of_guards.chain(self.further_scopes.iter().cloned()).collect()
+    }
+
     pub(super) fn guards(&self) -> ApiGuards {
         self.guards.get_or_init(Arc::default).clone()
     }
@@ -115,16 +122,10 @@ impl ProtectedResource {
     /// The metadata document (§2); `None` if this app is not an API.
     fn metadata(&self) -> Option<String> {
         let published = self.published.as_ref()?;
-        let scopes = self.scopes();
-        if scopes.is_none() && !self.is_requested {
+        if !self.is_guarded() && !self.is_requested {
             return None;
         }
-        let scopes: BTreeSet<&str> = scopes
-            .iter()
-            .flatten()
-            .copied()
-            .chain(self.further_scopes.iter().map(String::as_str))
-            .collect();
+        let scopes = self.scopes_supported();
 
         let mut metadata = json!({
             "resource": published.resource,

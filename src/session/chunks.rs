@@ -45,7 +45,6 @@ impl SessionCookies {
     }
 
     /// The first cookie, which every session has.
-    #[cfg(any(test, feature = "cli"))]
     pub(super) fn first(&self) -> &NamedCookie {
         &self.chunks[0]
     }

@@ -278,6 +278,11 @@ impl Sessions {
         self.cookies.first().describe()
     }
 
+    /// The name of the session cookie, the first of several.
+    pub(crate) fn cookie_name(&self) -> String {
+        self.cookies.first().name().to_owned()
+    }
+
     /// Whether sessions are kept in cookies.
     pub(crate) fn is_in_cookies(&self) -> bool {
         self.is_in_cookies
