@@ -170,6 +170,25 @@ impl Browser {
         }
     }
 
+    /// The tab in which all happens.
+    pub async fn current_tab(&self) -> Tab {
+        Tab(string(self.get("/window").await))
+    }
+
+    /// The one other tab or window, once the page has opened it.
+    pub async fn new_tab(&self, page: &Tab) -> Tab {
+        let started = Instant::now();
+        loop {
+            let mut tabs = self.tabs().await;
+            tabs.retain(|tab| tab != page);
+            if let [tab] = &tabs[..] {
+                return tab.clone();
+            }
+            assert!(started.elapsed() < DEADLINE, "{} other tabs", tabs.len());
+            sleep(POLL).await;
+        }
+    }
+
     async fn tabs(&self) -> Vec<Tab> {
         let handles = self.get("/window/handles").await;
         let handles: Vec<String> = serde_json::from_value(handles).expect("handles are strings");

@@ -2,6 +2,7 @@
 //! installs them and runs these tests.
 
 mod access_tokens;
+mod api_docs;
 mod base_path;
 mod browser;
 mod browser_sign_in;
