@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/manual/index.md")]
-// Documentation only: compiled by rustdoc, for pages and for their examples as tests.
+// Documentation only: compiled by rustdoc, for pages and for their examples as tests. Pages whose examples need other
+// crates for Rocket are tested in tests/ecosystem.
 
 #[doc = include_str!("../docs/manual/apis.md")]
 pub mod apis {}
@@ -23,12 +24,22 @@ pub mod examples {}
 pub mod flask_oidc {}
 #[doc = include_str!("../docs/glossary.md")]
 pub mod glossary {}
+#[cfg_attr(not(doctest), doc = include_str!("../docs/manual/graphql.md"))]
+pub mod graphql {}
+#[doc = include_str!("../docs/manual/grpc_web.md")]
+pub mod grpc_web {}
 #[doc = include_str!("../docs/manual/guards.md")]
 pub mod guards {}
+#[doc = include_str!("../docs/manual/htmx.md")]
+pub mod htmx {}
 #[doc = include_str!("../docs/manual/logout.md")]
 pub mod logout {}
 #[doc = include_str!("../docs/manual/observing.md")]
 pub mod observing {}
+#[cfg_attr(not(doctest), doc = include_str!("../docs/manual/openapi.md"))]
+pub mod openapi {}
+#[doc = include_str!("../docs/manual/other_crates.md")]
+pub mod other_crates {}
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 #[doc = include_str!("../docs/manual/providers.md")]
@@ -37,6 +48,8 @@ pub mod providers {}
 pub mod quickstart {}
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
+#[doc = include_str!("../docs/manual/server_sent_events.md")]
+pub mod server_sent_events {}
 #[doc = include_str!("../docs/manual/sessions.md")]
 pub mod sessions {}
 #[doc = include_str!("../docs/manual/settings.md")]
@@ -49,5 +62,7 @@ pub mod sign_in_parameters {}
 pub mod silent {}
 #[doc = include_str!("../docs/manual/testing.md")]
 pub mod testing {}
+#[cfg_attr(not(doctest), doc = include_str!("../docs/manual/websockets.md"))]
+pub mod websockets {}
 #[doc = include_str!("../docs/manual/which_guard.md")]
 pub mod which_guard {}

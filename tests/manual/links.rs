@@ -15,7 +15,8 @@ fn pages() -> BTreeMap<String, PathBuf> {
     let modules = fs::read_to_string(root().join("src/manual.rs")).unwrap();
     let items = modules.split("include_str!(\"../").skip(1);
     let pages = items.filter_map(|item| {
-        let (path, rest) = item.split_once("\")]\npub mod ")?;
+        let (path, rest) = item.split_once('"')?;
+        let (_, rest) = rest.split_once("]\npub mod ")?;
         let (name, _) = rest.split_once(" {}")?;
         Some((name.to_owned(), root().join(path)))
     });
@@ -191,7 +192,7 @@ fn a_broken_link_is_found() {
 fn the_readme_needs_no_repository() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let lines = readme.lines().count();
-    assert!(lines <= 110, "{lines} lines");
+    assert!(lines <= 130, "{lines} lines");
 
     let (_, picture) = readme.split_once("\n![").unwrap();
     let (alternative, picture) = picture.split_once("](").unwrap();
