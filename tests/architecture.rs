@@ -1,5 +1,5 @@
-//! The layers of `src`: a module imports only from modules below it, and no two modules import each other; and the
-//! Rust that dependencies need.
+//! The layers of `src`: a module imports only from modules below it, and no two modules import each other; and of the
+//! dependencies the Rust that they need, the features of tokio, and their number.
 //!
 //! The order is that of `docs/architecture.md`. Every path that begins with `crate`, `self` or `super` counts, in
 //! `use` declarations and inline, in types, expressions, patterns and macros whose arguments are expressions; code
@@ -59,14 +59,28 @@ struct Import {
 struct Imports {
     module: Vec<String>,
     found: BTreeSet<Import>,
+    /// The items of tokio.
+    tokio: BTreeSet<Vec<String>>,
 }
 
 impl Imports {
+    fn of(module: Vec<String>) -> Imports {
+        Imports {
+            module,
+            found: BTreeSet::new(),
+            tokio: BTreeSet::new(),
+        }
+    }
+
     /// Notes the path, if it begins with `crate`, `super` or `self`.
     fn add(&mut self, path: &[String]) {
         let mut target = match path.first().map(String::as_str) {
             Some("crate") => Vec::new(),
             Some("super" | "self") => self.module.clone(),
+            Some("tokio") => {
+                self.tokio.insert(path[1..].to_vec());
+                return;
+            }
             _ => return,
         };
         for segment in path {
@@ -203,11 +217,12 @@ fn modules_for_tests(module: &[String], file: &syn::File) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn src() -> Src {
+/// The modules of `src`, without those for tests.
+fn modules() -> Vec<(Vec<String>, syn::File)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     rust_files(&root, &mut files);
-    let parsed: Vec<_> = files
+    let mut parsed: Vec<_> = files
         .iter()
         .map(|path| {
             let module = module_of(path.strip_prefix(&root).unwrap());
@@ -218,19 +233,20 @@ fn src() -> Src {
         .iter()
         .flat_map(|(module, file)| modules_for_tests(module, file))
         .collect();
+    parsed.retain(|(module, _)| !for_tests.iter().any(|test| module.starts_with(test)));
+    parsed
+}
+
+fn src() -> Src {
     let mut src = Src {
         modules: BTreeSet::new(),
         imports: BTreeSet::new(),
         owners: BTreeMap::new(),
     };
-    for (module, file) in parsed {
-        if for_tests.iter().any(|test| module.starts_with(test)) {
-            continue;
-        }
+    for (module, file) in modules() {
         src.owners.extend(reexports(&module, &file));
         src.modules.insert(module.clone());
-        let found = BTreeSet::new();
-        let mut imports = Imports { module, found };
+        let mut imports = Imports::of(module);
         imports.visit_file(&file);
         src.imports.extend(imports.found);
     }
@@ -239,10 +255,7 @@ fn src() -> Src {
 
 /// What a module re-exports from its parts: the path that others use, and the path of the owner.
 fn reexports(module: &[String], file: &syn::File) -> Vec<(Vec<String>, Vec<String>)> {
-    let mut found = Imports {
-        module: module.to_vec(),
-        found: BTreeSet::new(),
-    };
+    let mut found = Imports::of(module.to_vec());
     for item in &file.items {
         if let syn::Item::Use(item) = item
             && !matches!(item.vis, syn::Visibility::Inherited)
@@ -383,4 +396,127 @@ fn no_dependency_needs_a_newer_rust_than_this_crate() {
         (version(needs) > own).then(|| format!("{id} needs {needs}"))
     });
     assert_eq!(newer.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+/// The feature of tokio that an item needs; `None` for what is always there.
+fn tokio_feature(item: &[String]) -> Option<&'static str> {
+    match item.first().map(String::as_str)? {
+        "spawn" | "task" | "task_local" | "runtime" => Some("rt"),
+        "sync" => Some("sync"),
+        "time" => Some("time"),
+        "net" => Some("net"),
+        "fs" => Some("fs"),
+        "process" => Some("process"),
+        "signal" => Some("signal"),
+        "join" | "try_join" | "select" | "main" | "test" => Some("macros"),
+        "pin" => None,
+        _ => panic!("`tokio::{}` has no place here: give it its feature", item.join("::")),
+    }
+}
+
+/// A list of words in quotes, after `start` in Cargo.toml.
+fn words_after<'t>(manifest: &'t str, start: &str) -> Vec<&'t str> {
+    let (_, rest) = manifest.split_once(start).unwrap();
+    let (list, _) = rest.split_once(']').unwrap();
+    list.split('"').skip(1).step_by(2).collect()
+}
+
+/// Rocket turns most of tokio on, so that a feature which is missing here would not be noticed.
+#[test]
+fn the_features_of_tokio_are_those_of_the_items_in_the_code() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let (manifest, _) = manifest.split_once("\n[dev-dependencies").unwrap();
+    // Cargo writes the Cargo.toml of a package anew.
+    let table = if manifest.contains("\n[dependencies.tokio]") {
+        "\n[dependencies.tokio]"
+    } else {
+        "\ntokio = {"
+    };
+    let (_, entry) = manifest.split_once(table).unwrap();
+    let always: BTreeSet<_> = words_after(entry, "features = [").into_iter().collect();
+    let cli = words_after(manifest, "\ncli = [");
+    let of_cli: BTreeSet<_> = cli
+        .iter()
+        .filter_map(|feature| feature.strip_prefix("tokio/"))
+        .collect();
+
+    let (mut used, mut used_by_cli) = (BTreeSet::new(), BTreeSet::new());
+    for (module, file) in modules() {
+        let is_cli = ["cli", "bin"].contains(&module.first().map_or("", String::as_str));
+        let mut imports = Imports::of(module);
+        imports.visit_file(&file);
+        let features = imports.tokio.iter().filter_map(|item| tokio_feature(item));
+        if is_cli { &mut used_by_cli } else { &mut used }.extend(features);
+    }
+    assert_eq!(used, always);
+    let further: BTreeSet<_> = used_by_cli.difference(&always).copied().collect();
+    assert_eq!(further, of_cli);
+}
+
+/// The crates that a feature needs, with the crate itself.
+fn crates(feature: &str) -> usize {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--edges=normal,build",
+            "--prefix=none",
+            "--format={p}",
+        ])
+        .args(["--target=x86_64-unknown-linux-gnu", "--features", feature])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let (found, errors) = (
+        String::from_utf8(output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let found: BTreeSet<_> = found
+        .as_ref()
+        .unwrap()
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    assert!(found.len() > 100, "{errors}");
+    found.len()
+}
+
+/// Each is to be compiled, audited and updated by every app.
+#[test]
+fn no_feature_needs_more_crates_than_the_readme_says() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let default = crates("");
+    let rows = readme.lines().filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, feature, _, number, ..] = cells[..] else {
+            return None;
+        };
+        let number: usize = number.trim_start_matches('+').parse().ok()?;
+        Some((feature.trim_matches('`').to_owned(), number))
+    });
+    let wrong: Vec<_> = rows
+        .map(|(feature, number)| match &*feature {
+            "none" => (feature, number, default),
+            _ => {
+                let found = crates(&feature) - default;
+                (feature, number, found)
+            }
+        })
+        .collect();
+    let features: Vec<_> = wrong.iter().map(|(feature, ..)| feature.as_str()).collect();
+    let all = [
+        "none",
+        "cli",
+        "dev-provider",
+        "metrics",
+        "okapi",
+        "postgres",
+        "redis",
+        "sqlite",
+        "testing",
+    ];
+    assert_eq!(features, all);
+    let wrong: Vec<_> = wrong.into_iter().filter(|(_, number, found)| number != found).collect();
+    assert_eq!(wrong, [], "feature, in the README, found");
 }
