@@ -289,3 +289,30 @@ async fn a_socket_opens_for_a_user_of_an_own_page_only() {
         server.await.unwrap().unwrap();
     }
 }
+
+/// Sessions in PostgreSQL are by sqlx 0.8, and the app's own pool by 0.7. The database is down, which a signed-out visitor
+/// does not notice; that sessions work in it is tested with a real one, without the app's pool.
+#[rocket::async_test]
+async fn a_store_in_postgresql_is_beside_a_pool_of_another_sqlx() {
+    let folder = tempfile::tempdir().unwrap();
+    let rocket = rocket(folder.path());
+    let figment = rocket
+        .figment()
+        .clone()
+        .merge(("oidc.issuer", "https://provider.example"))
+        .merge(("oidc.client_id", "app"))
+        .merge(("oidc.client_secret", "hush"))
+        .merge(("oidc.session.store", "sql"))
+        .merge(("oidc.session.store_url", "postgres://app@127.0.0.1:1/app"));
+    let client = Client::untracked(rocket.configure(figment))
+        .await
+        .expect("it launches without the database");
+    let stranger = body(client.get("/tera").dispatch().await).await;
+    assert_eq!(stranger, (Status::Ok, "Hello stranger".to_owned()));
+    assert_eq!(
+        client.get("/async-pool").dispatch().await.status(),
+        Status::Unauthorized
+    );
+    let pool = <crate::app::pools::People as rocket_db_pools::Database>::fetch(client.rocket()).unwrap();
+    assert!(pool.acquire().await.is_ok());
+}
