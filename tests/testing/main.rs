@@ -6,4 +6,5 @@ mod guarded;
 mod logging;
 mod provider;
 mod requests;
+mod security_schemes;
 mod several_providers;
