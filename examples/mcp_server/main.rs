@@ -4,22 +4,26 @@
 
 mod message;
 mod notes;
+mod revision;
 #[cfg(test)]
 mod tests;
 mod tools;
 mod transport;
 
 use rocket::{
-    Build, Rocket, State, delete, get, launch, post, routes,
-    serde::json::{self, Json},
+    Build, Rocket, State, delete, get,
+    http::Status,
+    launch, post, routes,
+    serde::json::{self, Json, Value},
 };
 use rocket_openidconnect::{Bearer, Oidc, scopes};
 
 use self::{
-    message::{Message, Reply},
+    message::{Message, RpcError},
     notes::Notes,
+    revision::Era,
     tools::Caller,
-    transport::{Answer, KnownOrigin, KnownVersion, MethodNotAllowed},
+    transport::{Answer, KnownOrigin, MethodNotAllowed, Mirrored},
 };
 
 /// The path of the MCP endpoint, and of the resource.
@@ -28,30 +32,35 @@ const MCP: &str = "/mcp";
 scopes! {
     /// Uses the server, and reads notes.
     NotesRead = "notes:read";
-    /// Writes them too: whoever needs this is told both words, so as not to lose the first.
+    /// Writes them too. A challenge names both scopes: earlier clients ask for no others, and would lose the first.
     NotesWrite = "notes:read" & "notes:write";
 }
 
 /// Every message of a client is a `POST` with a token of its own. `writes` is no condition: a tool that needs
 /// it is refused with 403, and the answer then has the challenge of that guard.
-#[post("/mcp", data = "<message>")]
+#[post("/mcp", data = "<body>")]
 fn receive(
     _origin: KnownOrigin,
     reads: Bearer<NotesRead>,
     writes: Option<Bearer<NotesWrite>>,
-    _version: KnownVersion,
-    message: Result<Json<Message>, json::Error<'_>>,
+    headers: Mirrored,
+    body: Result<Json<Value>, json::Error<'_>>,
     notes: &State<Notes>,
 ) -> Answer {
-    let message = match message {
-        Ok(message) => message.into_inner(),
-        Err(error) => return Answer::Malformed(Json(Reply::to_malformed(&error))),
+    let body = body.map_err(|_| RpcError::not_json());
+    let message = match body.and_then(|body| Message::parse(&body)) {
+        Ok(message) => message,
+        Err(error) => return Answer::error(Status::BadRequest, None, error),
+    };
+    let era = match Era::of(&message, &headers) {
+        Ok(era) => era,
+        Err(error) => return Answer::error(Status::BadRequest, message.id, error),
     };
     let caller = Caller {
         owner: owner(&reads),
         may_write: writes.is_some(),
     };
-    tools::answer(message, &caller, notes)
+    tools::answer(message, era, &caller, notes)
 }
 
 /// No messages but answers come from this server, so there is nothing to listen to.

@@ -2,13 +2,14 @@
 
 use rocket::{
     http::Status,
-    serde::json::{Json, Value, json},
+    serde::json::{Value, json},
 };
 
 use super::{
-    message::{Message, Reply, RpcError},
+    message::{Message, RpcError},
     notes::{MAX_LEN, Notes},
-    transport::{Answer, VERSIONS},
+    revision::{Era, LEGACY, VERSIONS, server_info},
+    transport::Answer,
 };
 
 /// Whom a request speaks for.
@@ -27,34 +28,46 @@ enum Called {
 }
 
 /// Answers a message.
-pub fn answer(message: Message, caller: &Caller, notes: &Notes) -> Answer {
+pub fn answer(message: Message, era: Era, caller: &Caller, notes: &Notes) -> Answer {
     let Some(id) = message.id else {
         // `notifications/initialized` and the like: nothing is to be done.
         return Answer::Accepted(());
     };
-    let outcome = match &*message.method {
-        "initialize" => Ok(initialize(&message.params)),
-        "ping" => Ok(json!({})),
-        "tools/list" => Ok(list()),
-        "tools/call" => match call(&message.params, caller, notes) {
-            Called::Result(result) => Ok(result),
-            Called::Error(error) => Err(error),
+    let result = match (era, &*message.method) {
+        (Era::Legacy, "initialize") => initialize(&message.params),
+        (Era::Legacy, "ping") => json!({}),
+        (Era::Modern, "server/discover") => era.cacheable(discover()),
+        (_, "tools/list") => era.cacheable(list()),
+        (_, "tools/call") => match call(&message.params, caller, notes) {
+            Called::Result(result) => result,
+            Called::Error(error) => return Answer::error(Status::Ok, Some(id), error),
             Called::NeedsMore => return Answer::Refused(Status::Forbidden),
         },
-        method => Err(RpcError::method_not_found(method)),
+        (era, method) => {
+            let status = match era {
+                Era::Legacy => Status::Ok,
+                Era::Modern => Status::NotFound,
+            };
+            return Answer::error(status, Some(id), RpcError::method_not_found(method));
+        }
     };
-    Answer::Reply(Json(Reply::new(id, outcome)))
+    Answer::result(id, era.complete(result))
 }
 
-/// The client's revision of the protocol, or else the newest of ours.
+/// The handshake: the client's revision of the protocol, or else the newest that has one.
 fn initialize(params: &Value) -> Value {
-    let wanted = params["protocolVersion"].as_str().unwrap_or_default();
-    let spoken = VERSIONS.into_iter().find(|version| *version == wanted);
+    let requested = params["protocolVersion"].as_str().unwrap_or_default();
+    let spoken = LEGACY.into_iter().find(|version| *version == requested);
     json!({
-        "protocolVersion": spoken.unwrap_or(VERSIONS[0]),
+        "protocolVersion": spoken.unwrap_or(LEGACY[0]),
         "capabilities": { "tools": {} },
-        "serverInfo": { "name": "notes", "version": env!("CARGO_PKG_VERSION") },
+        "serverInfo": server_info(),
     })
+}
+
+/// What a client may ask before anything else, or never.
+fn discover() -> Value {
+    json!({ "supportedVersions": VERSIONS, "capabilities": { "tools": {} } })
 }
 
 fn list() -> Value {
