@@ -1,7 +1,8 @@
-//! `examples/mcp_server` with the official client of the Model Context Protocol, at npm `oidc-provider`: the
-//! client is told the server's address, and finds, registers and asks for everything else by itself.
+//! `examples/mcp_server` with the official clients of the Model Context Protocol, at npm `oidc-provider`: a client
+//! knows the server's address, and finds, registers and asks for everything else by itself.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Lines, Write},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
@@ -16,6 +17,13 @@ use crate::{
     walker::{Person, Walker},
 };
 
+/// The client that knows 2026-07-28, and the one before it.
+const CLIENT: &str = "@modelcontextprotocol/client";
+const EARLIER_CLIENT: &str = "@modelcontextprotocol/sdk";
+
+/// Where the client has its metadata, by which it is known at every provider.
+const CLIENT_ID: &str = "https://client.example/mcp.json";
+
 /// `tests/interop/mcp/client.mjs`, gone when dropped.
 struct McpClient {
     process: Child,
@@ -23,7 +31,7 @@ struct McpClient {
 }
 
 impl McpClient {
-    fn start(server: &str) -> McpClient {
+    fn start(server: &str, arguments: &[&str]) -> McpClient {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/mcp");
         assert!(
             directory.join("node_modules").is_dir(),
@@ -31,6 +39,8 @@ impl McpClient {
         );
         let mut process = Command::new("node")
             .args(["client.mjs", server])
+            .args(arguments)
+            .env("CLIENT_ID", CLIENT_ID)
             .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -53,18 +63,13 @@ impl McpClient {
         serde_json::from_str(&self.says(word)).unwrap()
     }
 
-    /// Alice does what the client asks a person for; yields what it asked the provider for.
-    async fn is_authorized_by(&mut self, walker: &mut Walker) -> (String, String) {
+    /// Alice does what the client asks a person for; yields the parameters of its authorization request.
+    async fn is_authorized_by(&mut self, walker: &mut Walker) -> BTreeMap<String, String> {
         let request = self.says("AUTHORIZE");
         let callback = walker.walk(&request, Person::SignsIn("alice")).await;
         assert!(callback.as_str().contains("?code="), "{callback}");
         writeln!(self.process.stdin.as_mut().unwrap(), "{callback}").unwrap();
-        let request = Url::parse(&request).unwrap();
-        let parameter = |name: &str| {
-            let mut pairs = request.query_pairs();
-            pairs.find(|(key, _)| key == name).unwrap().1.into_owned()
-        };
-        (parameter("resource"), parameter("scope"))
+        Url::parse(&request).unwrap().query_pairs().into_owned().collect()
     }
 }
 
@@ -75,32 +80,85 @@ impl Drop for McpClient {
     }
 }
 
-#[rocket::async_test]
-#[ignore = "needs Node.js: run scripts/interop"]
-async fn an_mcp_client_finds_its_way_by_itself() {
+/// A client signs in, looks around, and adds a note, for which it needs another scope. Yields its client id.
+async fn uses_the_server(provider_environment: &[(&str, &str)], arguments: &[&str], revision: &str) -> String {
     let port = free_port();
     let resource = format!("http://localhost:{port}/mcp");
-    let provider = NodeProvider::start(&[("API_AUDIENCE", &resource)]).await;
+    let provider_environment = [provider_environment, &[("API_AUDIENCE", &resource)]].concat();
+    let provider = NodeProvider::start(&provider_environment).await;
     let environment = [
         ("OIDC_DEV_PROVIDER", "false"),
         ("OIDC_ISSUER", provider.issuer()),
         ("OIDC_CLIENT_ID", "notes-api"),
     ];
     let _app = Example::start("mcp_server", port, &environment);
-    let mut client = McpClient::start(&resource);
+    let mut client = McpClient::start(&resource, arguments);
     let mut alice = Walker::new();
 
     // It asks for the scope in the challenge, for this resource.
     let asked = client.is_authorized_by(&mut alice).await;
-    assert_eq!(asked, (resource.clone(), "notes:read".to_owned()));
+    assert_eq!((&*asked["resource"], &*asked["scope"]), (&*resource, "notes:read"));
+    assert_eq!(asked["code_challenge_method"], "S256");
+    let server = json!({
+        "revision": revision, "name": "notes", "version": env!("CARGO_PKG_VERSION"), "capabilities": { "tools": {} },
+    });
+    assert_eq!(client.says_json("SERVER"), server);
     assert_eq!(client.says_json("TOOLS"), json!(["list_notes", "add_note"]));
+    assert_eq!(client.says_json("FAILED"), json!({ "code": -32602 }));
     assert_eq!(client.says("SCOPE"), "notes:read");
     // A tool that needs another one says so, and the client asks for both.
     let asked = client.is_authorized_by(&mut alice).await;
-    assert_eq!(asked, (resource, "notes:read notes:write".to_owned()));
+    assert_eq!(
+        (&*asked["resource"], &*asked["scope"]),
+        (&*resource, "notes:read notes:write")
+    );
 
-    let told = |text: &str| json!({ "content": [{ "type": "text", "text": text }], "isError": false });
-    assert_eq!(client.says_json("CALLED"), told("The note is saved."));
+    let content = |text: &str| json!([{ "type": "text", "text": text }]);
+    assert_eq!(client.says_json("CALLED")["content"], content("The note is saved."));
     assert_eq!(client.says("SCOPE"), "notes:read notes:write");
-    assert_eq!(client.says_json("CALLED"), told("Buy milk"));
+    assert_eq!(client.says_json("CALLED")["content"], content("Buy milk"));
+    asked["client_id"].clone()
+}
+
+/// Providers that read such documents.
+fn documents() -> String {
+    json!({ CLIENT_ID: {
+        "client_id": CLIENT_ID,
+        "client_name": "MCP client",
+        "application_type": "native",
+        "redirect_uris": ["http://127.0.0.1:1/callback"],
+        "grant_types": ["authorization_code"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    } })
+    .to_string()
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn an_mcp_client_is_known_by_its_document() {
+    let documents = documents();
+    let provider = [("CLIENT_DOCUMENTS", &*documents), ("REGISTRATION", "false")];
+    for (client, revision) in [(CLIENT, "2026-07-28"), (EARLIER_CLIENT, "2025-11-25")] {
+        let client_id = uses_the_server(&provider, &[client], revision).await;
+        assert_eq!(client_id, CLIENT_ID);
+    }
+}
+
+/// Where a provider reads no documents.
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn an_mcp_client_registers_by_itself() {
+    for (client, revision) in [(CLIENT, "2026-07-28"), (EARLIER_CLIENT, "2025-11-25")] {
+        let client_id = uses_the_server(&[], &[client], revision).await;
+        assert!(!client_id.contains("://"), "{client_id}");
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn an_mcp_client_speaks_an_older_revision() {
+    for revision in ["2025-06-18", "2025-03-26"] {
+        uses_the_server(&[], &[CLIENT, revision], revision).await;
+    }
 }

@@ -116,6 +116,10 @@ const clients = [
   ...(env.CLIENTS ? JSON.parse(env.CLIENTS) : []),
 ];
 
+// Clients that are known by the address of their metadata (Client ID Metadata Documents), as JSON: the documents by
+// their addresses. These are not fetched; without any, the provider does not say that it fetches them.
+const CLIENT_DOCUMENTS = env.CLIENT_DOCUMENTS ? JSON.parse(env.CLIENT_DOCUMENTS) : {};
+
 // ---- the provider ----
 
 const ACCESS_TOKEN_TTL = number('ACCESS_TOKEN_TTL', 300);
@@ -156,6 +160,7 @@ const provider = new Provider(ISSUER, {
       enabled: flag('INTROSPECTION', true),
       allowedPolicy: (ctx, client, token) => client.clientId.startsWith('notes-api') || token.clientId === client.clientId,
     },
+    clientIdMetadataDocument: { enabled: Object.keys(CLIENT_DOCUMENTS).length > 0, ack: 'draft-02' },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: flag('RP_LOGOUT', true) },
     backchannelLogout: { enabled: flag('BACKCHANNEL_LOGOUT', true) },
@@ -207,6 +212,7 @@ const provider = new Provider(ISSUER, {
   },
   // oidc-provider refuses to call loopback addresses (back-channel logout); here nothing else is called.
   fetch: (url, { dispatcher, ...options }) => {
+    if (Object.hasOwn(CLIENT_DOCUMENTS, url)) return Response.json(CLIENT_DOCUMENTS[url]);
     const { hostname } = new URL(url);
     if (!['localhost', '127.0.0.1', '[::1]'].includes(hostname)) throw new Error(`only loopback is called, not ${hostname}`);
     return globalThis.fetch(url, options);
