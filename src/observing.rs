@@ -12,7 +12,6 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
 /// Increments a counter, if the feature `metrics` is on. Literal labels cost no allocation. With `at`, it has the label
@@ -79,19 +78,6 @@ impl ObservedProvider {
     fn is_found(&self) -> bool {
         self.label.as_deref() == Some(FOUND)
     }
-}
-
-/// Spawns a task that inherits the caller's `tracing` subscriber.
-///
-/// `NoSubscriber` is not passed on: `tracing` would count it as a subscriber, and from then on no event of this
-/// process would reach `log`, and with it Rocket's logger.
-pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    let subscriber = dispatcher::get_default(Clone::clone);
-    if subscriber.is::<NoSubscriber>() {
-        tokio::spawn(task)
-    } else {
-        tokio::spawn(task.with_subscriber(subscriber))
-    };
 }
 
 /// A browser was redirected to the provider.

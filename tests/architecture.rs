@@ -44,6 +44,7 @@ const LAYERS: &[&str] = &[
     "cache",
     "secret",
     "clock",
+    "tasks",
     "observing",
     "printable",
     "facts",

@@ -88,7 +88,7 @@ impl RelyingParties {
             keys: &keys,
             shares_cookies: !self.has_tenants,
         };
-        let revocations = Revocations::new(&provider, &app.refreshes, &app.clock);
+        let revocations = Revocations::new(&provider, &app.refreshes, &app.clock, &app.tasks);
         let sessions = app.sessions.of_provider(session_provider, &cookies);
         let resource_server = if self.has_tenants {
             let own = vec![provider.clone()];

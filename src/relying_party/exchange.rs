@@ -27,11 +27,11 @@ use super::{
 };
 use crate::{
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
-    observing,
     provider::Provider,
     relying_party::SignInError,
     secret::Secret,
     session::{CurrentSession, EarlierEnds, Session, SessionTokens, store::StoreError},
+    tasks,
 };
 
 /// How long a result is kept for identical callbacks.
@@ -172,7 +172,7 @@ impl Client<'_> {
             publishes: false,
         };
         let span = tracing::debug_span!(parent: None, "sign_in");
-        observing::spawn(task.run(in_flight).instrument(span));
+        tasks::spawn(task.run(in_flight).instrument(span));
         Ok(Some(exchange))
     }
 }
@@ -390,7 +390,7 @@ impl ExchangeTask {
                         reason = "sign_in_abandoned",
                         "no callback took the session of a sign-in"
                     );
-                    revoke_later(&self.provider, tokens, self.now);
+                    revoke_later(&rp.tasks, &self.provider, tokens, self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::AlreadyUsed.into());
                 true
@@ -456,11 +456,11 @@ impl Turn<'_> {
 
     /// Records that no session begins, and revokes the tokens. While the session store is down, the next identical
     /// callback may try again instead.
-    pub(crate) fn failed(mut self, error: &NotBegun, provider: &Arc<Provider>, now: OffsetDateTime) {
+    pub(crate) fn failed(mut self, error: &NotBegun, client: &Client<'_>, now: OffsetDateTime) {
         if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }
-        revoke_later(provider, &self.tokens, now);
+        revoke_later(&client.tasks, client.provider, &self.tokens, now);
         *self.result = ExchangeResult::Failed(error.clone());
         self.waiting.0.taken.notify_one();
     }

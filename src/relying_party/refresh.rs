@@ -18,7 +18,6 @@ use in_flight::{InFlightRefresh, Outcome};
 use lock::Refreshed;
 
 use crate::{
-    observing,
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
     secret::Secret,
@@ -190,6 +189,13 @@ impl Client<'_> {
         forced: Option<i64>,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, Unrefreshed> {
+        if self.tasks.are_ending() {
+            return Err(Unrefreshed::Later {
+                cause: "the app shuts down".into(),
+                pending: None,
+                retry_at: now.unix_timestamp() + 1,
+            });
+        }
         let name = current.name().to_owned();
         let flight = self.refreshes.join(&name, current, forced, now, |failures| {
             let (rp, provider, current) = (self.rp.clone(), self.provider.clone(), current.clone());
@@ -210,7 +216,7 @@ impl Client<'_> {
                 // Last: the waiting requests do not wait for the app's handler.
                 rp.events.notify(None, change.as_slice()).await;
             };
-            observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
+            self.tasks.spawn(refreshing.instrument(tracing::debug_span!("refresh")));
             flight
         });
         match flight.outcome().await {
@@ -300,7 +306,7 @@ impl Client<'_> {
         let refreshed = self.apply_reply(metadata, current, &old, reply, &received, now).await;
         // Either the response was rejected, or the session was ended meanwhile.
         if let Err(Failure::Ended(_)) = &refreshed {
-            revoke_later(self.provider, &received, now);
+            revoke_later(&self.tasks, self.provider, &received, now);
         }
         refreshed
     }

@@ -10,6 +10,7 @@ use crate::{
     provider::Provider,
     secret::Secret,
     session::{CurrentSession, Revoke, SessionTokens},
+    tasks::Tasks,
 };
 
 /// The maximum number of sessions whose revoked generation is cached.
@@ -23,10 +24,16 @@ pub(crate) struct Revocations {
     /// store that was down may return the session again.
     revoked: Cache<String, u64>,
     clock: Clock,
+    tasks: Tasks,
 }
 
 impl Revocations {
-    pub(crate) fn new(provider: &Arc<Provider>, refreshes: &Arc<Refreshes>, clock: &Clock) -> Revocations {
+    pub(crate) fn new(
+        provider: &Arc<Provider>,
+        refreshes: &Arc<Refreshes>,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> Revocations {
         Revocations {
             provider: provider.clone(),
             refreshes: refreshes.clone(),
@@ -35,6 +42,7 @@ impl Revocations {
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
             clock: clock.clone(),
+            tasks: tasks.clone(),
         }
     }
 
@@ -42,7 +50,7 @@ impl Revocations {
     pub(crate) fn into_revoke(self) -> Revoke {
         Arc::new(move |name, session, successor| {
             let tokens = self.tokens_of(name, session, successor);
-            revoke_later(&self.provider, &tokens, self.clock.now());
+            revoke_later(&self.tasks, &self.provider, &tokens, self.clock.now());
         })
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::{
-    observing,
     provider::{Provider, TokenTypeHint},
     session::SessionTokens,
+    tasks::Tasks,
 };
 
 /// Revokes unused tokens in a background task: the refresh token first, as most providers then revoke every token
 /// issued from it.
-pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now: OffsetDateTime) {
+pub(crate) fn revoke_later(tasks: &Tasks, provider: &Arc<Provider>, tokens: &SessionTokens, now: OffsetDateTime) {
     // Copy only the tokens, without the claims: many tasks may wait.
     let tokens = [
         (tokens.refresh_token.clone(), TokenTypeHint::RefreshToken),
@@ -38,5 +38,5 @@ pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now
             }
         }
     };
-    observing::spawn(revoking);
+    tasks.spawn(revoking);
 }

@@ -157,7 +157,7 @@ impl Client<'_> {
                 Ok(Completed::Now(current))
             }
             Err(error) => {
-                turn.failed(&error, self.provider, now);
+                turn.failed(&error, self, now);
                 Err(error)
             }
         };
@@ -203,7 +203,7 @@ impl Client<'_> {
             }
             Err(refused) => {
                 let error = SignInError::RefusedByApp { message: refused.0 }.into();
-                turn.failed(&error, self.provider, now);
+                turn.failed(&error, self, now);
                 Err(error)
             }
         }
@@ -275,7 +275,7 @@ impl Client<'_> {
                 Ok((session, tokens))
             }
             Err(error) => {
-                revoke_later(self.provider, &tokens, now);
+                revoke_later(&self.tasks, self.provider, &tokens, now);
                 Err(error)
             }
         }

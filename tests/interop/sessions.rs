@@ -534,6 +534,36 @@ async fn a_node_that_dies_after_the_provider_rotated_makes_the_person_sign_in_ag
     }
 }
 
+/// SIGTERM reaches A while the provider has exchanged the refresh token, and has not answered. A does not wait for its
+/// connections, and stops after it has stored the new one.
+pub async fn a_node_is_stopped_in_the_middle_of_a_refresh(session: &str) {
+    let patient = [("ROCKET_SHUTDOWN", "{grace=0,mercy=0}"), ("OIDC_HTTP__TIMEOUT", "8s")];
+    let mut nodes = Nodes::start_with(session, &patient).await;
+    let visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    until_due().await;
+    nodes.delay(0, 4000).await;
+    let cut_off = visitor.copy();
+    let request = rocket::tokio::spawn(async move { cut_off.visit(&a).await.status });
+    within(Duration::from_secs(3), || async { nodes.refreshes().await == 1 }).await;
+    let node = nodes.a.take().expect("it runs");
+    rocket::tokio::task::spawn_blocking(move || node.stop()).await.unwrap();
+    assert!(request.await.is_err(), "its node has stopped before it answered");
+    nodes.delay(0, 0).await;
+
+    nodes.is_signed_in(&visitor, &b, "alice").await;
+    assert_eq!(nodes.refreshes().await, 1);
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_node_that_is_stopped_in_redis_stores_its_refresh_first() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        a_node_is_stopped_in_the_middle_of_a_refresh(&in_redis(store, &redis)).await;
+    }
+}
+
 #[rocket::async_test]
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn redis_that_stops_under_load_signs_nobody_out() {

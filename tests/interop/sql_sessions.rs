@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use crate::{
     postgres_server::PostgresServer,
     sessions::{
-        Server, a_node_dies_in_the_middle_of_a_refresh, in_store, one_session_on_two_nodes,
-        store_that_stops_during_a_refresh_loses_no_token, store_that_stops_under_load_signs_nobody_out,
-        two_nodes_whose_clocks_differ, within,
+        Server, a_node_dies_in_the_middle_of_a_refresh, a_node_is_stopped_in_the_middle_of_a_refresh, in_store,
+        one_session_on_two_nodes, store_that_stops_during_a_refresh_loses_no_token,
+        store_that_stops_under_load_signs_nobody_out, two_nodes_whose_clocks_differ, within,
     },
 };
 
@@ -179,6 +179,13 @@ async fn a_node_that_dies_leaves_the_session_in_a_database_to_the_other() {
         let session = in_store(store, &in_sqlite(&directory));
         assert!(a_node_dies_in_the_middle_of_a_refresh(&session, 900, 0).await);
     }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and PostgreSQL: run scripts/interop"]
+async fn a_node_that_is_stopped_in_postgresql_stores_its_refresh_first() {
+    let server = PostgresServer::start();
+    a_node_is_stopped_in_the_middle_of_a_refresh(&in_store("sql", &server.url())).await;
 }
 
 /// What the provider sent in place of the refresh token has died with the node.

@@ -9,7 +9,6 @@ use tracing::Instrument;
 
 use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due, pending};
 use crate::{
-    observing,
     relying_party::Client,
     secret::Secret,
     session::{BeginError, CurrentSession, NoSession, store::StoreError},
@@ -132,7 +131,7 @@ impl Client<'_> {
                 tracing::warn!("{error}; the lock of a refresh expires by itself");
             }
         };
-        observing::spawn(storing.instrument(tracing::debug_span!("refresh")));
+        self.tasks.spawn(storing.instrument(tracing::debug_span!("refresh")));
     }
 
     /// Stores the new refresh token of a session that was refreshed. Returns `false` while the store does not respond.

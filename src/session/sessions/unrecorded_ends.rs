@@ -22,7 +22,7 @@ use super::{MAX_CLOCK_SKEW, Sessions, seconds};
 use crate::session::{
     CurrentSession, EndCause, Session, SessionChange, ended_cookie::Ended, milliseconds, store::StoreError,
 };
-use crate::{cache::is_new, clock::Clock, cookies::SetCookie, observing};
+use crate::{cache::is_new, clock::Clock, cookies::SetCookie, tasks};
 
 /// Maximum queued ends per node, about 200 bytes each. A full queue rejects new entries.
 const MAX_UNRECORDED: usize = 100_000;
@@ -354,7 +354,7 @@ impl Sessions {
                 self.unrecorded.last_try.store(now, Ordering::Release);
             }
             let unrecorded = self.unrecorded.clone();
-            observing::spawn(record_ends(Arc::downgrade(self), unrecorded, back_off));
+            tasks::spawn(record_ends(Arc::downgrade(self), unrecorded, back_off));
         } else if at_once {
             self.unrecorded.wake();
         }
