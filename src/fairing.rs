@@ -7,7 +7,10 @@ mod launch_error;
 mod providers;
 mod report;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
@@ -41,8 +44,12 @@ use crate::{
     routes,
     session::{Sessions, store::SessionStore},
     settings::{Mode, Reach, Registration, RocketConfig, Settings, Site, TrustedProxies},
+    tasks::Tasks,
     token::{Claims, TESTING_ISSUER},
 };
+
+/// How long a shutdown waits for the store, beyond the timeout of a request to the provider.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
 
 type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
 
@@ -55,7 +62,8 @@ type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Er
 /// 4. redirects a page load to sign-in if a guard rejected it for want of a session;
 /// 5. writes sessions into responses, and `Cache-Control: no-store` if a user is signed in and the app did not set
 ///    its own, and on every response that renews or ends a session;
-/// 6. keeps `code`, `state` and `sid`, which the provider sends through the browser, out of Rocket's log.
+/// 6. keeps `code`, `state` and `sid`, which the provider sends through the browser, out of Rocket's log;
+/// 7. at a shutdown, waits for refreshes that are in flight, for at most `http.timeout` and 5 s.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -342,8 +350,9 @@ impl Oidc {
         let mut sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
             .with_front_channel(settings.frontchannel_logout);
         let refreshes = Arc::new(Refreshes::new());
+        let tasks = Tasks::default();
         if let Source::Provider(provider) = &source {
-            let revocations = Revocations::new(provider, &refreshes, &clock);
+            let revocations = Revocations::new(provider, &refreshes, &clock, &tasks);
             sessions = sessions
                 .with_tenants(provider.registration.tenants.clone())
                 .with_revocation(revocations.into_revoke());
@@ -353,6 +362,8 @@ impl Oidc {
             refreshes,
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
+            readiness: Arc::default(),
+            tasks,
             trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
             post_logout: PostLogout::new(&settings, &site),
             clock,
@@ -445,7 +456,7 @@ impl Fairing for Oidc {
     fn info(&self) -> Info {
         Info {
             name: "OpenID Connect",
-            kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton,
+            kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Shutdown | Kind::Singleton,
         }
     }
 
@@ -493,6 +504,22 @@ impl Fairing for Oidc {
             return;
         }
         Box::pin(answer::finish(request, response)).await;
+    }
+
+    /// Waits for refreshes in flight: the provider may have exchanged their refresh tokens already.
+    async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        let Some(rp) = rocket.state::<RelyingParty>() else {
+            return;
+        };
+        let longest = rp.settings.http.timeout + SHUTDOWN_MARGIN;
+        let unfinished = rp.tasks.end(longest).await;
+        if unfinished > 0 {
+            tracing::warn!(
+                reason = "shutdown_unfinished",
+                "the app ends before {unfinished} refreshes or revocations of tokens have ended"
+            );
+            tracing::info!("their users may have to sign in again");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod logged_in;
 #[cfg(feature = "okapi")]
 mod openapi;
 mod optional_user;
+mod readiness;
 mod relying_party;
 mod security_schemes;
 mod silent;

@@ -34,6 +34,7 @@ mod scopes;
 mod secret;
 mod session;
 pub mod settings;
+mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;
@@ -52,7 +53,7 @@ pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
     Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration, ProviderSource,
-    RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
+    Readiness, RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};

@@ -63,6 +63,7 @@ use self::{
 };
 use crate::{
     settings::{MetadataSource, ProviderKind, Registration, Settings},
+    tasks,
     token::{KeySet, SigningAlgorithm, StaleKeys},
 };
 
@@ -108,6 +109,8 @@ pub(crate) struct Provider {
     /// Held while the metadata is read: single-flight, with back-off.
     attempts: Mutex<BackOff>,
     keys: Arc<KeyCache>,
+    /// Held while [`read_missing`](Self::read_missing) reads.
+    reading: Arc<Mutex<()>>,
     /// The signing algorithm of the last accepted ID token.
     last_algorithm: ArcSwapOption<SigningAlgorithm>,
 }
@@ -153,6 +156,7 @@ impl Provider {
             discovered: ArcSwapOption::empty(),
             due: LogThrottle::default(),
             attempts: Mutex::default(),
+            reading: Arc::default(),
             last_algorithm: ArcSwapOption::empty(),
         })
     }
@@ -334,6 +338,32 @@ impl Provider {
             },
             keys => keys,
         }
+    }
+
+    /// What was never read, of `metadata` and `keys`.
+    pub(crate) fn missing(&self, needs_keys: bool) -> Vec<&'static str> {
+        let has_keys = !needs_keys || self.registration.kind() == ProviderKind::GitHub || self.keys.is_known();
+        let known = [("metadata", self.discovered.load().is_some()), ("keys", has_keys)];
+        let missing = known.into_iter().filter(|(_, is_known)| !is_known);
+        missing.map(|(name, _)| name).collect()
+    }
+
+    /// Reads what is missing in the background, one task at a time, with the back-off of a sign-in; waits for it at most
+    /// this long.
+    pub(crate) async fn read_missing(self: &Arc<Self>, needs_keys: bool, now: OffsetDateTime, longest: Duration) {
+        if let Ok(reading) = self.reading.clone().try_lock_owned() {
+            let provider = self.clone();
+            tasks::spawn(async move {
+                let _reading = reading;
+                // A failure is logged where it occurs.
+                if let Ok(metadata) = provider.metadata(now).await
+                    && needs_keys
+                {
+                    let _ = provider.keys_before_sign_in(&metadata, now).await;
+                }
+            });
+        }
+        let _ = tokio::time::timeout(longest, self.reading.lock()).await;
     }
 
     /// The cached metadata, however old, without a request.

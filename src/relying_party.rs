@@ -8,6 +8,7 @@ mod exchange;
 mod logout;
 mod provider_source;
 mod providers;
+mod readiness;
 mod refresh;
 mod refresh_error;
 mod revocations;
@@ -30,6 +31,7 @@ pub(crate) use self::{
     logout::{FrontChannelLogout, PostLogout},
     provider_source::{MakeRelyingParty, NoProvider, SourcedProviders},
     providers::Providers,
+    readiness::StoreProbe,
     refresh::{Freshness, Refreshes},
     revocations::Revocations,
     sign_in::{Callback, Completed},
@@ -42,6 +44,7 @@ pub use self::{
     events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
     provider_source::{ProviderRegistration, ProviderSource},
     providers::ProviderFor,
+    readiness::Readiness,
     refresh_error::RefreshError,
     sign_in_error::SignInError,
     sign_in_url::SignInUrl,
@@ -56,6 +59,7 @@ use crate::{
     resource_server::ResourceServer,
     session::Sessions,
     settings::{Settings, Site, TrustedProxies},
+    tasks::Tasks,
     token::{Claims, TESTING_ISSUER},
 };
 
@@ -81,6 +85,8 @@ pub struct RelyingParty {
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) attempts: Arc<Attempts>,
+    pub(crate) readiness: Arc<StoreProbe>,
+    pub(crate) tasks: Tasks,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
     pub(crate) events: AppEvents,

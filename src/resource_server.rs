@@ -162,6 +162,17 @@ impl ResourceServer {
         }
     }
 
+    /// The app's own provider, the first of the issuers of its own API; `None` while `enabled = false`.
+    pub(crate) fn own_provider(&self) -> Option<&Arc<Provider>> {
+        let issuer = self.apis.first()?.issuers().first()?;
+        Some(&issuer.provider)
+    }
+
+    /// Whether tokens are verified with the keys of their issuers.
+    pub(crate) fn needs_keys(&self) -> bool {
+        self.settings.token_validation != TokenValidation::Introspection
+    }
+
     /// The app's APIs, its own first.
     pub(crate) fn apis(&self) -> &[Api] {
         &self.apis

@@ -222,6 +222,11 @@ impl KeyCache {
         }
     }
 
+    /// Whether a key set was ever fetched.
+    pub(crate) fn is_known(&self) -> bool {
+        self.fetched.load().is_some()
+    }
+
     /// The last fetched JWKS document, the keys in it that are skipped (each by index, with the reason), and the time
     /// of the fetch.
     pub(crate) fn fetched(&self) -> Option<FetchedKeys> {

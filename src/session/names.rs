@@ -101,6 +101,11 @@ impl Names {
         digest_name("last refresh", &[session])
     }
 
+    /// An entry that nobody writes.
+    pub(crate) fn probe(&self) -> String {
+        digest_name("probe", &[])
+    }
+
     /// The entry with the time of the last use of a session in cookies.
     pub(crate) fn last_use(&self, session: &str) -> String {
         digest_name("last use", &[session])

@@ -156,6 +156,12 @@ impl App {
         self.bare().attach(fairing).mount("/", pages())
     }
 
+    /// An app without users' pages.
+    pub fn rocket_of_api(&self, routes: Vec<rocket::Route>) -> Rocket<Build> {
+        let fairing = Oidc::fairing().clock(self.clock.clone());
+        self.bare().attach(fairing).mount("/", routes)
+    }
+
     /// The settings and nothing else.
     pub fn bare(&self) -> Rocket<Build> {
         rocket::custom(self.figment()).attach(host_of_header())
