@@ -8,7 +8,7 @@ mod tests;
 use rocket::{
     Build, Config, Rocket, State, fairing::AdHoc, get, launch, response::content::RawHtml, routes, serde::Deserialize,
 };
-use rocket_openidconnect::{Oidc, OptionalUser, RelyingParty};
+use rocket_openidconnect::{Oidc, OptionalUser, Readiness, RelyingParty};
 
 /// Where the nodes are, for links between them.
 #[derive(Deserialize)]
@@ -32,11 +32,17 @@ async fn index(visitor: OptionalUser, config: &Config, nodes: &State<Nodes>, rp:
     }
 }
 
+/// For the load balancer: whether this node can serve users.
+#[get("/ready")]
+fn ready(readiness: Readiness) -> Readiness {
+    readiness
+}
+
 fn app(rocket: Rocket<Build>) -> Rocket<Build> {
     rocket
         .attach(Oidc::fairing())
         .attach(AdHoc::config::<Nodes>())
-        .mount("/", routes![index])
+        .mount("/", routes![index, ready])
 }
 
 #[launch]

@@ -2,7 +2,11 @@
 
 use rocket::{
     Config,
-    figment::providers::{Format, Toml},
+    figment::{
+        Jail,
+        providers::{Format, Toml},
+    },
+    http::Status,
     local::blocking::{Client, LocalResponse},
     serde::json::{Value, json},
 };
@@ -26,7 +30,7 @@ fn alice() -> Value {
 
 #[test]
 fn everything_is_public() {
-    assert_guarded(&node(&TestProvider::new(), 8000), &["/"]);
+    assert_guarded(&node(&TestProvider::new(), 8000), &["/", "/ready"]);
 }
 
 #[test]
@@ -65,4 +69,55 @@ fn somebody_signs_in_and_out() {
     let seen = page(node.sign_in("/oidc/login?next=/", alice()));
     assert!(seen.contains("Hello, Alice Liddell") && seen.contains("You have 2 sessions"));
     assert!(page(node.sign_out("/")).contains("Hello, stranger"));
+}
+
+#[test]
+fn a_node_says_whether_it_is_ready() {
+    let node = node(&TestProvider::new(), 8000);
+    let response = node.get("/ready").dispatch();
+    assert_eq!(response.status(), Status::Ok);
+    assert_eq!(page(response), "ready\n");
+}
+
+/// The variables that a file for containers sets, each on a line of its own.
+fn variables(file: &str) -> Vec<(&str, &str)> {
+    let variables = file.lines().filter_map(|line| {
+        let line = line.trim().trim_start_matches("- { name: ").trim_end_matches(" }");
+        let (name, value) = line.split_once(": ").or_else(|| line.split_once(", value: "))?;
+        let (name, value) = match name.split_once(", value") {
+            Some((name, _)) => (name, value),
+            None => (name, value),
+        };
+        let is_variable = name.starts_with("OIDC_") || name.starts_with("ROCKET_");
+        is_variable.then_some((name, value.trim_matches('"')))
+    });
+    variables.collect()
+}
+
+/// In the release profile, as containers run.
+#[test]
+#[expect(clippy::result_large_err, reason = "the error is figment's")]
+fn the_files_for_containers_have_all_settings() {
+    let secrets = [
+        ("ROCKET_SECRET_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        ("OIDC_CLIENT_SECRET", "hush"),
+        ("OIDC_SESSION__STORE_URL", "redis://127.0.0.1:1"),
+        ("OIDC_ISSUER", "https://accounts.example.com"),
+        ("OIDC_CLIENT_ID", "my-app"),
+    ];
+    let files = [(include_str!("compose.yaml"), 7), (include_str!("kubernetes.yaml"), 4)];
+    for (file, count) in files {
+        let variables = variables(file);
+        assert_eq!(variables.len(), count, "{variables:?}");
+        Jail::expect_with(|jail| {
+            for (name, value) in variables.iter().chain(&secrets) {
+                jail.set_env(name, value);
+            }
+            let provider = TestProvider::new();
+            let rocket = super::app(rocket::custom(Config::figment().select(Config::RELEASE_PROFILE)));
+            let node = Client::tracked(provider.register(rocket)).expect("the example launches");
+            assert_eq!(node.get("/ready").dispatch().status(), Status::Ok);
+            Ok(())
+        });
+    }
 }
