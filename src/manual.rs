@@ -10,6 +10,8 @@ pub mod attacks {}
 pub mod command_line {}
 #[doc = include_str!("../docs/conformance.md")]
 pub mod conformance {}
+#[cfg_attr(not(doctest), doc = include_str!("../docs/manual/cors.md"))]
+pub mod cors {}
 #[doc = include_str!("../docs/manual/defaults.md")]
 pub mod defaults {}
 #[doc = include_str!("../docs/manual/deployment.md")]

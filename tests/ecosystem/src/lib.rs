@@ -8,6 +8,8 @@ mod tests;
 
 #[cfg(doctest)]
 mod manual {
+    #[doc = include_str!("../../../docs/manual/cors.md")]
+    mod cors {}
     #[doc = include_str!("../../../docs/manual/graphql.md")]
     mod graphql {}
     #[doc = include_str!("../../../docs/manual/openapi.md")]
