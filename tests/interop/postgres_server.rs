@@ -145,7 +145,8 @@ impl Server for PostgresServer {
     }
 
     fn stop(&mut self) {
-        self.run("pg_ctl", &["stop", "-w", "-s", "-m", "fast", "-D", &self.data()]);
+        // Killed: what it has committed, it has written.
+        self.run("pg_ctl", &["stop", "-w", "-s", "-m", "immediate", "-D", &self.data()]);
     }
 
     fn restart(&mut self) {
