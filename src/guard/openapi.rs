@@ -11,7 +11,11 @@ use super::{
     Authorized, Bearer, Caller, LoggedIn, OptionalUser, Policy, SecuritySchemes,
     security_schemes::requirements::{Accepted, placeholder, placeholder_scopes},
 };
-use crate::{relying_party::RelyingParty, requirement::Requirement, scopes::Scopes};
+use crate::{
+    relying_party::{Readiness, RelyingParty},
+    requirement::Requirement,
+    scopes::Scopes,
+};
 
 /// The placeholder of a guard, which [`SecuritySchemes::complete`] replaces.
 fn input(accepted: Accepted, any_of: &[&[&str]], is_required: bool) -> RequestHeaderInput {
@@ -189,4 +193,4 @@ macro_rules! no_input {
     )+};
 }
 
-no_input! { &'r RelyingParty, SecuritySchemes }
+no_input! { &'r RelyingParty, Readiness, SecuritySchemes }
