@@ -202,8 +202,10 @@ async fn an_app_registers_itself_and_signs_people_in() {
 
     let ran = tool.run(&arguments);
     assert_eq!(ran.code, Some(1), "{ran:?}");
+    // A registration that takes long is announced.
+    let stderr = ran.stderr.trim_start_matches("registering the app …\n");
     assert_eq!(
-        ran.stderr,
+        stderr,
         "error: the provider's registration endpoint rejected the request with `insufficient_scope`: Policy \
          'Trusted Hosts' rejected request to client-registration service. Details: Host not \
          trusted.\n       → get an initial access token from the provider's administrator and pass it with \
