@@ -23,7 +23,7 @@ use tracing::Instrument;
 use super::{
     Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
-    revoke_later::revoke_later,
+    revoke_later::revoke_failed,
 };
 use crate::{
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
@@ -121,6 +121,7 @@ impl Client<'_> {
         secrets: AttemptSecrets,
         code: Secret,
         client: Option<IpAddr>,
+        kept: Option<CurrentSession>,
         now: OffsetDateTime,
     ) -> Result<Option<Arc<Exchange>>, SignInError> {
         let (id, ends) = (attempt.id, attempt.ends(self.settings.sign_in_timeout));
@@ -166,6 +167,7 @@ impl Client<'_> {
             attempt: attempt.clone(),
             secrets,
             code,
+            kept,
             code_digest: URL_SAFE_NO_PAD.encode(code_digest),
             ends,
             now,
@@ -307,6 +309,8 @@ struct ExchangeTask {
     attempt: SignInAttempt,
     secrets: AttemptSecrets,
     code: Secret,
+    /// The session that the browser keeps if this fails.
+    kept: Option<CurrentSession>,
     code_digest: String,
     ends: i64,
     now: OffsetDateTime,
@@ -357,7 +361,7 @@ impl ExchangeTask {
             rp,
             provider: &self.provider,
         };
-        let exchanging = client.exchange(attempt, secrets, &self.code, self.now);
+        let exchanging = client.exchange(attempt, secrets, &self.code, self.kept.as_ref(), self.now);
         let (session, tokens) = exchanging.await?;
         Ok(ExchangeResult::Accepted {
             session,
@@ -383,14 +387,22 @@ impl ExchangeTask {
         let result_name = exchange.id.store_name("attempt result");
         let mut result = exchange.result.lock().await;
         match &mut *result {
-            ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
+            ExchangeResult::Accepted {
+                session,
+                tokens,
+                is_offered,
+            } if self.seconds() >= until => {
                 let is_own = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
                 if is_own {
                     tracing::debug!(
                         reason = "sign_in_abandoned",
                         "no callback took the session of a sign-in"
                     );
-                    revoke_later(&rp.tasks, &self.provider, tokens, self.now);
+                    let client = Client {
+                        rp,
+                        provider: &self.provider,
+                    };
+                    revoke_failed(&client, tokens, Some(session), self.kept.as_ref(), self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::AlreadyUsed.into());
                 true
@@ -454,13 +466,19 @@ impl Turn<'_> {
         self.waiting.0.taken.notify_one();
     }
 
-    /// Records that no session begins, and revokes the tokens. While the session store is down, the next identical
+    /// Records that no session begins, and revokes the tokens, unless they may be of the grant of `kept`. While the session store is down, the next identical
     /// callback may try again instead.
-    pub(crate) fn failed(mut self, error: &NotBegun, client: &Client<'_>, now: OffsetDateTime) {
+    pub(crate) fn failed(
+        mut self,
+        error: &NotBegun,
+        client: &Client<'_>,
+        kept: Option<&CurrentSession>,
+        now: OffsetDateTime,
+    ) {
         if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }
-        revoke_later(&client.tasks, client.provider, &self.tokens, now);
+        revoke_failed(client, &self.tokens, Some(&self.session), kept, now);
         *self.result = ExchangeResult::Failed(error.clone());
         self.waiting.0.taken.notify_one();
     }

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     provider::Provider,
     secret::Secret,
-    session::{CurrentSession, Revoke, SessionTokens},
+    session::{CurrentSession, Revoke, Session, SessionTokens},
     tasks::Tasks,
 };
 
@@ -65,7 +65,7 @@ impl Revocations {
     ) -> SessionTokens {
         let newer = self.refreshes.take_unstored(name);
         let kept = successor.and_then(CurrentSession::tokens);
-        let is_of_grant = |successor| session.is_none_or(|session| is_one_grant(session, successor));
+        let is_of_grant = |successor: &CurrentSession| session.is_none_or(|session| is_one_grant(session, successor));
         if successor.is_some_and(is_of_grant) {
             return SessionTokens::default();
         }
@@ -95,7 +95,7 @@ impl Revocations {
 }
 
 /// Whether the tokens of both may come from one grant: without `sid` this is unknown.
-fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
+pub(super) fn is_one_grant(session: &Session, successor: &Session) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
     let is_same_user = session.issuer == successor.issuer && session.subject() == successor.subject();

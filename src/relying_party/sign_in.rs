@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Client, NoProvider, NotBegun, RelyingParty, SignInError, User, events::NewSignIn, exchange::ExchangeOutcome,
-    revoke_later::revoke_later,
+    revoke_later::revoke_failed,
 };
 use crate::{
     code_flow::{
@@ -130,7 +130,8 @@ impl Client<'_> {
             response,
             client_address,
         } = callback;
-        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
+        let kept = self.sessions.find_kept(request.cookies(), now).await;
+        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, kept.clone(), now)?;
         let Some(exchange) = exchange else {
             return Ok(Completed::Late);
         };
@@ -157,7 +158,7 @@ impl Client<'_> {
                 Ok(Completed::Now(current))
             }
             Err(error) => {
-                turn.failed(&error, self, now);
+                turn.failed(&error, self, kept.as_ref(), now);
                 Err(error)
             }
         };
@@ -180,7 +181,8 @@ impl Client<'_> {
             response,
             client_address,
         } = callback;
-        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, now)?;
+        let kept = self.sessions.find_kept(request.cookies(), now).await;
+        let exchange = self.exchange_once(attempt, secrets, response.code, client_address, kept.clone(), now)?;
         let Some(exchange) = exchange else {
             return Ok(());
         };
@@ -203,19 +205,20 @@ impl Client<'_> {
             }
             Err(refused) => {
                 let error = SignInError::RefusedByApp { message: refused.0 }.into();
-                turn.failed(&error, self, now);
+                turn.failed(&error, self, kept.as_ref(), now);
                 Err(error)
             }
         }
     }
 
     /// Exchanges a code: tokens, ID token, UserInfo, each only when the previous one is valid. The tokens are revoked
-    /// when one is rejected. Callbacks use [`exchange_once`](Self::exchange_once).
+    /// when one is rejected, unless the browser keeps a session. Callbacks use [`exchange_once`](Self::exchange_once).
     pub(crate) async fn exchange(
         &self,
         attempt: &SignInAttempt,
         secrets: &AttemptSecrets,
         code: &Secret,
+        kept: Option<&CurrentSession>,
         now: OffsetDateTime,
     ) -> Result<(Session, SessionTokens), NotBegun> {
         let name = attempt.id.short_name();
@@ -275,7 +278,7 @@ impl Client<'_> {
                 Ok((session, tokens))
             }
             Err(error) => {
-                revoke_later(&self.tasks, self.provider, &tokens, now);
+                revoke_failed(self, &tokens, None, kept, now);
                 Err(error)
             }
         }

@@ -291,7 +291,7 @@ async fn sign_in_after(
     }
     let accepted = client.accept_response(response, now).await;
     let code = accepted.map_err(failed)?.code;
-    let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, rp.clock.now());
+    let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, None, rp.clock.now());
     Ok(match exchanged.await {
         Ok((session, tokens)) => client.begin_session_for_test(request, session, tokens).await,
         Err(error) => Err(error),

@@ -2,19 +2,22 @@
 //! it, and not those of sessions that the provider has ended.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use rocket::{
-    Build, Rocket,
+    Build, Request, Rocket,
     futures::future::join,
     get,
     http::Status,
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::LoggedIn;
+use rocket_openidconnect::{Events, LoggedIn, NewSignIn, Refused};
 
 use crate::{
     common::{App, locked, session_pages, sign_out_unrecorded},
@@ -219,4 +222,123 @@ async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_sessio
         }
         assert_eq!(revoked(&provider, expected.len()).await, expected, "{way}");
     }
+}
+
+/// Refuses everybody, once this is set.
+#[derive(Clone, Default)]
+struct Closed(Arc<AtomicBool>);
+
+#[rocket::async_trait]
+impl Events for Closed {
+    async fn after_authorize(&self, _: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Refused::new("closed"));
+        }
+        Ok(())
+    }
+}
+
+/// The tokens of the last token response, as they are revoked.
+fn last_tokens(provider: &TestProvider) -> Arc<Mutex<Vec<String>>> {
+    let last: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = last.clone();
+    provider.on_token_response(move |reply| {
+        let body: Value = serde_json::from_slice(&reply.body).expect("a reply in JSON");
+        let tokens = ["refresh_token", "access_token"].map(|name| body[name].as_str().expect("a token").to_owned());
+        *locked(&kept) = tokens.to_vec();
+    });
+    last
+}
+
+/// How a second sign-in of a browser fails.
+#[derive(Clone, Copy, Debug)]
+enum Fails {
+    AtIdToken,
+    AtScopes,
+    AtApp,
+}
+
+const WAYS: [Fails; 3] = [Fails::AtIdToken, Fails::AtScopes, Fails::AtApp];
+
+/// A signed-in browser, and one more sign-in that fails.
+async fn fail_again(fails: Fails, browser: &Browser, provider: &TestProvider, closed: &Closed) {
+    match fails {
+        Fails::AtIdToken => provider.on_id_token(|token| {
+            token.set("sid", "one");
+            token.set("nonce", "another");
+        }),
+        Fails::AtScopes => provider.on_token_response(|reply| reply.set("scope", "openid")),
+        Fails::AtApp => closed.0.store(true, Ordering::SeqCst),
+    }
+    let page = match fails {
+        Fails::AtScopes => browser.sign_in(provider, "/more").await,
+        _ => browser.sign_in(provider, "/oidc/login?next=/me").await,
+    };
+    assert!(page.status >= 400, "{fails:?}: {page:#?}");
+}
+
+#[get("/more")]
+fn more(rp: &rocket_openidconnect::RelyingParty) -> rocket::response::Redirect {
+    rocket::response::Redirect::to(rp.sign_in_url().scope("api:more").to_string())
+}
+
+/// Many providers revoke a grant as a whole, and end their own session with it: a second factor that was not given would
+/// sign the user out.
+#[rocket::async_test]
+async fn a_sign_in_that_fails_keeps_the_grant_of_the_session() {
+    for store in ["cookie", "memory"] {
+        for fails in WAYS {
+            let provider = TestProvider::start().await;
+            provider.on_id_token(|token| token.set("sid", "one"));
+            let app = App::new(&provider).with("oidc.session.store", store);
+            let closed = Closed::default();
+            let rocket = with_routes(app.rocket_with(closed.clone())).mount("/", routes![more]);
+            let browser = Browser::open(rocket).await;
+            let [_, refresh_token, access_token] = sign_in(&browser, &provider).await;
+            fail_again(fails, &browser, &provider, &closed).await;
+            // The session goes on, and its tokens are the only ones that are ever revoked.
+            browser.visit("/me").await.is(Status::Ok).sees("alice");
+            browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
+            let expected = [refresh_token, access_token];
+            assert_eq!(revoked(&provider, 2).await, expected, "{store}, {fails:?}");
+        }
+    }
+}
+
+/// Of another user, of another session at the provider, and of a browser without a session.
+#[rocket::async_test]
+async fn a_sign_in_that_fails_without_a_session_to_keep_is_revoked() {
+    for of in ["another user", "another sid", "nobody"] {
+        let provider = TestProvider::start().await;
+        let closed = Closed::default();
+        let rocket = with_routes(App::new(&provider).rocket_with(closed.clone()));
+        let browser = Browser::open(rocket).await;
+        if of != "nobody" {
+            sign_in(&browser, &provider).await;
+        }
+        match of {
+            "another user" => provider.user_claims(json!({ "sub": "bob" })),
+            "another sid" => provider.on_id_token(|token| token.set("sid", "another")),
+            _ => {}
+        }
+        let last = last_tokens(&provider);
+        fail_again(Fails::AtApp, &browser, &provider, &closed).await;
+        let expected = locked(&last).clone();
+        assert_eq!(revoked(&provider, 2).await, expected, "{of}");
+    }
+}
+
+/// The session that was there is expired: nothing is to be kept.
+#[rocket::async_test]
+async fn a_sign_in_that_fails_after_a_session_is_revoked() {
+    let provider = TestProvider::start().await;
+    let closed = Closed::default();
+    let app = App::new(&provider).with("oidc.session.idle_timeout", "10m");
+    let browser = Browser::open(with_routes(app.rocket_with(closed.clone()))).await;
+    sign_in(&browser, &provider).await;
+    app.advance(Duration::from_secs(601));
+    let last = last_tokens(&provider);
+    fail_again(Fails::AtApp, &browser, &provider, &closed).await;
+    let expected = locked(&last).clone();
+    assert_eq!(revoked(&provider, 2).await, expected);
 }

@@ -261,6 +261,12 @@ impl Sessions {
         }
     }
 
+    /// The session that this browser keeps if a sign-in fails.
+    pub(crate) async fn find_kept(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<CurrentSession> {
+        let session = self.find_ending(jar, now).await.ok()?;
+        self.check_times(&session, now).is_ok().then_some(session)
+    }
+
     /// The session in this browser's cookies, to be ended, without asking the store.
     pub(crate) fn ending_in_cookies(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<CurrentSession> {
         if !self.is_in_cookies {
