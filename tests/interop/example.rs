@@ -2,17 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use crate::{patience, slow_node};
+use crate::{patience, servers, slow_node};
 
 /// An example that runs on a port of its own.
 pub struct Example {
@@ -135,20 +131,8 @@ fn example_path(name: &str) -> PathBuf {
     test.ancestors().nth(2).unwrap().join("examples").join(name)
 }
 
-/// The ports of the programs that these tests start. All are below those that the system hands out by itself (from 32,768
-/// on Linux), so no outgoing connection and no listener on port 0 takes one before its program listens there.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-
 /// A loopback port that nothing listens on, given once in this process.
 pub fn free_port() -> u16 {
     patience::sign_of_life();
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    let ports = u32::from(PORTS.end - PORTS.start);
-    // Two processes that run at once begin at different places.
-    let begin = std::process::id().wrapping_mul(997);
-    (0..ports)
-        .map(|_| begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % ports)
-        .map(|place| PORTS.start + u16::try_from(place).unwrap())
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("one of 20,000 ports is free")
+    servers::free_port()
 }

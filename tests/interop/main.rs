@@ -22,11 +22,11 @@ mod node_provider;
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
 mod patience;
-mod postgres_server;
-mod redis_deployment;
 mod redis_failover;
-mod redis_server;
 mod second_factor;
+#[path = "../servers/mod.rs"]
+#[allow(dead_code, reason = "benchmarks use it too")]
+mod servers;
 mod sessions;
 mod several_providers;
 mod sign_in;

@@ -18,8 +18,10 @@ use rocket_openidconnect::{
 };
 
 use crate::{
-    redis_deployment::{RedisCluster, RedisProcess, RedisSentinels, SENTINEL_PASSWORD},
-    redis_server::{RedisServer, make_certificate},
+    servers::{
+        redis_deployment::{RedisCluster, RedisProcess, RedisSentinels, SENTINEL_PASSWORD},
+        redis_server::{RedisServer, make_certificate},
+    },
     sessions::{Nodes, in_store, until_due, within},
     visitor::Visitor,
 };
@@ -516,7 +518,7 @@ async fn redis_sentinel_that_fails_over_loses_no_session_and_brings_none_back() 
     load.goes_on().await;
     let second = redis.primary();
     redis.sentinels[0].ask(&["SENTINEL", "FAILOVER", "sessions"]);
-    crate::redis_deployment::until("another primary", || redis.primary() != second);
+    crate::servers::redis_deployment::until("another primary", || redis.primary() != second);
     load.goes_on().await;
     load.end("a failover by Sentinel on request", true).await;
     serves(&store).await;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     example::{Example, free_port},
     node_provider::{CLIENT_SECRET, NodeProvider},
-    redis_server::RedisServer,
+    servers::{Server, redis_server::RedisServer},
     slow_node,
     visitor::Visitor,
 };
@@ -172,27 +172,6 @@ impl Nodes {
         let issuer = self.provider.issuer();
         let url = format!("{issuer}/_test/delay?before={before}&after={after}");
         assert_eq!(crate::patience::get(url).await.unwrap().status(), 200);
-    }
-}
-
-/// A server that both nodes share. Its data outlives a restart.
-pub trait Server {
-    fn url(&self) -> String;
-    fn stop(&mut self);
-    fn restart(&mut self);
-}
-
-impl Server for RedisServer {
-    fn url(&self) -> String {
-        RedisServer::url(self)
-    }
-
-    fn stop(&mut self) {
-        RedisServer::stop(self);
-    }
-
-    fn restart(&mut self) {
-        RedisServer::restart(self);
     }
 }
 

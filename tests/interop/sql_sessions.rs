@@ -10,9 +10,9 @@ use rocket_openidconnect::{
 use tempfile::TempDir;
 
 use crate::{
-    postgres_server::PostgresServer,
+    servers::{Server, postgres_server::PostgresServer},
     sessions::{
-        Server, a_node_dies_in_the_middle_of_a_refresh, a_node_is_stopped_in_the_middle_of_a_refresh, in_store,
+        a_node_dies_in_the_middle_of_a_refresh, a_node_is_stopped_in_the_middle_of_a_refresh, in_store,
         one_session_on_two_nodes, store_that_stops_during_a_refresh_loses_no_token,
         store_that_stops_under_load_signs_nobody_out, two_nodes_whose_clocks_differ, within,
     },

@@ -4,7 +4,7 @@
 use crate::{
     browser::Browser,
     example::{Example, free_port},
-    redis_server::RedisServer,
+    servers::redis_server::RedisServer,
 };
 
 /// Thirty-two bytes that are no secret.

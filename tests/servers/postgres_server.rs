@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{example::free_port, sessions::Server};
+use super::{Server, free_port, is_on_path};
 
 /// The account `nobody`: PostgreSQL does not run as root.
 const NOBODY: u32 = 65534;
@@ -20,19 +20,30 @@ pub struct PostgresServer {
     port: u16,
     programs: PathBuf,
     with_tls: bool,
+    with_fsync: bool,
+}
+
+/// Whether its programs are.
+pub fn is_installed() -> bool {
+    programs().join("initdb").exists() || is_on_path("initdb")
 }
 
 impl PostgresServer {
     pub fn start() -> PostgresServer {
-        PostgresServer::new(false)
+        PostgresServer::new(false, false)
+    }
+
+    /// One whose commits survive a power failure, as by default.
+    pub fn start_with_fsync() -> PostgresServer {
+        PostgresServer::new(false, true)
     }
 
     /// One with a certificate for `localhost` that nobody trusts.
     pub fn start_with_tls() -> PostgresServer {
-        PostgresServer::new(true)
+        PostgresServer::new(true, false)
     }
 
-    fn new(with_tls: bool) -> PostgresServer {
+    fn new(with_tls: bool, with_fsync: bool) -> PostgresServer {
         let directory = TempDir::new().unwrap();
         if is_root() {
             let path = directory.path();
@@ -43,6 +54,7 @@ impl PostgresServer {
             port: free_port(),
             programs: programs(),
             with_tls,
+            with_fsync,
         };
         let data = server.data();
         server.run("initdb", &["-D", &data, "-U", "app", "-A", "trust", "--no-sync"]);
@@ -64,6 +76,12 @@ impl PostgresServer {
         self.run("psql", &[&options[..], &["-Atqc", sql]].concat())
     }
 
+    /// The id of its first process.
+    pub fn id(&self) -> u32 {
+        let file = fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().trim().parse().unwrap()
+    }
+
     /// With another account.
     pub fn url_of(&self, user: &str) -> String {
         format!("postgres://{user}@localhost:{}/app?", self.port)
@@ -71,9 +89,10 @@ impl PostgresServer {
 
     fn start_it(&self) {
         let options = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off",
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync={}",
             self.port,
-            self.folder()
+            self.folder(),
+            if self.with_fsync { "on" } else { "off" }
         );
         let options = if self.with_tls {
             format!(

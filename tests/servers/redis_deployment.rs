@@ -6,10 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::example::free_port;
+use super::{free_port, is_on_path};
 
 /// The longest wait for any state.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Whether `redis-server` and `redis-cli` are.
+pub fn is_installed() -> bool {
+    ["redis-server", "redis-cli"].into_iter().all(is_on_path)
+}
 
 /// One server on a port of its own that keeps its data over a restart; gone when dropped.
 pub struct RedisProcess {
@@ -34,6 +39,18 @@ impl RedisProcess {
             is_sentinel: false,
             tls: None,
         }
+    }
+
+    /// One without replicas, with these arguments beside the usual ones.
+    pub fn start_one(arguments: &[&str]) -> RedisProcess {
+        let mut server = RedisProcess::new(free_port(), arguments);
+        server.start();
+        server
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// Starts it, and waits until it answers.
@@ -82,7 +99,7 @@ impl RedisProcess {
 
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
-        let id = self.process.as_ref().expect("it runs").id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.is_ok_and(|status| status.success()), "no signal");
     }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{example::free_port, patience};
+use super::{Server, free_port};
+
+/// More than any answer takes on a slow machine.
+const MAX_ANSWER: Duration = Duration::from_secs(60);
 
 /// A Redis on a port of its own that keeps its data over a restart; gone when dropped.
 pub struct RedisServer {
@@ -136,7 +139,7 @@ impl RedisServer {
         use std::io::{Read, Write};
 
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(patience::MAX_ANSWER))?;
+        stream.set_read_timeout(Some(MAX_ANSWER))?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -151,6 +154,20 @@ impl RedisServer {
         texts
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .collect()
+    }
+}
+
+impl Server for RedisServer {
+    fn url(&self) -> String {
+        RedisServer::url(self)
+    }
+
+    fn stop(&mut self) {
+        RedisServer::stop(self);
+    }
+
+    fn restart(&mut self) {
+        RedisServer::restart(self);
     }
 }
 
