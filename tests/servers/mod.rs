@@ -36,6 +36,11 @@ pub fn free_port() -> u16 {
         .expect("one of 20,000 ports is free")
 }
 
+/// The program of a Redis: `redis-server`, or what the variable `REDIS_SERVER` names, such as `valkey-server`.
+fn redis_program() -> String {
+    env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// Whether a directory of `PATH` has a program of this name.
 fn is_on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{free_port, is_on_path};
+use super::{free_port, is_on_path, redis_program};
 
 /// The longest wait for any state.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Whether `redis-server` and `redis-cli` are.
 pub fn is_installed() -> bool {
-    ["redis-server", "redis-cli"].into_iter().all(is_on_path)
+    is_on_path(&redis_program()) && is_on_path("redis-cli")
 }
 
 /// One server on a port of its own that keeps its data over a restart; gone when dropped.
@@ -60,7 +60,7 @@ impl RedisProcess {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(redis_program());
         if self.is_sentinel {
             command.arg(self.directory.join("sentinel.conf")).arg("--sentinel");
         } else {

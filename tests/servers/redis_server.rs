@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Server, free_port};
+use super::{Server, free_port, redis_program};
 
 /// More than any answer takes on a slow machine.
 const MAX_ANSWER: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ impl RedisServer {
     /// Starts it again, and waits until it answers.
     pub fn restart(&mut self) {
         let port = self.port.to_string();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(redis_program());
         if !self.with_tls {
             command.args(["--port", &port])
         } else {
