@@ -5,7 +5,7 @@ use std::fmt::Display;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
 use rocket_openidconnect::{__private::SessionCookies, Bearer, LoggedIn, Oidc, scopes};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     floor,
@@ -60,32 +60,46 @@ impl Server {
 
     /// At the issuer with this address.
     pub fn rocket(self, issuer: &str) -> Rocket<Build> {
-        let figment = Figment::from(Config::release_default())
-            .merge(("log_level", "off"))
-            .merge(("workers", 1))
-            .merge(("port", 0))
-            .merge(("secret_key", SECRET_KEY))
-            .merge(("shutdown.ctrlc", false));
         let (token_cache, store, sessions) = match self {
-            Server::Bare => return rocket::custom(figment).mount("/", routes![plain]),
-            Server::Floor => return floor::routes(rocket::custom(figment)),
+            Server::Bare => return rocket::custom(figment()).mount("/", routes![plain]),
+            Server::Floor => return floor::routes(rocket::custom(figment())),
             Server::Attached { token_cache } => (token_cache, "cookie", 10_000),
             Server::Forgetful => (0, "cookie", 1),
             Server::Memory => (0, "memory", 10_000),
         };
-        let settings = json!({
-            "issuer": issuer,
-            "client_id": "client",
-            "base_url": "http://localhost:8000",
-            "audience": AUDIENCE,
-            "token_cache": token_cache,
-            "session": { "store": store, "cache": sessions, "max_sessions": 2_000_000 },
-            "http": { "max_body": 1024 * 1024 },
-        });
-        rocket::custom(figment.merge(("oidc", settings)))
-            .attach(Oidc::fairing())
-            .mount("/", routes![plain, api, me])
+        let session = json!({ "store": store, "cache": sessions, "max_sessions": 2_000_000 });
+        attached(issuer, token_cache, &session)
     }
+}
+
+/// An app with the fairing, and with sessions in the store at this URL.
+pub fn with_store(url: &str, issuer: &str) -> Rocket<Build> {
+    let store = if url.starts_with("postgres") { "sql" } else { "redis" };
+    attached(issuer, 0, &json!({ "store": store, "store_url": url }))
+}
+
+fn attached(issuer: &str, token_cache: u32, session: &Value) -> Rocket<Build> {
+    let settings = json!({
+        "issuer": issuer,
+        "client_id": "client",
+        "base_url": "http://localhost:8000",
+        "audience": AUDIENCE,
+        "token_cache": token_cache,
+        "session": session,
+        "http": { "max_body": 1024 * 1024 },
+    });
+    rocket::custom(figment().merge(("oidc", settings)))
+        .attach(Oidc::fairing())
+        .mount("/", routes![plain, api, me])
+}
+
+fn figment() -> Figment {
+    Figment::from(Config::release_default())
+        .merge(("log_level", "off"))
+        .merge(("workers", 1))
+        .merge(("port", 0))
+        .merge(("secret_key", SECRET_KEY))
+        .merge(("shutdown.ctrlc", false))
 }
 
 /// One kind of request.
@@ -165,7 +179,7 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
 }
 
 /// Where the provider sends a browser that came to it by this address: to a sign-in with so many bytes of
-/// claims, and after a dot, with access tokens that live for so many seconds.
+/// claims, and after a dot, with access tokens that live for so many seconds, and after another, of this user.
 pub fn callback(location: &str, size: impl Display) -> String {
     let request = url::Url::parse(location).unwrap();
     let parameter = |name: &str| {

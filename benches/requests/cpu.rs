@@ -6,6 +6,7 @@
 //! carries the header of the guarded one, so that a guard is not charged for reading it from the network.
 
 use std::{
+    fmt::Display,
     fs,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
@@ -13,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use rocket::fairing::AdHoc;
+use rocket::{Build, Rocket, fairing::AdHoc};
 
 use crate::{
-    app::{Case, Server, callback, cases, cookies},
+    app::{Case, Server, callback, cases, cookies, with_store},
     client::BusyClient,
     issuer::Issuer,
 };
@@ -27,14 +28,21 @@ const TURN: Duration = Duration::from_millis(50);
 
 /// Serves one of the servers at this issuer; tells its port on standard output.
 pub async fn serve(server: &str, issuer: &str) {
-    let rocket = Server::ALL[server.parse::<usize>().unwrap()]
-        .rocket(issuer)
-        .attach(AdHoc::on_liftoff("Port", |rocket| {
-            Box::pin(async move {
-                println!("port {}", rocket.config().port);
-                let _ = std::io::stdout().flush();
-            })
-        }));
+    serve_it(Server::ALL[server.parse::<usize>().unwrap()].rocket(issuer)).await;
+}
+
+/// Serves an app with this store.
+pub async fn serve_with_store(url: &str, issuer: &str) {
+    serve_it(with_store(url, issuer)).await;
+}
+
+async fn serve_it(rocket: Rocket<Build>) {
+    let rocket = rocket.attach(AdHoc::on_liftoff("Port", |rocket| {
+        Box::pin(async move {
+            println!("port {}", rocket.config().port);
+            let _ = std::io::stdout().flush();
+        })
+    }));
     let _ = rocket.launch().await;
 }
 
@@ -48,10 +56,19 @@ pub struct Running {
 impl Running {
     pub fn start(server: Server, issuer: &Issuer) -> Running {
         let index = Server::ALL.iter().position(|s| *s == server).unwrap();
+        Running::run(["serve", &index.to_string(), &issuer.url])
+    }
+
+    /// An app with its sessions in this store.
+    pub fn start_with_store(url: &str, issuer: &Issuer) -> Running {
+        Running::run(["serve-with-store", url, &issuer.url])
+    }
+
+    fn run(arguments: [&str; 3]) -> Running {
         let mut child = Command::new("taskset")
             .args(["-c", "0"])
             .arg(std::env::current_exe().unwrap())
-            .args(["serve", &index.to_string(), &issuer.url])
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("`taskset` (util-linux) runs");
@@ -68,7 +85,7 @@ impl Running {
     }
 
     /// Signs in with so many bytes of claims; answers the session's cookies.
-    pub async fn sign_in(&self, http: &reqwest::Client, size: usize) -> String {
+    pub async fn sign_in(&self, http: &reqwest::Client, size: impl Display) -> String {
         let headers = |answer: &reqwest::Response| answer.headers().clone();
         let login = http.get(format!("{}/oidc/login?next=/me", self.url));
         let login = headers(&login.send().await.unwrap());
@@ -85,14 +102,7 @@ impl Running {
 
     /// CPU time so far, of all its threads.
     pub fn cpu_time(&self) -> Duration {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanoseconds = threads.map(|thread| {
-            let path = thread.unwrap().path().join("schedstat");
-            let times = fs::read_to_string(path).unwrap_or_default();
-            let on_cpu = times.split_whitespace().next();
-            on_cpu.map_or(0, |time| time.parse::<u64>().unwrap())
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        time_on_cpu(self.child.id())
     }
 
     /// A client for this case, with these headers in turns.
@@ -118,6 +128,17 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of all threads of a process so far; zero if it is gone.
+pub fn time_on_cpu(process: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let nanoseconds = threads.into_iter().flatten().flatten().map(|thread| {
+        let times = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let on_cpu = times.split_whitespace().next();
+        on_cpu.map_or(0, |time| time.parse::<u64>().unwrap())
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Keeps this process off the server's core.
@@ -179,6 +200,10 @@ pub async fn table(text: &str) {
             case.name
         );
     }
+}
+
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quartiles(values)[1]
 }
 
 fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {

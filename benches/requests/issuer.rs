@@ -110,19 +110,20 @@ impl Issuer {
                     reply["expires_in"] = seconds.as_str().into();
                     return reply;
                 }
-                // The code says what the ID token is to hold, a nonce and a number of bytes, and how long
-                // access tokens live, if they are to be refreshed.
+                // The code says what the ID token is to hold, a nonce and a number of bytes, how long
+                // access tokens live, if they are to be refreshed, and who signs in.
                 let code = form.get("code").map(String::as_str).unwrap_or_default();
                 let mut parts = code.split('.');
                 let mut next = || parts.next().unwrap_or_default();
-                let (nonce, size, seconds) = (next(), next(), next());
+                let (nonce, size, seconds, user) = (next(), next(), next(), next());
+                let sub = if user.is_empty() { "alice" } else { user };
                 if !seconds.is_empty() {
                     reply["expires_in"] = seconds.into();
                     reply["refresh_token"] = seconds.into();
                 }
                 let filler = "x".repeat(size.parse().unwrap_or(0));
                 let id_token = self.rs256(&json!({
-                    "iss": self.url, "aud": "client", "sub": "alice", "nonce": nonce,
+                    "iss": self.url, "aud": "client", "sub": sub, "nonce": nonce,
                     "iat": now(), "exp": now() + 3600, "filler": filler,
                 }));
                 reply["id_token"] = id_token.into();

@@ -5,7 +5,7 @@
 //! cargo bench --bench requests -- instructions    # fails when a limit is exceeded
 //! cargo bench --bench requests -- cpu             # or some: `-- cpu session`
 //! cargo bench --bench requests -- growth
-//! cargo bench --bench requests -- sessions
+//! cargo bench --bench requests -- sessions        # or a part: `-- sessions stores`
 //! cargo bench --bench requests -- load
 //! ```
 
@@ -17,7 +17,11 @@ mod growth;
 mod instructions;
 mod issuer;
 mod load;
+#[path = "../../tests/servers/mod.rs"]
+#[allow(dead_code, reason = "tests use it too")]
+mod servers;
 mod sessions;
+mod stores;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -25,6 +29,10 @@ fn main() -> std::process::ExitCode {
     let is_good = match arguments[..] {
         ["serve", server, issuer] => {
             rocket::execute(cpu::serve(server, issuer));
+            true
+        }
+        ["serve-with-store", url, issuer] => {
+            rocket::execute(cpu::serve_with_store(url, issuer));
             true
         }
         ["hold", count] => {
@@ -45,14 +53,14 @@ fn main() -> std::process::ExitCode {
             true
         }
         ["load"] => rocket::execute(load::run()),
-        ["sessions"] => {
-            rocket::execute(sessions::tables());
+        ["sessions"] | ["sessions", _] => {
+            rocket::execute(sessions::tables(arguments.get(1).copied().unwrap_or_default()));
             true
         }
         [] => {
             rocket::execute(cpu::table(""));
             growth::table();
-            rocket::execute(sessions::tables());
+            rocket::execute(sessions::tables(""));
             instructions::table()
         }
         _ => {

@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,15 +17,33 @@ use crate::{
     app::Server,
     cpu::{Running, http},
     issuer::Issuer,
+    servers::redis_deployment::{self, RedisProcess},
+    stores,
 };
 
 const SIGN_INS: usize = 2_000;
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const LOOK_UPS: usize = 20_000;
-const LIFE: Duration = Duration::from_secs(12 * 3600);
+pub const LIFE: Duration = Duration::from_secs(12 * 3600);
 
-pub async fn tables() {
-    sign_ins().await;
+/// The parts whose names have this text.
+pub async fn tables(text: &str) {
+    let is_asked_for = |part: &str| part.contains(text);
+    if is_asked_for("sign-ins") {
+        sign_ins().await;
+    }
+    if is_asked_for("memory") {
+        in_memory();
+    }
+    if is_asked_for("redis") {
+        in_redis().await;
+    }
+    if is_asked_for("stores") {
+        stores::table().await;
+    }
+}
+
+fn in_memory() {
     println!("\n{:32} {:>10} {:>12}", "sessions in memory", "bytes", "look-up µs");
     for count in COUNTS {
         // In a process of its own, so that its memory is that of the sessions.
@@ -34,7 +51,6 @@ pub async fn tables() {
         let status = child.args(["hold", &count.to_string()]).status();
         assert!(status.unwrap().success());
     }
-    in_redis().await;
 }
 
 /// Prints how many people sign in a second, and what one costs the app.
@@ -80,22 +96,23 @@ pub async fn hold(count: usize) {
 
 /// Prints what so many sessions take in Redis, each.
 async fn in_redis() {
+    if !redis_deployment::is_installed() {
+        println!("\nskipped: sessions in Redis, because redis-server and redis-cli are not installed");
+        return;
+    }
     println!("\n{:32} {:>10} {:>12}", "sessions in Redis", "bytes", "look-up µs");
     for count in COUNTS {
-        let redis = Redis::start();
+        let redis = RedisProcess::start_one(&["--appendonly", "no"]);
         let url = format!("redis://127.0.0.1:{}", redis.port);
         let store = Arc::new(RedisStore::new(&Secret::new(url)).unwrap());
-        while store.load("").await.is_err() {
-            rocket::tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let before = redis.used_memory();
+        let before = used_memory(&redis);
         stream::iter(0..count)
             .for_each_concurrent(64, |i| {
                 let store = store.clone();
                 async move { store.create(&session(i), LIFE).await.unwrap() }
             })
             .await;
-        let bytes = (redis.used_memory() - before) / count;
+        let bytes = (used_memory(&redis) - before) / count;
         let look_up = look_ups(&*store, count).await;
         println!("{count:32} {bytes:10} {look_up:12.2}");
     }
@@ -112,7 +129,7 @@ async fn look_ups(store: &dyn SessionStore, count: usize) -> f64 {
 }
 
 /// A session as the guards keep it: claims and tokens of a usual size, of a person who has two.
-fn session(i: usize) -> StoredSession {
+pub fn session(i: usize) -> StoredSession {
     let index_keys = vec![format!("sub-{:039}", i / 2), format!("sid-{i:039}")];
     StoredSession::new(format!("{i:043}"), 1, "v".repeat(2_500), index_keys)
 }
@@ -124,41 +141,8 @@ fn resident() -> usize {
     pages * 4096
 }
 
-/// A `redis-server` that keeps nothing on disk.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Redis {
-        // Below the ports that the system hands out by itself, so no connection takes it meanwhile.
-        let port = (12_000..32_000)
-            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .expect("a port is free");
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("`redis-server` runs");
-        Redis { child, port }
-    }
-
-    fn used_memory(&self) -> usize {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string(), "info", "memory"])
-            .output()
-            .expect("`redis-cli` runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
-        line.unwrap().trim().parse().unwrap()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn used_memory(redis: &RedisProcess) -> usize {
+    let text = redis.ask(&["INFO", "memory"]);
+    let line = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.unwrap().trim().parse().unwrap()
 }
