@@ -591,7 +591,8 @@ impl TokenEndpointAuthMethod {
 /// The key and documentation of each setting.
 #[cfg(feature = "__internals")]
 pub(crate) fn documented() -> Vec<(String, &'static str)> {
-    declaration::declared("", <Settings as declaration::SettingType>::FIELDS)
+    let declared = declaration::declared("", <Settings as declaration::SettingType>::FIELDS);
+    declared.into_iter().map(|(key, field)| (key, field.doc)).collect()
 }
 
 impl Settings {

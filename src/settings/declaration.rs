@@ -102,6 +102,8 @@ pub(super) struct Setting {
 /// A setting in its table.
 pub(super) struct Field {
     pub name: &'static str,
+    /// 30 KB in all, which no app reads.
+    #[cfg(any(test, feature = "__internals"))]
     pub doc: &'static str,
     pub setting: fn() -> Setting,
 }
@@ -122,13 +124,13 @@ impl Setting {
     }
 }
 
-/// The keys and documentation of the settings in a table, and in its nested tables.
-pub(super) fn declared(prefix: &str, fields: &[Field]) -> Vec<(String, &'static str)> {
+/// The settings in a table, and in its nested tables, with their keys.
+pub(super) fn declared(prefix: &str, fields: &'static [Field]) -> Vec<(String, &'static Field)> {
     let mut found = vec![];
     for field in fields {
         let key = format!("{prefix}{}", field.name);
         let inner = declared(&format!("{key}."), (field.setting)().fields);
-        found.push((key, field.doc));
+        found.push((key, field));
         found.extend(inner);
     }
     found
@@ -379,6 +381,7 @@ macro_rules! settings {
             const FIELDS: &'static [$crate::settings::declaration::Field] = &[$(
                 $crate::settings::declaration::Field {
                     name: stringify!($field),
+                    #[cfg(any(test, feature = "__internals"))]
                     doc: concat!($($doc, "\n"),*),
                     setting: $crate::settings::declaration::Setting::of::<
                         settings!(@type $type $(as $setting)?)

@@ -31,8 +31,8 @@ fn every_default_is_as_documented() {
     let tables = tables.map(|(name, text)| (name.to_owned(), text.to_owned()));
     let expected = format!("{:?}", read(&tables));
     let mut count = 0;
-    for (key, doc) in declared("", Settings::FIELDS) {
-        let Some(default) = documented_default(doc) else {
+    for (key, field) in declared("", Settings::FIELDS) {
+        let Some(default) = documented_default(field.doc) else {
             continue;
         };
         if DERIVED.contains(&key.as_str()) || key == "dev_provider" {
@@ -49,7 +49,8 @@ fn every_default_is_as_documented() {
 
 #[test]
 fn every_setting_is_documented() {
-    for (key, doc) in declared("", Settings::FIELDS) {
+    for (key, field) in declared("", Settings::FIELDS) {
+        let doc = field.doc;
         let first = doc.trim_start().chars().next();
         assert!(first.is_some_and(|c| c.is_uppercase() || c == '`'), "{key}");
         let is_table = ["session", "http"].contains(&key.as_str());
