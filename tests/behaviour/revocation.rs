@@ -253,25 +253,25 @@ fn last_tokens(provider: &TestProvider) -> Arc<Mutex<Vec<String>>> {
 /// How a second sign-in of a browser fails.
 #[derive(Clone, Copy, Debug)]
 enum Fails {
-    AtIdToken,
-    AtScopes,
-    AtApp,
+    IdToken,
+    Scopes,
+    App,
 }
 
-const WAYS: [Fails; 3] = [Fails::AtIdToken, Fails::AtScopes, Fails::AtApp];
+const WAYS: [Fails; 3] = [Fails::IdToken, Fails::Scopes, Fails::App];
 
 /// A signed-in browser, and one more sign-in that fails.
 async fn fail_again(fails: Fails, browser: &Browser, provider: &TestProvider, closed: &Closed) {
     match fails {
-        Fails::AtIdToken => provider.on_id_token(|token| {
+        Fails::IdToken => provider.on_id_token(|token| {
             token.set("sid", "one");
             token.set("nonce", "another");
         }),
-        Fails::AtScopes => provider.on_token_response(|reply| reply.set("scope", "openid")),
-        Fails::AtApp => closed.0.store(true, Ordering::SeqCst),
+        Fails::Scopes => provider.on_token_response(|reply| reply.set("scope", "openid")),
+        Fails::App => closed.0.store(true, Ordering::SeqCst),
     }
     let page = match fails {
-        Fails::AtScopes => browser.sign_in(provider, "/more").await,
+        Fails::Scopes => browser.sign_in(provider, "/more").await,
         _ => browser.sign_in(provider, "/oidc/login?next=/me").await,
     };
     assert!(page.status >= 400, "{fails:?}: {page:#?}");
@@ -322,7 +322,7 @@ async fn a_sign_in_that_fails_without_a_session_to_keep_is_revoked() {
             _ => {}
         }
         let last = last_tokens(&provider);
-        fail_again(Fails::AtApp, &browser, &provider, &closed).await;
+        fail_again(Fails::App, &browser, &provider, &closed).await;
         let expected = locked(&last).clone();
         assert_eq!(revoked(&provider, 2).await, expected, "{of}");
     }
@@ -338,7 +338,7 @@ async fn a_sign_in_that_fails_after_a_session_is_revoked() {
     sign_in(&browser, &provider).await;
     app.advance(Duration::from_secs(601));
     let last = last_tokens(&provider);
-    fail_again(Fails::AtApp, &browser, &provider, &closed).await;
+    fail_again(Fails::App, &browser, &provider, &closed).await;
     let expected = locked(&last).clone();
     assert_eq!(revoked(&provider, 2).await, expected);
 }
