@@ -23,7 +23,7 @@ use tracing::Instrument;
 use super::{
     Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
-    revoke_later::revoke_failed,
+    revocations::revoke_failed,
 };
 use crate::{
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},

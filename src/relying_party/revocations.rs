@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
+use time::OffsetDateTime;
 
-use super::{Refreshes, revoke_later::revoke_later};
+use super::{Client, Refreshes, revoke_later::revoke_later};
 use crate::{
     clock::Clock,
     provider::Provider,
@@ -94,8 +95,23 @@ impl Revocations {
     }
 }
 
+/// Revokes the tokens of a sign-in that failed, unless they may come from the grant of a session that the browser keeps:
+/// many providers revoke a grant as a whole, and end their own session with it. Without `session` its user is unknown.
+pub(crate) fn revoke_failed(
+    client: &Client<'_>,
+    tokens: &SessionTokens,
+    session: Option<&Session>,
+    kept: Option<&CurrentSession>,
+    now: OffsetDateTime,
+) {
+    let is_of_grant = |kept: &CurrentSession| session.is_none_or(|session| is_one_grant(session, kept));
+    if !kept.is_some_and(is_of_grant) {
+        revoke_later(&client.tasks, client.provider, tokens, now);
+    }
+}
+
 /// Whether the tokens of both may come from one grant: without `sid` this is unknown.
-pub(super) fn is_one_grant(session: &Session, successor: &Session) -> bool {
+fn is_one_grant(session: &Session, successor: &Session) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
     let is_same_user = session.issuer == successor.issuer && session.subject() == successor.subject();

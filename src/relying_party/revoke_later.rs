@@ -4,27 +4,11 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::{Client, revocations::is_one_grant};
 use crate::{
     provider::{Provider, TokenTypeHint},
-    session::{CurrentSession, Session, SessionTokens},
+    session::SessionTokens,
     tasks::Tasks,
 };
-
-/// Revokes the tokens of a sign-in that failed, unless they may come from the grant of a session that the browser keeps:
-/// many providers revoke a grant as a whole, and end their own session with it. Without `session` its user is unknown.
-pub(crate) fn revoke_failed(
-    client: &Client<'_>,
-    tokens: &SessionTokens,
-    session: Option<&Session>,
-    kept: Option<&CurrentSession>,
-    now: OffsetDateTime,
-) {
-    let is_of_grant = |kept: &CurrentSession| session.is_none_or(|session| is_one_grant(session, kept));
-    if !kept.is_some_and(is_of_grant) {
-        revoke_later(&client.tasks, client.provider, tokens, now);
-    }
-}
 
 /// Revokes unused tokens in a background task: the refresh token first, as most providers then revoke every token
 /// issued from it.

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Client, NoProvider, NotBegun, RelyingParty, SignInError, User, events::NewSignIn, exchange::ExchangeOutcome,
-    revoke_later::revoke_failed,
+    revocations::revoke_failed,
 };
 use crate::{
     code_flow::{
