@@ -511,7 +511,7 @@ impl Fairing for Oidc {
         let Some(rp) = rocket.state::<RelyingParty>() else {
             return;
         };
-        let longest = rp.settings.http.timeout + SHUTDOWN_MARGIN;
+        let longest = rp.settings.http.timeout.saturating_add(SHUTDOWN_MARGIN);
         let unfinished = rp.tasks.end(longest).await;
         if unfinished > 0 {
             tracing::warn!(
