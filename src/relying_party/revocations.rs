@@ -66,8 +66,7 @@ impl Revocations {
     ) -> SessionTokens {
         let newer = self.refreshes.take_unstored(name);
         let kept = successor.and_then(CurrentSession::tokens);
-        let is_of_grant = |successor: &CurrentSession| session.is_none_or(|session| is_one_grant(session, successor));
-        if successor.is_some_and(is_of_grant) {
+        if may_share_grant(session.map(|session| &**session), successor) {
             return SessionTokens::default();
         }
         let session = session.filter(|session| self.is_first(name, session.generation));
@@ -104,10 +103,14 @@ pub(crate) fn revoke_failed(
     kept: Option<&CurrentSession>,
     now: OffsetDateTime,
 ) {
-    let is_of_grant = |kept: &CurrentSession| session.is_none_or(|session| is_one_grant(session, kept));
-    if !kept.is_some_and(is_of_grant) {
+    if !may_share_grant(session, kept) {
         revoke_later(&client.tasks, client.provider, tokens, now);
     }
+}
+
+/// Whether the session that the browser keeps, or the one that replaces it, may have tokens of the same grant.
+fn may_share_grant(session: Option<&Session>, kept: Option<&CurrentSession>) -> bool {
+    kept.is_some_and(|kept| session.is_none_or(|session| is_one_grant(session, kept)))
 }
 
 /// Whether the tokens of both may come from one grant: without `sid` this is unknown.
