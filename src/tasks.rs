@@ -29,7 +29,7 @@ impl Tasks {
     }
 }
 
-/// Spawns a task that inherits the caller's `tracing` subscriber, and that nobody waits for.
+/// Spawns a task that inherits the caller's `tracing` subscriber, and that a shutdown does not wait for.
 ///
 /// `NoSubscriber` is not passed on: `tracing` would count it as a subscriber, and from then on no event of this
 /// process would reach `log`, and with it Rocket's logger.

@@ -101,7 +101,7 @@ impl Names {
         digest_name("last refresh", &[session])
     }
 
-    /// An entry that nobody writes.
+    /// An entry that is never written.
     pub(crate) fn probe(&self) -> String {
         digest_name("probe", &[])
     }

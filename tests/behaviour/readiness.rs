@@ -152,7 +152,7 @@ async fn a_store_that_hangs_is_missing() {
     gate.open();
 }
 
-/// A probe is nobody: a cookie that cannot be read changes nothing.
+/// A cookie that cannot be read, or a session, changes nothing.
 #[rocket::async_test]
 async fn the_request_does_not_matter() {
     let provider = TestProvider::start().await;

@@ -1,4 +1,4 @@
-//! A node that is told to stop: refreshes in flight end first, and none begins.
+//! A node that stops: refreshes in flight end first, and none begins.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ async fn a_refresh_in_flight_ends_before_the_node() {
     held.release();
     node.stopped.await.expect("it stops");
 
-    // The refresh is stored: nobody refreshes again.
+    // The refresh is stored: the other node does not refresh again.
     other.fetch("/me").await.is(rocket::http::Status::Ok);
     assert_eq!(provider.count("/token"), 2);
 }
