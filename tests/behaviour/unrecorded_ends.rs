@@ -22,7 +22,7 @@ use crate::{
         sqlite_url,
     },
     records::{carry_cookies, give_cookies, node as node_of, session_cookies, signed_in},
-    support::{Browser, Page, Reply, TestProvider, TestStore, until},
+    support::{Browser, Call, Page, Reply, TestProvider, TestStore, until},
 };
 
 /// The kind of the cookie with the note.
@@ -102,7 +102,7 @@ async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     sign_in(&browser, &provider).await;
 
     store.fail_all("cut");
-    let (before, begun) = (store.calls(), Instant::now());
+    let (before, begun) = (store.calls_of(Call::Load), Instant::now());
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.is(Status::ServiceUnavailable)
         .sees("<h1>Signed out in this browser</h1>")
@@ -112,9 +112,9 @@ async fn a_sign_out_while_the_store_is_down_shows_that_it_is_unrecorded() {
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));
     // It was waited for once. The queue tries again from a second later, which a slow machine may reach.
-    let calls = store.calls() - before;
+    let loads = store.calls_of(Call::Load) - before;
     let retries = usize::try_from(begun.elapsed().as_secs()).unwrap();
-    assert!((1..=1 + retries).contains(&calls), "{calls} calls");
+    assert!((1..=1 + retries).contains(&loads), "{loads} loads");
 
     // The provider can be asked without what the store has.
     let there = link(&page, "sign-out-there").expect("a link to the provider");
@@ -381,10 +381,10 @@ async fn an_end_outlasts_a_panic_of_the_store() {
     sign_out_unrecorded(&browser, &store).await;
     store.recover();
     store.panic_at_writes();
-    let before = store.calls();
+    let before = store.calls_of(Call::Remove);
     app.advance(PAUSE);
     browser.visit("/plain").await.is(Status::Ok);
-    until("the store panics", async || store.calls() > before).await;
+    until("the store panics", async || store.calls_of(Call::Remove) > before).await;
 
     store.recover();
     until_note_is_removed(&browser, "/plain").await;

@@ -31,7 +31,7 @@ pub struct TestStore {
 
 #[derive(Default)]
 struct State {
-    calls: usize,
+    calls: Vec<Call>,
     refused_locks: usize,
     fault: Option<SetFault>,
 }
@@ -127,7 +127,13 @@ impl TestStore {
 
     /// How many calls it had.
     pub fn calls(&self) -> usize {
-        lock(&self.state).calls
+        lock(&self.state).calls.len()
+    }
+
+    /// How many such calls it had. A sign-in offers its result to other nodes a moment later, by [`Call::PutEntry`].
+    pub fn calls_of(&self, call: Call) -> usize {
+        let state = lock(&self.state);
+        state.calls.iter().filter(|made| **made == call).count()
     }
 
     /// Waits until the inner store no longer has this session.
@@ -212,7 +218,7 @@ impl TestStore {
     /// Counts a call; answers its fault.
     fn begin(&self, call: Call) -> Option<Fault> {
         let mut state = lock(&self.state);
-        state.calls += 1;
+        state.calls.push(call);
         let set = state.fault.as_mut().filter(|set| set.calls.include(call))?;
         let Some(number) = &mut set.number else {
             return Some(set.fault.clone());
