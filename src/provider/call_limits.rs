@@ -48,6 +48,8 @@ pub(super) struct CallLimits {
     pub(super) pushed_authorization_requests: Queue,
     pub(super) exchange: Queue,
     pub(super) refresh: Queue,
+    pub(super) api_tokens: Queue,
+    pub(super) token_exchange: Queue,
     pub(super) revocation: Queue,
 }
 
@@ -60,6 +62,15 @@ impl CallLimits {
             pushed_authorization_requests: Queue::for_any_request(Endpoint::PushedAuthorizationRequest, max_wait),
             exchange: Queue::new(Endpoint::Token, SESSIONS, max_wait),
             refresh: Queue::new(Endpoint::Token, SESSIONS, max_wait),
+            api_tokens: Queue {
+                breaker: Some(Mutex::default()),
+                ..Queue::new(Endpoint::Token, SESSIONS, max_wait)
+            },
+            token_exchange: Queue {
+                of_client: SESSIONS.quarter(),
+                breaker: Some(Mutex::default()),
+                ..Queue::new(Endpoint::Token, SESSIONS, max_wait)
+            },
             revocation: Queue::new(Endpoint::Revocation, REVOCATIONS, MAX_REVOCATION_WAIT),
         }
     }

@@ -45,6 +45,12 @@ impl Provider {
         }
     }
 
+    /// Whether the client authenticates at the token endpoint.
+    pub(crate) fn is_confidential_client(&self) -> bool {
+        let has_credentials = self.registration.has_secret() || self.registration.client_key.is_some();
+        has_credentials && self.settings.token_endpoint_auth_method != Some(TokenEndpointAuthMethod::None)
+    }
+
     /// The method at another endpoint, whose methods the metadata lists ([RFC 8414 §2]): that of the token endpoint,
     /// for which the client is registered, if it is listed or if nothing is listed. A provider that lists all its
     /// methods accepts the client's own. Else the first of the listed methods that this client can use.

@@ -19,6 +19,15 @@ impl ProviderError {
         }
     }
 
+    /// The same outage, with the next attempt after this time.
+    pub(crate) fn unavailable_for(self, retry_after: Duration) -> ProviderError {
+        let last = match self {
+            ProviderError::Unavailable { last, .. } => last,
+            error => Some(Box::new(error)),
+        };
+        ProviderError::Unavailable { retry_after, last }
+    }
+
     /// Whether the endpoint may have moved, so that the metadata is to be read again.
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {

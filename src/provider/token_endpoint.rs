@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749 §3.2): code exchange and refresh.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use openidconnect::{
     AuthUrl, ClientId, EndpointSet, HttpResponse, IssuerUrl, JsonWebKeySet, RedirectUrl, core::CoreClient,
@@ -25,8 +25,33 @@ pub(crate) struct Tokens {
     pub id_token: Option<Secret>,
     /// The granted scopes; `None` for those that were asked for.
     pub scope: Option<Vec<String>>,
+    /// Absent means `Bearer`, except in an exchange.
+    pub token_type: Option<String>,
+    /// What was issued in an exchange ([RFC 8693 §2.2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1)).
+    pub issued_token_type: Option<String>,
     /// The granted `authorization_details` ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
     pub authorization_details: Vec<Value>,
+}
+
+/// The token type of access tokens ([RFC 8693 §3](https://www.rfc-editor.org/rfc/rfc8693#section-3)).
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// The queue that a request waits in, and for whom.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    queue: &'a Queue,
+    client: Option<IpAddr>,
+    counted: CountedOutages,
+}
+
+impl<'a> From<&'a Queue> for Turn<'a> {
+    fn from(queue: &'a Queue) -> Turn<'a> {
+        Turn {
+            queue,
+            client: None,
+            counted: CountedOutages::All,
+        }
+    }
 }
 
 impl Provider {
@@ -78,16 +103,111 @@ impl Provider {
         self.request_tokens(metadata, &grant, &self.limits.refresh, now).await
     }
 
+    /// Requests a token for the client itself ([RFC 6749 §4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4)).
+    pub(crate) async fn client_credentials(
+        &self,
+        metadata: &Metadata,
+        parameters: &[(&'static str, String)],
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let mut grant = vec![("grant_type", "client_credentials")];
+        grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
+        self.request_tokens(metadata, &grant, &self.limits.api_tokens, now)
+            .await
+    }
+
+    /// As [`refresh`](Self::refresh), for an access token with these parameters
+    /// ([RFC 8707 §2.2](https://www.rfc-editor.org/rfc/rfc8707#section-2.2)).
+    pub(crate) async fn refresh_for(
+        &self,
+        metadata: &Metadata,
+        refresh_token: &Secret,
+        parameters: &[(&'static str, String)],
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let mut grant = vec![
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose()),
+        ];
+        grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
+        self.request_tokens(metadata, &grant, &self.limits.api_tokens, now)
+            .await
+    }
+
+    /// Exchanges an access token of the user, which the app's API accepted, for one for another API, for a client with
+    /// this address ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)).
+    pub(crate) async fn exchange_token(
+        &self,
+        metadata: &Metadata,
+        subject_token: &Secret,
+        parameters: &[(&'static str, String)],
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let mut grant = vec![
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", subject_token.expose()),
+            ("subject_token_type", ACCESS_TOKEN_TYPE),
+            ("requested_token_type", ACCESS_TOKEN_TYPE),
+        ];
+        grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
+        let tokens = self
+            .request_tokens(metadata, &grant, self.exchanges_of(client), now)
+            .await?;
+        // §2.2.1: both members are required. A token that is none to be sent has the type `N_A`.
+        match tokens.issued_token_type.as_deref() {
+            Some(ACCESS_TOKEN_TYPE) if tokens.token_type.is_some() => Ok(tokens),
+            Some(ACCESS_TOKEN_TYPE) => Err(malformed("`token_type` is missing")),
+            Some(other) => {
+                let other = printable(other);
+                Err(malformed(format!(
+                    "`issued_token_type` is `{other}`, expected `{ACCESS_TOKEN_TYPE}`"
+                )))
+            }
+            None => Err(malformed("`issued_token_type` is missing")),
+        }
+    }
+
+    /// The same at Microsoft Entra ID, whose response has no `issued_token_type`: the
+    /// [on-behalf-of flow](https://learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow).
+    pub(crate) async fn act_on_behalf_of(
+        &self,
+        metadata: &Metadata,
+        assertion: &Secret,
+        parameters: &[(&'static str, String)],
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let mut grant = vec![
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("assertion", assertion.expose()),
+            ("requested_token_use", "on_behalf_of"),
+        ];
+        grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
+        self.request_tokens(metadata, &grant, self.exchanges_of(client), now)
+            .await
+    }
+
+    /// The queue of exchanges, of which a client has a quarter. What it sends may cause a status 500.
+    fn exchanges_of(&self, client: Option<IpAddr>) -> Turn<'_> {
+        Turn {
+            queue: &self.limits.token_exchange,
+            client,
+            counted: CountedOutages::AllButStatus500,
+        }
+    }
+
     async fn request_tokens(
         &self,
         metadata: &Metadata,
         grant: &[(&str, &str)],
-        queue: &Queue,
+        turn: impl Into<Turn<'_>>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
-        match self.request_tokens_once(metadata, grant, queue, now).await {
+        let turn = turn.into();
+        match self.request_tokens_once(metadata, grant, turn, now).await {
             Err(error) if error.is_missing() => match self.moved(metadata, |it| it.token_endpoint().ok(), now).await {
-                Some(newer) => self.request_tokens_once(&newer, grant, queue, now).await,
+                Some(newer) => self.request_tokens_once(&newer, grant, turn, now).await,
                 None => Err(error),
             },
             tokens => tokens,
@@ -98,13 +218,13 @@ impl Provider {
         &self,
         metadata: &Metadata,
         grant: &[(&str, &str)],
-        queue: &Queue,
+        turn: Turn<'_>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let url = metadata.token_endpoint()?;
         let authentication = self.authentication(self.authentication_method(metadata), url, now);
         let call = self.post_form(Endpoint::Token, url, grant.to_vec(), &authentication);
-        let reply = queue.run(None, CountedOutages::All, now, call).await?;
+        let reply = turn.queue.run(turn.client, turn.counted, now, call).await?;
         match self.registration.kind() {
             ProviderKind::OpenIdConnect => accept(&reply),
             ProviderKind::GitHub => {
@@ -156,12 +276,14 @@ impl Tokens {
             refresh_token: secret("refresh_token")?,
             id_token: secret("id_token")?,
             scope: reply.value("scope").and_then(tolerance::strings),
+            token_type: text("token_type")?.cloned(),
+            issued_token_type: text("issued_token_type").ok().flatten().cloned(),
             authorization_details: match reply.value("authorization_details") {
                 Some(Value::Array(details)) => details.clone(),
                 _ => vec![],
             },
         };
-        match text("token_type")? {
+        match tokens.token_type.as_deref() {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => {
                 let kind = printable(kind);
                 Err(malformed(format!("`token_type` is `{kind}`, expected `Bearer`")))
