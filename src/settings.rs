@@ -77,7 +77,9 @@ pub use self::{
     error::SettingsError,
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
-    resource_server::{ApiSettings, IntrospectionAuthMethod, IssuerSettings, TokenValidation},
+    resource_server::{
+        ApiSettings, IntrospectionAuthMethod, IssuerSettings, ResourceParameter, TokenExchange, TokenValidation,
+    },
     session::{KeptToken, SessionSettings, StoreKind},
 };
 use crate::secret::Secret;
@@ -262,6 +264,19 @@ settings! {
         ///
         /// _Default:_ `openid email`
         pub scopes: Vec<String> as Words<Scope> = vec!["openid".to_owned(), "email".to_owned()],
+        /// How a token request names the API that the token is for: by the parameter `resource` or `audience`, or by
+        /// `scope`, where each scope begins with the identifier of the API. For
+        /// [`RelyingParty::client_token`](crate::RelyingParty::client_token).
+        /// [RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)
+        ///
+        /// _Default:_ `resource`; with the preset `auth0`, `audience`; with the preset `microsoft`, `scope`
+        pub resource_parameter: ResourceParameter = ResourceParameter::Resource,
+        /// How an access token of a client is exchanged for one for another API: `standard`
+        /// ([RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)), or `on_behalf_of`, as at Microsoft Entra ID. For
+        /// [`Bearer::exchange`](crate::Bearer::exchange).
+        ///
+        /// _Default:_ `standard`; with the preset `microsoft`, `on_behalf_of`
+        pub token_exchange: TokenExchange = TokenExchange::Standard,
         /// The maximum clock difference between the provider and this app, for every `exp`, `nbf` and `iat`; seconds
         /// or a duration such as `"2m"`.
         ///

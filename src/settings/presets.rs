@@ -25,8 +25,8 @@ settings! {
     /// | `name` | with | stands for | see |
     /// |---|---|---|---|
     /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
-    /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
-    /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
+    /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`, `resource_parameter = "scope"`, `token_exchange = "on_behalf_of"`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
+    /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`, `resource_parameter = "audience"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
     /// | `okta` | `domain`, `authorization_server` | `issuer = "https://{domain}/oauth2/{authorization_server}"`; without `authorization_server`, `issuer = "https://{domain}"` | [Okta](https://developer.okta.com/docs/concepts/auth-servers/) |
     /// | `github` | `url`, for GitHub Enterprise alone | a plain OAuth 2.0 provider with the fixed issuer `https://github.com/login/oauth`, or `{url}/login/oauth`; `scopes = "read:user user:email"` | [GitHub](https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps) |
     /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
@@ -154,8 +154,13 @@ impl Settings {
             }
         }
         match preset.name {
-            KnownProvider::Microsoft => settings["user_info_enabled"] = json!(false),
+            KnownProvider::Microsoft => {
+                settings["user_info_enabled"] = json!(false);
+                settings["resource_parameter"] = json!("scope");
+                settings["token_exchange"] = json!("on_behalf_of");
+            }
             KnownProvider::Auth0 => {
+                settings["resource_parameter"] = json!("audience");
                 settings["accepts"] = json!(Accepts::UntypedTokens.as_str());
                 if let Some([audience]) = self.audience.as_deref() {
                     settings["extra_authorization_parameters"] = json!({ "audience": audience });

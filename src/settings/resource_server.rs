@@ -40,7 +40,39 @@ pub enum IntrospectionAuthMethod {
     Bearer,
 }
 
-named!(TokenValidation, IntrospectionAuthMethod);
+/// The parameter of a token request that names the API which the token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ResourceParameter {
+    /// `resource` ([RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)).
+    Resource,
+    /// `audience`, as at
+    /// [Auth0](https://auth0.com/docs/get-started/authentication-and-authorization-flow/client-credentials-flow/call-your-api-using-the-client-credentials-flow).
+    Audience,
+    /// None: each scope begins with the identifier of the API, as at
+    /// [Microsoft Entra ID](https://learn.microsoft.com/entra/identity-platform/scopes-oidc).
+    Scope,
+}
+
+/// How an access token is exchanged for one for another API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TokenExchange {
+    /// Token exchange ([RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)).
+    Standard,
+    /// The on-behalf-of flow of
+    /// [Microsoft Entra ID](https://learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow).
+    OnBehalfOf,
+}
+
+named!(
+    TokenValidation,
+    IntrospectionAuthMethod,
+    ResourceParameter,
+    TokenExchange
+);
 
 settings! {
     /// An additional issuer whose access tokens are accepted: a table below `oidc.issuers`, of any name.
