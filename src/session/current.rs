@@ -73,6 +73,11 @@ impl CurrentSession {
         &self.name
     }
 
+    /// The same without a copy, as a cache key.
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
     /// Approximate memory size in bytes.
     pub(super) fn weight(&self) -> usize {
         // Claims as JSON values take about three times their text, and the body holds that text.

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 
 pub(crate) use begin::BeginError;
 pub(crate) use ending::while_signing_in;
-pub(crate) use revoke::Revoke;
+pub(crate) use revoke::{DropCached, Revoke};
 
 use unrecorded_ends::UnrecordedEnds;
 
@@ -109,6 +109,8 @@ pub(crate) struct Sessions {
     pub(super) ended_cookie: EndedCookie,
     /// Revokes the tokens of ended sessions; `None` without a provider.
     pub(super) revoke: Option<Revoke>,
+    /// Drops what is cached of sessions that have ended; `None` without a provider.
+    pub(super) drop_cached: Option<DropCached>,
     cache: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
     refreshed_sessions: Arc<RefreshedSessions>,
@@ -164,6 +166,7 @@ impl Sessions {
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
             ended_cookie: EndedCookie::new(cookies),
             revoke: None,
+            drop_cached: None,
             cache: SessionCache::new(settings.cache),
             refreshed_sessions: Arc::new(RefreshedSessions::new()),
             touched: Cache::new(MAX_TOUCHED),
@@ -209,6 +212,7 @@ impl Sessions {
             unrecorded: self.unrecorded.clone(),
             ended_cookie: EndedCookie::new(cookies),
             revoke: None,
+            drop_cached: None,
             // By the text of cookies, which one provider's keys decrypt.
             cache: SessionCache::new(self.settings.cache),
             refreshed_sessions: self.refreshed_sessions.clone(),
@@ -242,9 +246,10 @@ impl Sessions {
         self
     }
 
-    /// Sets what revokes the tokens of ended sessions.
-    pub(crate) fn with_revocation(mut self, revoke: Revoke) -> Sessions {
+    /// Sets what revokes the tokens of ended sessions, and what drops those that are cached beside them.
+    pub(crate) fn with_revocation(mut self, revoke: Revoke, drop_cached: DropCached) -> Sessions {
         self.revoke = Some(revoke);
+        self.drop_cached = Some(drop_cached);
         self
     }
 

@@ -386,6 +386,7 @@ impl Sessions {
         names: &SessionNames,
     ) -> Result<Option<u64>, NoSession> {
         if self.unrecorded.contains(&names.session) {
+            self.drop_cached(&names.session);
             return Err(NoSession::Ended);
         }
         let mut requested = vec![&*names.generation];
@@ -398,6 +399,7 @@ impl Sessions {
         let has_ended_itself = entries.next().flatten().is_some();
         let is_ended = |entry: &str| !session.earlier_ends.contains(entry);
         if has_ended_itself || entries.flatten().any(is_ended) {
+            self.drop_cached(&names.session);
             Err(NoSession::Ended)
         } else {
             Ok(generation)

@@ -143,11 +143,15 @@ impl Sessions {
             .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
             .ok_or(NoSession::Unreadable)?;
         if self.unrecorded.contains(&session.name) {
+            self.drop_cached(&session.name);
             return Err(NoSession::Ended);
         }
         let stored = self.store.load(&session.name).await.map_err(unavailable)?;
         self.unrecorded.store_responded();
-        let stored = stored.ok_or(NoSession::Ended)?;
+        let stored = stored.ok_or_else(|| {
+            self.drop_cached(&session.name);
+            NoSession::Ended
+        })?;
         let decrypted = session.decrypted(&stored, || self.decrypt_stored(&session.name, &stored))?;
         Ok(decrypted.current(stored.version))
     }
@@ -198,6 +202,7 @@ impl Sessions {
         name: &str,
     ) -> Result<Result<CurrentSession, NoSession>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
+            self.drop_cached(name);
             return Ok(Err(NoSession::Ended));
         };
         let decrypted = self.decrypt_stored(name, &stored);

@@ -9,7 +9,17 @@ use crate::session::{CurrentSession, EndCause};
 /// if both may have tokens of one grant.
 pub(crate) type Revoke = Arc<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
 
+/// Drops what is cached of an ended session, by its name.
+pub(crate) type DropCached = Arc<dyn Fn(&str) + Send + Sync>;
+
 impl Sessions {
+    /// Drops what is cached of a session that has ended.
+    pub(in crate::session) fn drop_cached(&self, name: &str) {
+        if let Some(drop_cached) = &self.drop_cached {
+            drop_cached(name);
+        }
+    }
+
     /// Revokes the tokens of an ended session that this node knows. Does nothing if the provider ended it, or if
     /// another session replaces it: see [`revoke_replaced`](Self::revoke_replaced).
     pub(in crate::session) fn revoke(&self, name: &str, session: Option<&CurrentSession>, cause: EndCause) {
@@ -21,7 +31,10 @@ impl Sessions {
             | EndCause::FrontchannelLogout
             | EndCause::Replaced
             | EndCause::MaxPerUser
-            | EndCause::Over(_) => return,
+            | EndCause::Over(_) => {
+                self.drop_cached(name);
+                return;
+            }
         };
         if let Some(revoke) = &self.revoke {
             revoke(name, session, None);
