@@ -37,7 +37,7 @@ use crate::{
     provider::{HttpClient, Provider},
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
-        Refreshes, RelyingParty, Revocations, Source, SourcedProviders,
+        Refreshes, RelyingParty, Revocations, Source, SourcedProviders, client_tokens, tokens_of_sessions,
     },
     request::{self, PrivatePaths, RequestState},
     resource_server::{self, ResourceServer},
@@ -351,17 +351,21 @@ impl Oidc {
             .with_front_channel(settings.frontchannel_logout);
         let refreshes = Arc::new(Refreshes::new());
         let tasks = Tasks::default();
+        let session_tokens = tokens_of_sessions(&clock);
         if let Source::Provider(provider) = &source {
-            let revocations = Revocations::new(provider, &refreshes, &clock, &tasks);
+            let (revoke, drop_cached) =
+                Revocations::new(provider, &refreshes, &session_tokens, &clock, &tasks).into_callbacks();
             sessions = sessions
                 .with_tenants(provider.registration.tenants.clone())
-                .with_revocation(revocations.into_revoke());
+                .with_revocation(revoke, drop_cached);
         }
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes,
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
+            client_tokens: client_tokens(&clock),
+            session_tokens,
             readiness: Arc::default(),
             tasks,
             trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),

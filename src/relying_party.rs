@@ -3,6 +3,7 @@
 mod api_user;
 mod attempts;
 mod claimed_attempts;
+mod client_token;
 pub(crate) mod events;
 mod exchange;
 mod logout;
@@ -26,13 +27,14 @@ use url::form_urlencoded::byte_serialize;
 
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
+    client_token::{ClientTokens, client_tokens},
     events::{AppEvents, NoEvents},
     exchange::Exchanges,
     logout::{FrontChannelLogout, PostLogout},
     provider_source::{MakeRelyingParty, NoProvider, SourcedProviders},
     providers::Providers,
     readiness::StoreProbe,
-    refresh::{Freshness, Refreshes},
+    refresh::{Freshness, Refreshes, TokensOfSessions, tokens_of_sessions},
     revocations::Revocations,
     sign_in::{Callback, Completed},
     sign_in_error::NotBegun,
@@ -87,6 +89,10 @@ pub struct RelyingParty {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) readiness: Arc<StoreProbe>,
     pub(crate) tasks: Tasks,
+    /// The access tokens of this client.
+    pub(crate) client_tokens: ClientTokens,
+    /// The access tokens for other APIs of its sessions.
+    pub(crate) session_tokens: TokensOfSessions,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
     pub(crate) events: AppEvents,

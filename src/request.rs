@@ -1,5 +1,6 @@
 //! Per-request state: what guards and routes store for the response, and how the request arrived.
 
+mod api_token_error;
 mod page_load;
 mod reasons;
 mod relying_party;

@@ -48,6 +48,9 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
         Some(reason) => redirect_to_sign_in(request, response, *reason),
         None => {}
     }
+    if state.is_out_of_tokens.get().is_some() {
+        set_retry_after(response, state);
+    }
     if sets_cookies {
         // The app may allow caches to store a response, but the session cookies must not be stored.
         response.set_header(Header::new("Cache-Control", "no-store"));

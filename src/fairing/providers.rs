@@ -9,7 +9,7 @@ use crate::{
     cookies::Cookies,
     keys::SecretKey,
     provider::{HttpClient, Provider},
-    relying_party::{MakeRelyingParty, PostLogout, RelyingParty, Revocations, Source},
+    relying_party::{MakeRelyingParty, PostLogout, RelyingParty, Revocations, Source, client_tokens},
     resource_server::{Guards, ResourceServer},
     session::SessionProvider,
     settings::{FoundRegistration, ProviderMode, RocketConfig},
@@ -88,7 +88,9 @@ impl RelyingParties {
             keys: &keys,
             shares_cookies: !self.has_tenants,
         };
-        let revocations = Revocations::new(&provider, &app.refreshes, &app.clock, &app.tasks);
+        let revocations =
+            Revocations::new(&provider, &app.refreshes, &app.session_tokens, &app.clock, &app.tasks);
+        let (revoke, drop_cached) = revocations.into_callbacks();
         let sessions = app.sessions.of_provider(session_provider, &cookies);
         let resource_server = if self.has_tenants {
             let own = vec![provider.clone()];
@@ -101,8 +103,9 @@ impl RelyingParties {
         Ok(RelyingParty {
             post_logout: PostLogout::new(&settings, &mode.site),
             site: mode.site,
-            sessions: Arc::new(sessions.with_revocation(revocations.into_revoke())),
+            sessions: Arc::new(sessions.with_revocation(revoke, drop_cached)),
             cookies,
+            client_tokens: client_tokens(&app.clock),
             source: Source::Provider(provider),
             settings,
             resource_server,

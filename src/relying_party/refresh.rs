@@ -1,8 +1,10 @@
 //! Token refresh: a session gets new tokens before the old ones expire, single-flight.
 
+mod api_token;
 mod failure;
 mod in_flight;
 mod lock;
+mod session_locks;
 mod verify;
 
 use std::{sync::Arc, time::Duration};
@@ -11,6 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(crate) use api_token::{TokensOfSessions, tokens_of_sessions};
 pub(crate) use in_flight::Refreshes;
 
 use failure::Failure;
@@ -323,16 +326,7 @@ impl Client<'_> {
     ) -> Result<CurrentSession, Failure> {
         // Store the new refresh token before verifying the response: the old one may be used up.
         let (pending, pending_tokens) = pending(current, old, received.refresh_token.clone(), now);
-        let stored = self.store_generation(current, pending, pending_tokens, now).await;
-        if !matches!(stored, Ok(_) | Err(Failure::Ended(_)))
-            && let Some(refresh_token) = &received.refresh_token
-        {
-            // The store is down: keep the new refresh token in memory for the next refresh.
-            let name = current.name().to_owned();
-            self.refreshes.unstored.insert(name, refresh_token.clone());
-        }
-        let pending = stored?;
-        self.refreshes.unstored.invalidate(current.name());
+        let pending = self.store_refresh_token(current, pending, pending_tokens, now).await?;
 
         let verified = self.verify_id_token(metadata, current, old, &reply, now).await;
         let id_token = verified.map_err(|failure| failure.with_pending(&pending))?;
@@ -359,6 +353,30 @@ impl Client<'_> {
         session.claims = tokens.sources.merged();
         let advanced = self.store_generation(&pending, session, tokens, now).await;
         advanced.map_err(|failure| failure.with_pending(&pending))
+    }
+
+    /// Stores a generation with a new refresh token. While the store is down, the token is kept in memory, for the next
+    /// request with it.
+    async fn store_refresh_token(
+        &self,
+        current: &CurrentSession,
+        session: Session,
+        tokens: SessionTokens,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, Failure> {
+        let refresh_token = tokens.refresh_token.clone();
+        let stored = self.store_generation(current, session, tokens, now).await;
+        match &stored {
+            Ok(_) => self.refreshes.unstored.invalidate(current.name()),
+            Err(Failure::Ended(_)) => {}
+            Err(_) => {
+                if let Some(refresh_token) = refresh_token {
+                    let name = current.name().to_owned();
+                    self.refreshes.unstored.insert(name, refresh_token);
+                }
+            }
+        }
+        stored
     }
 
     /// Stores a generation, with retries: the provider does not send its tokens a second time.

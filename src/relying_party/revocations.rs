@@ -5,12 +5,15 @@ use std::sync::Arc;
 use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
 use time::OffsetDateTime;
 
-use super::{Client, Refreshes, revoke_later::revoke_later};
+use super::{
+    Client, Refreshes, TokensOfSessions,
+    revoke_later::{revoke_access_tokens_later, revoke_later},
+};
 use crate::{
     clock::Clock,
     provider::Provider,
     secret::Secret,
-    session::{CurrentSession, Revoke, Session, SessionTokens},
+    session::{CurrentSession, DropCached, Revoke, Session, SessionTokens},
     tasks::Tasks,
 };
 
@@ -21,6 +24,8 @@ const MAX_REVOKED: u64 = 10_000;
 pub(crate) struct Revocations {
     provider: Arc<Provider>,
     refreshes: Arc<Refreshes>,
+    /// The access tokens of sessions for other APIs.
+    session_tokens: TokensOfSessions,
     /// The newest generation whose tokens were revoked, by session name: two requests may end one session, and a
     /// store that was down may return the session again.
     revoked: Cache<String, u64>,
@@ -32,12 +37,14 @@ impl Revocations {
     pub(crate) fn new(
         provider: &Arc<Provider>,
         refreshes: &Arc<Refreshes>,
+        session_tokens: &TokensOfSessions,
         clock: &Clock,
         tasks: &Tasks,
     ) -> Revocations {
         Revocations {
             provider: provider.clone(),
             refreshes: refreshes.clone(),
+            session_tokens: session_tokens.clone(),
             revoked: Cache::builder()
                 .max_capacity(MAX_REVOKED)
                 .eviction_policy(EvictionPolicy::lru())
@@ -47,12 +54,22 @@ impl Revocations {
         }
     }
 
-    /// The callback with which session storage revokes tokens.
-    pub(crate) fn into_revoke(self) -> Revoke {
-        Arc::new(move |name, session, successor| {
-            let tokens = self.tokens_of(name, session, successor);
-            revoke_later(&self.tasks, &self.provider, &tokens, self.clock.now());
-        })
+    /// The callbacks with which session storage revokes the tokens of an ended session, and drops those that are cached.
+    pub(crate) fn into_callbacks(self) -> (Revoke, DropCached) {
+        let session_tokens = self.session_tokens.clone();
+        let revoke = Arc::new(
+            move |name: &str, session: Option<&CurrentSession>, successor: Option<&CurrentSession>| {
+                let now = self.clock.now();
+                let tokens = self.tokens_of(name, session, successor);
+                let of_apis = self.session_tokens.drop_all_of(&name.into());
+                revoke_later(&self.tasks, &self.provider, &tokens, now);
+                if !may_share_grant(session.map(|session| &**session), successor) {
+                    revoke_access_tokens_later(&self.tasks, &self.provider, of_apis, now);
+                }
+            },
+        );
+        let drop_cached = Arc::new(move |name: &str| drop(session_tokens.drop_all_of(&name.into())));
+        (revoke, drop_cached)
     }
 
     /// The tokens to revoke of a session that ended: those of its record, with the refresh token that could not be

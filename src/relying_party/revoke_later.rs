@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     provider::{Provider, TokenTypeHint},
+    secret::Secret,
     session::SessionTokens,
     tasks::Tasks,
 };
@@ -18,7 +19,28 @@ pub(crate) fn revoke_later(tasks: &Tasks, provider: &Arc<Provider>, tokens: &Ses
         (tokens.refresh_token.clone(), TokenTypeHint::RefreshToken),
         (tokens.access_token.clone(), TokenTypeHint::AccessToken),
     ];
-    if tokens.iter().all(|(token, _)| token.is_none()) {
+    let tokens = tokens.into_iter().filter_map(|(token, hint)| Some((token?, hint)));
+    revoke_in_order(tasks, provider, tokens.collect(), now);
+}
+
+/// Revokes unused access tokens in a background task.
+pub(crate) fn revoke_access_tokens_later(
+    tasks: &Tasks,
+    provider: &Arc<Provider>,
+    tokens: Vec<Secret>,
+    now: OffsetDateTime,
+) {
+    let tokens = tokens.into_iter().map(|token| (token, TokenTypeHint::AccessToken));
+    revoke_in_order(tasks, provider, tokens.collect(), now);
+}
+
+fn revoke_in_order(
+    tasks: &Tasks,
+    provider: &Arc<Provider>,
+    tokens: Vec<(Secret, TokenTypeHint)>,
+    now: OffsetDateTime,
+) {
+    if tokens.is_empty() {
         return;
     }
     let provider = provider.clone();
@@ -27,9 +49,7 @@ pub(crate) fn revoke_later(tasks: &Tasks, provider: &Arc<Provider>, tokens: &Ses
             return;
         };
         for (token, hint) in tokens {
-            if let Some(token) = token
-                && let Err(error) = provider.revoke(&metadata, &token, hint, now).await
-            {
+            if let Err(error) = provider.revoke(&metadata, &token, hint, now).await {
                 let reason = error.reason();
                 tracing::warn!(
                     reason,

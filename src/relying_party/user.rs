@@ -8,9 +8,10 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::{
+    api_tokens::{ApiTokenError, IssuedToken, Target},
     relying_party::{RefreshError, RelyingParty},
     secret::Secret,
-    session::{CurrentSession, OutgoingSession, UserKey, UserKind},
+    session::{CurrentSession, NoSession, OutgoingSession, UserKey, UserKind},
     token::Claims,
 };
 
@@ -35,6 +36,18 @@ pub struct User<C = Claims> {
 pub(crate) struct SessionHandle {
     pub(crate) rp: Arc<RelyingParty>,
     pub(crate) answer: Arc<OutgoingSession>,
+}
+
+impl SessionHandle {
+    /// An access token of this session for another API.
+    pub(crate) async fn token_for(
+        &self,
+        session: &CurrentSession,
+        target: Target,
+    ) -> Result<IssuedToken, ApiTokenError> {
+        let client = self.rp.client().ok_or(ApiTokenError::Disabled)?;
+        client.token_of_session(session, &self.answer, target).await
+    }
 }
 
 impl fmt::Debug for SessionHandle {
@@ -227,6 +240,46 @@ impl<C> User<C> {
         }
     }
 
+    /// An access token to call another API on behalf of this user, from the refresh token of the session
+    /// ([RFC 8707 §2.2](https://www.rfc-editor.org/rfc/rfc8707#section-2.2)). [`access_token`](Self::access_token) stays
+    /// as it is.
+    ///
+    /// `resource` is the identifier of the API, an absolute URI; a provider that names APIs otherwise has the setting
+    /// [`resource_parameter`](crate::settings::Settings::resource_parameter). The scopes are among those that the user
+    /// granted at the sign-in.
+    ///
+    /// The token is cached in this process until shortly before it expires, and dropped when the session ends: call this
+    /// for each request to the API. Simultaneous calls share one request to the provider, and all requests with the
+    /// session's refresh token wait for each other, on all nodes. After a failure, none is made for this token for 5 s,
+    /// then for longer, up to a minute.
+    ///
+    /// ```
+    /// use rocket::get;
+    /// use rocket_openidconnect::{ApiTokenError, LoggedIn};
+    ///
+    /// #[get("/orders")]
+    /// async fn orders(user: LoggedIn) -> Result<String, ApiTokenError> {
+    ///     let token = user.access_token_for("https://orders.example.com", &["orders:read"]).await?;
+    ///     Ok(fetch_orders(token.expose()).await)
+    /// }
+    /// # async fn fetch_orders(_: &str) -> String { String::new() }
+    /// # let _ = rocket::routes![orders];
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the session has no refresh token or has ended meanwhile, when the provider is down or rejects the request,
+    /// or when the response headers were sent and sessions are kept in cookies, unless the token is cached.
+    pub async fn access_token_for(&self, resource: &str, scopes: &[&str]) -> Result<IssuedToken, ApiTokenError> {
+        let handle = self
+            .handle
+            .as_ref()
+            .ok_or(ApiTokenError::NoSession(NoSession::Absent))?;
+        handle
+            .token_for(&self.session, Target::of_resource(Some(resource), scopes)?)
+            .await
+    }
+
     /// Refreshes the session now, whether it is due or not, and returns the user afterwards: for an app that learns
     /// by other means that claims or tokens have changed, such as a 401 of another API. Simultaneous calls share one
     /// refresh, and within 10 s of the last one there is none.
@@ -303,6 +356,12 @@ impl<C> User<C> {
 
     pub(crate) fn session(&self) -> &CurrentSession {
         &self.session
+    }
+
+    /// The session and its handle, without the claims.
+    #[cfg(feature = "api-client")]
+    pub(crate) fn shared_session(&self) -> (Arc<CurrentSession>, Option<SessionHandle>) {
+        (self.session.clone(), self.handle.clone())
     }
 
     fn text(&self, claim: &str) -> Option<&str> {

@@ -32,6 +32,8 @@ pub(crate) struct RequestState {
     outgoing: OnceLock<Arc<OutgoingSession>>,
     /// `Retry-After`, for a request that a guard rejected with 503.
     pub(crate) retry_after: OnceLock<Duration>,
+    /// Set when a route lacks a token for another API during an outage: a 503 has `retry_after`.
+    pub(crate) is_out_of_tokens: OnceLock<()>,
     /// Why a guard rejected the request for lack of a session. With this, a page load whose response is 401 is
     /// redirected to sign-in.
     pub(crate) signed_out: OnceLock<NoSession>,
@@ -113,6 +115,7 @@ impl RequestState {
             && self.bearer.get().is_none()
             && self.sign_in.get().is_none()
             && self.outgoing.get().is_none()
+            && self.is_out_of_tokens.get().is_none()
             && self.cookies.is_empty()
     }
 

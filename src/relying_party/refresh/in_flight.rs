@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{FORCED_INTERVAL, failure::Failure};
+use super::{FORCED_INTERVAL, failure::Failure, session_locks::SessionLocks};
 use crate::{
     observing::{self, ObservedProvider},
     secret::Secret,
@@ -38,6 +38,8 @@ pub(crate) struct Refreshes {
     flights: Cache<String, InFlightRefresh>,
     /// The refresh tokens that could not be stored, by session name: the ones before them are used up.
     pub(super) unstored: Cache<String, Secret>,
+    /// Who may send a session's refresh token.
+    pub(super) locks: SessionLocks,
 }
 
 /// One refresh. It continues when the request that began it is gone: its refresh token may be used up.
@@ -104,6 +106,7 @@ impl Refreshes {
                 .max_capacity(MAX_UNSTORED)
                 .time_to_live(UNSTORED_TTL)
                 .build(),
+            locks: SessionLocks::default(),
         }
     }
 

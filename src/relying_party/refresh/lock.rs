@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use tracing::Instrument;
 
-use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due, pending};
+use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due, pending, session_locks::SessionLock};
 use crate::{
     relying_party::Client,
     secret::Secret,
@@ -20,7 +20,23 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The interval at which a node tries to store a refresh token that it could not store.
 const STORE_LATER_PAUSE: Duration = Duration::from_millis(500);
 
-/// The lock of a refresh whose result is not stored yet.
+/// The lock of a session's refresh.
+pub(super) struct RefreshLock {
+    /// The newest generation of the session.
+    pub(super) newest: CurrentSession,
+    /// The lock in a shared store.
+    of_nodes: Option<HeldLock>,
+    _here: SessionLock,
+}
+
+/// What became of waiting for the lock.
+pub(super) enum Locked {
+    Held(RefreshLock),
+    /// Another request or node has done what the lock was for.
+    Needless(CurrentSession),
+}
+
+/// A lock in a shared store.
 struct HeldLock {
     name: String,
     holder: Secret,
@@ -55,60 +71,96 @@ impl Client<'_> {
                 return Ok(Refreshed::Elsewhere(current));
             }
         }
-        let lock = self.sessions.names.refresh_lock(current.name());
-        let holder = Secret::random();
+        let due = current.refresh_due;
+        // A generation that only has another refresh token is due when the one before it was.
+        let is_refreshed =
+            |newest: &CurrentSession| !is_due(newest.refresh_due, now) && !(is_forced && newest.refresh_due == due);
+        let lock = match self.lock_refresh(&current, now, is_refreshed).await? {
+            Locked::Needless(session) => return Ok(Refreshed::Elsewhere(session)),
+            Locked::Held(lock) => lock,
+        };
+        let result = self.refresh(&metadata, &lock.newest, is_forced, now).await;
+        if result.is_ok() {
+            self.record_refresh(&lock.newest, now).await;
+        }
+        self.unlock_refresh(lock).await;
+        result.map(Refreshed::Here)
+    }
+
+    /// Takes the lock of a session's refresh: of this process first, then of all nodes. While it is held, no other
+    /// request with the session's refresh token is sent. Gives up if `is_needless` of a newer generation, which is
+    /// then returned.
+    pub(super) async fn lock_refresh(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        is_needless: impl Fn(&CurrentSession) -> bool,
+    ) -> Result<Locked, Failure> {
+        let elsewhere = || {
+            Failure::later(
+                "refresh_elsewhere",
+                "another request or node did not complete the refresh".to_owned(),
+            )
+        };
         // The TTL of the lock, which a node that stops half-way leaves behind.
         let longest = self.settings.http.timeout.saturating_mul(3) + STORE_PAUSE * STORE_TRIES;
         let begun = Instant::now();
-        loop {
-            let (store, is_shared) = (&self.sessions.store, self.sessions.is_shared);
+        let here = self.refreshes.locks.lock(current.name());
+        let here = tokio::time::timeout(longest, here).await.map_err(|_| elsewhere())?;
+
+        let name = self.sessions.names.refresh_lock(current.name());
+        let holder = Secret::random();
+        let (store, is_shared) = (&self.sessions.store, self.sessions.is_shared);
+        let (is_ours, locked_at, newest) = loop {
             let locked_at = Instant::now();
-            let is_ours = !is_shared || store.lock(&lock, holder.expose(), longest).await?;
-            let newest = self.sessions.newest(&current, now).await;
-            let unlock = async || {
-                if is_shared
-                    && is_ours
-                    && let Err(error) = store.unlock(&lock, holder.expose()).await
-                {
-                    tracing::warn!("{error}; the lock of a refresh expires by itself");
-                }
+            let is_ours = !is_shared || store.lock(&name, holder.expose(), longest).await?;
+            let newest = self.sessions.newest(current, now).await;
+            let is_over = match &newest {
+                Ok(Some(session)) => is_needless(session),
+                Ok(None) => false,
+                Err(_) => true,
             };
-            let newest = match newest {
-                Ok(Some(session)) if !is_due(session.refresh_due, now) => {
-                    unlock().await;
-                    return Ok(Refreshed::Elsewhere(session));
-                }
-                // For example a pending session, which another node may be about to replace.
-                Ok(newest) => newest.unwrap_or_else(|| current.clone()),
-                Err(reason) => {
-                    unlock().await;
-                    return Err(Failure::NoSession(reason));
-                }
-            };
-            if is_ours {
-                let result = self.refresh(&metadata, &newest, is_forced, now).await;
-                if result.is_ok() {
-                    self.record_refresh(&newest, now).await;
-                }
-                if is_shared && self.refreshes.unstored.contains_key(current.name()) {
-                    let lock = HeldLock {
-                        name: lock,
-                        holder,
-                        until: locked_at + longest,
-                    };
-                    self.store_later(newest, lock);
-                } else {
-                    unlock().await;
-                }
-                return result.map(Refreshed::Here);
+            if is_ours || is_over {
+                break (is_ours, locked_at, newest);
             }
             if begun.elapsed() > longest {
-                return Err(Failure::later(
-                    "refresh_elsewhere",
-                    "another node did not complete the refresh".to_owned(),
-                ));
+                return Err(elsewhere());
             }
             tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        let lock = |newest| RefreshLock {
+            newest,
+            of_nodes: (is_shared && is_ours).then_some(HeldLock {
+                name,
+                holder,
+                until: locked_at + longest,
+            }),
+            _here: here,
+        };
+        let needless = match newest {
+            Ok(Some(session)) if is_needless(&session) => Ok(Locked::Needless(session)),
+            Err(reason) => Err(Failure::NoSession(reason)),
+            // For example a pending session, which another node may be about to replace.
+            Ok(newest) => return Ok(Locked::Held(lock(newest.unwrap_or_else(|| current.clone())))),
+        };
+        self.unlock_refresh(lock(current.clone())).await;
+        needless
+    }
+
+    /// Releases the lock; if a new refresh token could not be stored, once it is stored.
+    pub(super) async fn unlock_refresh(&self, lock: RefreshLock) {
+        let Some(of_nodes) = lock.of_nodes else {
+            return;
+        };
+        if self.refreshes.unstored.contains_key(lock.newest.name()) {
+            self.store_later(lock.newest, of_nodes);
+        } else if let Err(error) = self
+            .sessions
+            .store
+            .unlock(&of_nodes.name, of_nodes.holder.expose())
+            .await
+        {
+            tracing::warn!("{error}; the lock of a refresh expires by itself");
         }
     }
 
