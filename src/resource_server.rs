@@ -7,10 +7,15 @@ mod credentials;
 mod error;
 #[cfg(feature = "cli")]
 mod examination;
+mod exchange;
 mod protected_resource;
 mod token_cache;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::Request;
@@ -27,6 +32,7 @@ pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
+use exchange::ExchangedTokens;
 #[cfg(feature = "cli")]
 pub(crate) use protected_resource::metadata_urls;
 pub(crate) use protected_resource::routes;
@@ -92,6 +98,8 @@ pub(crate) struct Issuer {
     /// Whether clients get tokens for this API there, at endpoints that its metadata names.
     is_authorization_server: bool,
     expected: AccessTokenExpectations,
+    /// The tokens in exchange for its own; made at the first one.
+    exchanged: OnceLock<ExchangedTokens>,
 }
 
 impl ResourceServer {
@@ -493,6 +501,7 @@ impl Issuer {
         Issuer {
             is_introspected: is_introspected && registration.may_introspect(settings),
             is_authorization_server: false,
+            exchanged: OnceLock::new(),
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
                 tenants: registration.tenants.clone(),

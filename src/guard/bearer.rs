@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use super::is_contradictory;
 use crate::{
+    api_tokens::{ApiTokenError, IssuedToken, Target},
     clock::Clock,
     observing::{self, RejectedToken},
     relying_party::{NoProvider, RelyingParty},
@@ -108,6 +109,47 @@ impl<S, C, R> Bearer<S, C, R> {
     /// The token itself, to pass on to another API that accepts it.
     pub fn token(&self) -> &Secret {
         &self.accepted.token.token
+    }
+
+    /// An access token for another API in exchange for this one, from its own issuer, at which the app must be a client
+    /// with credentials: token exchange ([RFC 8693](https://www.rfc-editor.org/rfc/rfc8693)), or the on-behalf-of flow of
+    /// Microsoft Entra ID, by the setting [`token_exchange`](crate::settings::Settings::token_exchange).
+    ///
+    /// `audience` is the name of the other API at the provider: for Keycloak the id of its client, for Microsoft Entra ID
+    /// its application id URI. Whoever is named in the token that is issued is the provider's decision.
+    ///
+    /// The token is cached in this process until shortly before it expires, and never beyond the end of this token: call
+    /// this for each request to the API. Simultaneous calls with this token share one request to the provider. After a
+    /// failure, none is made for 5 s, then for longer, up to a minute.
+    ///
+    /// ```
+    /// use rocket::get;
+    /// use rocket_openidconnect::{ApiTokenError, Bearer};
+    ///
+    /// #[get("/api/report")]
+    /// async fn report(token: Bearer) -> Result<String, ApiTokenError> {
+    ///     let exchanged = token.exchange("orders", &["orders:read"]).await?;
+    ///     Ok(fetch_orders(exchanged.expose()).await)
+    /// }
+    /// # async fn fetch_orders(_: &str) -> String { String::new() }
+    /// # let _ = rocket::routes![report];
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the app has no client credentials at the token's issuer, which is so for each of `oidc.issuers`; when the
+    /// provider is down or rejects the exchange; and while `enabled = false`.
+    pub async fn exchange(&self, audience: &str, scopes: &[&str]) -> Result<IssuedToken, ApiTokenError> {
+        let target = Target::of_audience(audience, scopes)?;
+        self.accepted.exchange(target, self.client_address, &self.clock).await
+    }
+
+    /// The source of tokens in exchange for this one: see [`exchange`](Self::exchange).
+    #[cfg(feature = "api-client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "api-client")))]
+    pub fn tokens_for(&self, audience: &str, scopes: &[&str]) -> crate::api_client::TokenSource {
+        let subject = (self.accepted.clone(), self.client_address, self.clock.clone());
+        crate::api_client::TokenSource::of_subject(subject, audience, scopes)
     }
 
     /// The UserInfo claims of the token's user (Flask-OIDC's `userinfo(token)`). They are fetched once per

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Accepted {
     pub(crate) token: AccessToken,
     /// `None` for a testing profile.
-    issuer: Option<Arc<Issuer>>,
+    pub(super) issuer: Option<Arc<Issuer>>,
     /// The claims, deserialized into the first type that a guard asked for.
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
     user_info: OnceCell<Arc<Claims>>,
