@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "api-client")]
+mod api_client;
+mod api_tokens;
 mod cache;
 #[cfg(feature = "cli")]
 mod cli;
@@ -39,6 +42,9 @@ mod tasks;
 pub mod testing;
 mod token;
 
+#[cfg(feature = "api-client")]
+pub use api_client::{ApiCallError, ApiClient, TokenSource};
+pub use api_tokens::{ApiTokenError, IssuedToken};
 pub use clock::Clock;
 pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};
@@ -57,6 +63,8 @@ pub use relying_party::{
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
+#[cfg(feature = "api-client")]
+pub use reqwest;
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;

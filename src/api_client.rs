@@ -1,0 +1,246 @@
+//! A client for another API: it adds the access token to each request, for one base address.
+
+mod error;
+mod rejection;
+mod token_source;
+
+use std::time::Duration;
+
+use reqwest::{
+    Client, Method, Request, RequestBuilder, Response, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+    redirect::Policy,
+};
+use url::Url;
+
+pub use error::ApiCallError;
+pub use token_source::TokenSource;
+
+use crate::{api_tokens::IssuedToken, settings::is_loopback};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client for one API, which sends the access token of a [`TokenSource`] with each request
+/// ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)).
+///
+/// It sends tokens to one base address only: https, or http on loopback. A request to another address is an error
+/// before anything is sent. It follows no redirect, so that no token leaves for another server: the app receives the
+/// redirect. If the API answers 401 with `error="invalid_token"`, it gets another token and sends the request once
+/// more: if the body can be sent again, if the token is older than a minute, and for a session at most once in 10 s.
+///
+/// Make one at launch, as managed state: clones share its connections.
+///
+/// ```
+/// use rocket::{State, get};
+/// use rocket_openidconnect::{ApiCallError, ApiClient, LoggedIn};
+///
+/// const ORDERS: &str = "https://orders.example.com";
+///
+/// #[get("/orders")]
+/// async fn orders(user: LoggedIn, api: &State<ApiClient>) -> Result<String, ApiCallError> {
+///     let tokens = user.tokens_for(ORDERS, &["orders:read"]);
+///     let response = api.send(api.get("v1/orders?open=true")?, &tokens).await?;
+///     Ok(response.text().await?)
+/// }
+///
+/// let api = ApiClient::new(ORDERS)?;
+/// let rocket = rocket::build().manage(api).mount("/", rocket::routes![orders]);
+/// # Ok::<(), ApiCallError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    base: Url,
+    client: Client,
+}
+
+impl ApiClient {
+    /// A client for the API below this address, such as `https://api.example.com/v1`. A connection may take 5 s, and a
+    /// request 30 s, unless it has a timeout of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a URL with https, or with http on loopback; or has a user, a query or a fragment.
+    pub fn new(base_url: &str) -> Result<ApiClient, ApiCallError> {
+        let base = base_of(base_url).ok_or_else(|| ApiCallError::BaseUrl {
+            actual: crate::printable::excerpt(base_url),
+        })?;
+        let builder = Client::builder()
+            .redirect(Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .https_only(base.scheme() == "https")
+            .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")));
+        let builder = if is_loopback(&base) {
+            builder.no_proxy()
+        } else {
+            builder
+        };
+        Ok(ApiClient {
+            client: builder.build()?,
+            base,
+        })
+    }
+
+    /// A `GET` request for a path below the base address, with its query.
+    ///
+    /// # Errors
+    ///
+    /// When the path leads to another address.
+    pub fn get(&self, path: &str) -> Result<RequestBuilder, ApiCallError> {
+        self.request(Method::GET, path)
+    }
+
+    /// A request for a path below the base address, to be completed and [sent](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// When the path leads to another address.
+    pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ApiCallError> {
+        let url = self.base.join(path.trim_start_matches('/'));
+        let url = url.map_err(|_| self.other_address(None))?;
+        self.check(&url)?;
+        Ok(self.client.request(method, url))
+    }
+
+    /// Sends a request with a token of this source, by the connections of this client, whichever client made it.
+    ///
+    /// # Errors
+    ///
+    /// When the request is for another address, when there is no token, and when the API does not respond. A response
+    /// with any status is none.
+    pub async fn send(&self, request: RequestBuilder, tokens: &TokenSource) -> Result<Response, ApiCallError> {
+        let request = request.build()?;
+        self.check(request.url())?;
+        let again = request.try_clone();
+        let token = tokens.token().await?;
+        let response = self.execute(request, &token).await?;
+        let is_rejected =
+            response.status() == StatusCode::UNAUTHORIZED && rejection::is_invalid_token(response.headers());
+        let Some(again) = again.filter(|_| is_rejected) else {
+            return Ok(response);
+        };
+        match tokens.renewed(&token).await? {
+            Some(newer) => self.execute(again, &newer).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn execute(&self, mut request: Request, token: &IssuedToken) -> Result<Response, ApiCallError> {
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+        let mut value = value.map_err(|_| ApiCallError::Request {
+            cause: "the token is not a header".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+        Ok(self.client.execute(request).await?)
+    }
+
+    /// Fails unless the address is below the base address.
+    fn check(&self, url: &Url) -> Result<(), ApiCallError> {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let is_below = url.origin() == self.base.origin() && url.path().starts_with(self.base.path());
+        if is_below && !has_user {
+            Ok(())
+        } else {
+            Err(self.other_address(Some(url)))
+        }
+    }
+
+    fn other_address(&self, url: Option<&Url>) -> ApiCallError {
+        ApiCallError::OtherAddress {
+            base: self.base.to_string(),
+            // A query may have what is not for the log.
+            actual: url.map_or_else(
+                || "not a URL".to_owned(),
+                |url| crate::printable::excerpt(&format!("{}{}", url.origin().ascii_serialization(), url.path())),
+            ),
+        }
+    }
+}
+
+/// The base address, whose path ends in a slash.
+fn base_of(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text).ok()?;
+    let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    let is_whole = url.query().is_none() && url.fragment().is_none();
+    if !is_safe || !url.has_host() || !is_plain || !is_whole {
+        return None;
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_address_is_https_or_on_loopback() {
+        for (text, expected) in [
+            ("https://api.example", Some("https://api.example/")),
+            ("https://api.example/v1", Some("https://api.example/v1/")),
+            ("https://api.example:8443/v1/", Some("https://api.example:8443/v1/")),
+            ("http://127.0.0.1:8080", Some("http://127.0.0.1:8080/")),
+            ("http://localhost/x", Some("http://localhost/x/")),
+            ("http://api.example", None),
+            ("http://localhost.example", None),
+            ("http://10.0.0.1", None),
+            ("ftp://localhost", None),
+            ("api.example", None),
+            ("https://user@api.example", None),
+            ("https://user:word@api.example", None),
+            ("https://api.example/?key=1", None),
+            ("https://api.example/#x", None),
+            ("data:text/plain,x", None),
+            ("", None),
+        ] {
+            let client = ApiClient::new(text);
+            let base = client.as_ref().map(|client| client.base.as_str()).ok();
+            assert_eq!(base, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_nowhere_else() {
+        let api = ApiClient::new("https://api.example/v1").unwrap();
+        for (path, expected) in [
+            ("orders", Ok("https://api.example/v1/orders")),
+            ("/orders?x=1", Ok("https://api.example/v1/orders?x=1")),
+            ("", Ok("https://api.example/v1/")),
+            ("//evil.example/x", Ok("https://api.example/v1/evil.example/x")),
+            ("a/../b", Ok("https://api.example/v1/b")),
+            ("https://api.example/v1/x", Ok("https://api.example/v1/x")),
+            ("https://api.example:443/v1/x", Ok("https://api.example/v1/x")),
+            ("../admin", Err("https://api.example/admin")),
+            ("%2e%2e/admin", Err("https://api.example/admin")),
+            ("..\\admin", Err("https://api.example/admin")),
+            ("\\\\evil.example/v1/", Err("https://evil.example/v1/")),
+            ("https://evil.example/v1/", Err("https://evil.example/v1/")),
+            ("https:evil.example", Ok("https://api.example/v1/evil.example")),
+            ("http://api.example/v1/", Err("http://api.example/v1/")),
+            ("https://api.example:8443/v1/", Err("https://api.example:8443/v1/")),
+            (
+                "https://api.example.evil/v1/?secret",
+                Err("https://api.example.evil/v1/"),
+            ),
+            ("https://user@api.example/v1/", Err("https://api.example/v1/")),
+            ("mailto:x", Err("nullx")),
+        ] {
+            let found = api.get(path).map(|request| request.build().unwrap().url().to_string());
+            let found = found.map_err(|error| match error {
+                ApiCallError::OtherAddress { base, actual } => {
+                    assert_eq!(base, "https://api.example/v1/");
+                    actual
+                }
+                other => panic!("{path}: {other}"),
+            });
+            let found = found.as_deref().map_err(String::as_str);
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+}
