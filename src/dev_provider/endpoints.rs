@@ -100,7 +100,9 @@ fn metadata(op: &State<Op>) -> Answer {
             "scopes_supported": ["openid", "profile", "email", "offline_access"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+            "grant_types_supported": [
+                "authorization_code", "refresh_token", "client_credentials", api_tokens::TOKEN_EXCHANGE
+            ],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": token_methods,
@@ -306,14 +308,37 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
             Ok(grant) => tokens(op, &grant, Some(&grant.request.nonce), now),
             Err(answer) => answer,
         },
-        "refresh_token" => match op.grants.use_refresh_token(parameter("refresh_token"), now) {
-            Some(grant) => tokens(op, &grant, None, now),
-            None => refused("invalid_grant", "the refresh token is unknown, used or revoked"),
-        },
+        "refresh_token" => refresh(op, &form, now),
+        api_tokens::TOKEN_EXCHANGE => api_tokens::by_token_exchange(op, &form),
         _ => refused(
             "unsupported_grant_type",
-            "expected authorization_code, refresh_token or client_credentials",
+            "expected authorization_code, refresh_token, client_credentials or token-exchange",
         ),
+    }
+}
+
+/// The refresh grant (OpenID Connect Core 1.0 §12), with `resource` for another API (RFC 8707 §2.2). What is requested is
+/// checked first: a request for an unknown API or scope does not use the refresh token.
+fn refresh(op: &Op, form: &HashMap<String, String>, now: i64) -> Answer {
+    let parameter = |name: &str| form.get(name).map_or("", String::as_str);
+    let (token, scope) = (parameter("refresh_token"), parameter("scope"));
+    let audience = match api_tokens::audience_of_target(&op.client, form.get("resource")) {
+        Ok(audience) => audience,
+        Err(answer) => return answer,
+    };
+    let granted = op.grants.refresh_grant(token).map(|grant| grant.request.scope);
+    let is_granted = |word: &str| {
+        granted
+            .as_ref()
+            .is_none_or(|granted| granted.split(' ').any(|own| own == word))
+    };
+    if scope.split_whitespace().any(|word| !is_granted(word)) {
+        return refused("invalid_scope", "a scope is not one of the sign-in");
+    }
+    match (op.grants.use_refresh_token(token, now), audience) {
+        (Some(grant), Some(audience)) => api_tokens::by_refresh_token(op, grant, &audience, scope, now),
+        (Some(grant), None) => tokens(op, &grant, None, now),
+        (None, _) => refused("invalid_grant", "the refresh token is unknown, used or revoked"),
     }
 }
 

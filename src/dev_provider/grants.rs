@@ -145,6 +145,11 @@ impl Grants {
         self.redeem(|tables| &mut tables.refresh_tokens, token, now)
     }
 
+    /// The grant of a refresh token, which stays as it is.
+    pub fn refresh_grant(&self, token: &str) -> Option<Grant> {
+        Some(self.tables().refresh_tokens.find(token, 0)?.value.clone())
+    }
+
     fn redeem(&self, table: fn(&mut Tables) -> &mut Table<Grant>, key: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
         let entry = table(&mut tables).find(key, now)?;
@@ -158,11 +163,17 @@ impl Grants {
 
     /// Issues an access token and a refresh token.
     pub fn issue(&self, grant: &Grant, now: i64) -> (String, String) {
-        let (access_token, refresh_token) = (random("access"), random("refresh"));
+        let access_token = random("access");
         self.add_access_token(&access_token, grant, now);
+        (access_token, self.issue_refresh_token(grant))
+    }
+
+    /// Issues a refresh token.
+    pub fn issue_refresh_token(&self, grant: &Grant) -> String {
+        let refresh_token = random("refresh");
         let mut tables = self.tables();
         tables.refresh_tokens.insert(refresh_token.clone(), None, grant.clone());
-        (access_token, refresh_token)
+        refresh_token
     }
 
     /// Stores an access token that was issued elsewhere.

@@ -426,6 +426,83 @@ async fn the_command_line_gets_a_token_for_the_api() {
     assert_eq!(reply["error"], "unauthorized_client");
 }
 
+fn claims_of(reply: &Value) -> Value {
+    let token = reply["access_token"].as_str().unwrap_or_else(|| panic!("{reply}"));
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+/// RFC 8707 §2.2: what cannot be granted does not use the refresh token.
+#[rocket::async_test]
+async fn a_refresh_may_name_another_api() {
+    let client = provider().await;
+    let code = new_code(&client).await;
+    let (_, reply, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    let refresh = async |token: &Value, more: &str| {
+        let token = token.as_str().unwrap();
+        let form = format!("grant_type=refresh_token&refresh_token={token}&client_id=dev&client_secret=hush{more}");
+        post(&client, "/token", form).await.1
+    };
+    let first = &reply["refresh_token"];
+    for (more, error) in [
+        ("&resource=orders", "invalid_target"),
+        ("&resource=https%3A%2F%2Forders.example%23x", "invalid_target"),
+        ("&resource=https%3A%2F%2Forders.example&scope=admin", "invalid_scope"),
+    ] {
+        assert_eq!(refresh(first, more).await["error"], error);
+    }
+    let reply = refresh(first, "&resource=https%3A%2F%2Forders.example&scope=openid").await;
+    let claims = claims_of(&reply);
+    assert_eq!(
+        (&claims["aud"], &claims["scope"]),
+        (&json!(["https://orders.example"]), &json!("openid"))
+    );
+    assert_eq!(claims["client_id"], "dev");
+    assert!(reply.get("id_token").is_none(), "{reply}");
+    let reply = refresh(&reply["refresh_token"], "").await;
+    assert!(reply["id_token"].is_string(), "{reply}");
+}
+
+/// RFC 8693.
+#[rocket::async_test]
+async fn a_token_is_exchanged_for_one_for_another_api() {
+    const TYPE: &str = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token";
+    let client = provider().await;
+    let form = "grant_type=client_credentials&client_id=dev-cli&client_secret=dev-cli&scope=notes%3Aread";
+    let (_, subject, _) = post(&client, "/token", form.to_owned()).await;
+    let ask = async |token: &str, audience: &str, kind: &str| {
+        let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
+        let form = format!(
+            "grant_type={grant}&client_id=dev&client_secret=hush&subject_token={token}&subject_token_type={kind}\
+             &audience={audience}&scope=read"
+        );
+        post(&client, "/token", form).await.1
+    };
+    let token = subject["access_token"].as_str().unwrap();
+    let reply = ask(token, "https%3A%2F%2Forders.example", TYPE).await;
+    let claims = claims_of(&reply);
+    assert_eq!(
+        (&claims["aud"], &claims["scope"]),
+        (&json!(["https://orders.example"]), &json!("read"))
+    );
+    assert_eq!(
+        (&claims["sub"], &claims["client_id"]),
+        (&json!("dev-cli"), &json!("dev"))
+    );
+    assert_eq!(
+        reply["issued_token_type"],
+        "urn:ietf:params:oauth:token-type:access_token"
+    );
+    assert_eq!(reply["token_type"], "Bearer");
+    for (token, audience, kind, error) in [
+        ("unknown", "https%3A%2F%2Forders.example", TYPE, "invalid_request"),
+        (token, "orders", TYPE, "invalid_target"),
+        (token, "https%3A%2F%2Forders.example", "id_token", "invalid_request"),
+    ] {
+        assert_eq!(ask(token, audience, kind).await["error"], error);
+    }
+}
+
 #[rocket::async_test]
 async fn a_token_can_be_copied_from_a_page() {
     let client = provider().await;
