@@ -32,6 +32,7 @@ mod logout_by_provider;
 mod lost_ends;
 mod numbers;
 mod observing;
+mod other_apis;
 mod outbound;
 mod private_key_jwt;
 mod protect;

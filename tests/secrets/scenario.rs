@@ -14,8 +14,8 @@ use rocket::{
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{
-    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, OptionalUser, Refused,
-    SessionChange, scopes,
+    __private::SessionCookies, ApiClient, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, OptionalUser,
+    Refused, RelyingParty, SessionChange, scopes,
 };
 use url::Url;
 
@@ -35,8 +35,22 @@ scopes! {
 }
 
 #[get("/api")]
-fn api(token: Bearer) -> String {
+async fn api(token: Bearer) -> String {
+    let exchanged = token.exchange("orders", &["read"]).await;
+    rocket::info!("{exchanged:?} {:?}", token.tokens_for("orders", &[]));
     format!("{token:?}")
+}
+
+/// What a careless app writes into its log of its calls.
+#[get("/other-apis")]
+async fn other_apis(user: LoggedIn, rp: &RelyingParty) -> &'static str {
+    let of_user = user.access_token_for("https://orders.example.com", &["read"]).await;
+    let of_client = rp.client_token(&["read"], None).await;
+    let client = ApiClient::new("http://127.0.0.1:9/orders").unwrap();
+    let tokens = user.tokens_for("https://orders.example.com", &["read"]);
+    let called = client.send(client.get("?open=true").unwrap(), &tokens).await;
+    rocket::info!("{of_user:?} {of_client:?} {client:?} {tokens:?} {:?}", called.map(drop));
+    "called"
 }
 
 #[get("/api/write")]
@@ -147,6 +161,9 @@ impl Scene {
         self.app.advance(Duration::from_secs(285));
         self.browser.visit("/me").await.is(Status::Ok);
         assert_eq!(self.provider.count("/token"), 2);
+        self.keep_session(secrets).await;
+        self.browser.visit("/other-apis").await.is(Status::Ok);
+        assert_eq!(self.provider.count("/token"), 4);
         self.keep_session(secrets).await;
         self.provider.on_refresh_response(|reply| *reply = Reply::status(500));
         self.app.advance(Duration::from_secs(285));
@@ -438,7 +455,7 @@ async fn over_the_network(secrets: &mut Secrets) {
 }
 
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket_with(Careless).mount("/", routes![api, write, debug])
+    app.rocket_with(Careless).mount("/", routes![api, write, other_apis, debug])
 }
 
 fn state_of(request: &RecordedRequest) -> &str {

@@ -43,6 +43,19 @@ pub(super) struct Grants {
 
 impl State {
     pub(super) fn token(&self, request: &RecordedRequest) -> Reply {
+        if request.form_value("grant_type") == Some("client_credentials") {
+            let mut reply = self.by_client_credentials(request).unwrap_or_else(|error| error);
+            self.change_token_response(&mut reply, false);
+            return reply;
+        }
+        if request
+            .form_value("grant_type")
+            .is_some_and(|grant| grant.starts_with("urn:"))
+        {
+            let mut reply = self.by_exchange(request).unwrap_or_else(|error| error);
+            self.change_token_response(&mut reply, false);
+            return reply;
+        }
         let is_refresh = request.form_value("grant_type") == Some("refresh_token");
         let result = match request.form_value("grant_type") {
             Some("authorization_code") => self.check_code(request),
@@ -68,6 +81,32 @@ impl State {
             grants.refresh.insert(issued.refresh_token, grant);
         }
         reply
+    }
+
+    /// RFC 6749 §4.4: no refresh token, no ID token.
+    fn by_client_credentials(&self, request: &RecordedRequest) -> Result<Reply, Reply> {
+        client_id(request)?;
+        let scope = request.form_value("scope").unwrap_or("");
+        Ok(Reply::json(json!({
+            "access_token": random("ct-"), "token_type": "Bearer", "expires_in": 300, "scope": scope,
+        })))
+    }
+
+    /// RFC 8693, and Microsoft's on-behalf-of flow.
+    fn by_exchange(&self, request: &RecordedRequest) -> Result<Reply, Reply> {
+        client_id(request)?;
+        let subject = request.form_value("subject_token").or(request.form_value("assertion"));
+        let is_known = |token: &str| lock(&self.grants).access.contains_key(token);
+        if !subject.is_some_and(is_known) {
+            return Err(oauth_error("invalid_request", "unknown subject token"));
+        }
+        let mut reply = Reply::json(json!({
+            "access_token": random("xt-"), "token_type": "Bearer", "expires_in": 300,
+        }));
+        if request.form_value("subject_token").is_some() {
+            reply.set("issued_token_type", "urn:ietf:params:oauth:token-type:access_token");
+        }
+        Ok(reply)
     }
 
     fn check_code(&self, request: &RecordedRequest) -> Result<Grant, Reply> {
