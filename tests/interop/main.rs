@@ -21,6 +21,7 @@ mod node_provider;
 #[path = "../behaviour/numbers.rs"]
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
+mod other_apis;
 mod patience;
 mod redis_failover;
 mod second_factor;
