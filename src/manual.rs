@@ -40,6 +40,8 @@ pub mod logout {}
 pub mod observing {}
 #[cfg_attr(not(doctest), doc = include_str!("../docs/manual/openapi.md"))]
 pub mod openapi {}
+#[doc = include_str!("../docs/manual/other_apis.md")]
+pub mod other_apis {}
 #[doc = include_str!("../docs/manual/other_crates.md")]
 pub mod other_crates {}
 #[doc = include_str!("../docs/performance.md")]
