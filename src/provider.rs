@@ -1,4 +1,5 @@
-//! The HTTP calls to the OpenID provider: the only code that opens sockets, with one file per endpoint.
+//! The HTTP calls to the OpenID provider, with one file per endpoint: the only code that opens sockets, beside the client
+//! for other APIs.
 
 mod address_policy;
 mod addresses;

@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     dev_provider::{CLIENT_ID, DevClient, DevProvider},
     secret::Secret,
-    settings::{DevProviderSettings, RocketConfig, Settings, SettingsError},
+    settings::{DevProviderSettings, ResourceParameter, RocketConfig, Settings, SettingsError, TokenExchange},
 };
 
 /// Starts the development provider if the settings enable it, or each one in the table `providers`, and fills in the
@@ -33,6 +33,8 @@ pub(crate) async fn start_dev_providers(
             kept.client_id = own.client_id;
             kept.client_secret = own.client_secret;
             kept.client_secret_issuer = None;
+            kept.resource_parameter = own.resource_parameter;
+            kept.token_exchange = own.token_exchange;
             kept.issuer = own.issuer;
         }
     }
@@ -55,6 +57,9 @@ async fn start(
     settings.client_id = Some(client_id);
     settings.client_secret = Some(client_secret);
     settings.client_secret_issuer = None;
+    // Whatever the real one has: this one has the standards.
+    settings.resource_parameter = ResourceParameter::Resource;
+    settings.token_exchange = TokenExchange::Standard;
 
     let provider = DevProvider::start(wanted, client, clock.clone()).await?;
     settings.issuer = Some(provider.issuer().to_owned());

@@ -14,8 +14,8 @@ use crate::{
     dev_provider::{DevClient, DevProviderError, InProcessProvider},
     secret::Secret,
     settings::{
-        InProcess, MetadataSource, ProviderKind, ProviderMode, RocketConfig, Settings, SettingsError, Site, StoreKind,
-        TokenEndpointAuthMethod,
+        InProcess, MetadataSource, ProviderKind, ProviderMode, ResourceParameter, RocketConfig, Settings,
+        SettingsError, Site, StoreKind, TokenEndpointAuthMethod, TokenExchange,
     },
 };
 
@@ -133,6 +133,8 @@ fn prepare(settings: &mut Settings, rocket_config: &RocketConfig) {
     ) {
         settings.token_endpoint_auth_method = None;
     }
+    settings.resource_parameter = ResourceParameter::Resource;
+    settings.token_exchange = TokenExchange::Standard;
     settings.id_token_signing_algs = None;
     settings.access_token_signing_algs = None;
 }

@@ -455,7 +455,8 @@ async fn over_the_network(secrets: &mut Secrets) {
 }
 
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket_with(Careless).mount("/", routes![api, write, other_apis, debug])
+    app.rocket_with(Careless)
+        .mount("/", routes![api, write, other_apis, debug])
 }
 
 fn state_of(request: &RecordedRequest) -> &str {

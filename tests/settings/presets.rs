@@ -20,13 +20,16 @@ fn google_is_its_issuer() {
     expands_to(r#"provider = { name = "google" }"#, plain);
 }
 
+/// How tokens for other APIs are requested there.
+const MICROSOFT_TOKENS: &str = "resource_parameter = \"scope\"\ntoken_exchange = \"on_behalf_of\"";
+
 #[test]
 fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
     expands_to(
         &format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}"),
         &format!(
             "issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\n\
-             user_info_enabled = false"
+             user_info_enabled = false\n{MICROSOFT_TOKENS}"
         ),
     );
 }
@@ -39,7 +42,9 @@ fn the_id_of_a_directory_is_in_lower_case() {
             "provider = {{ name = \"microsoft\", tenant = \"{}\" }}",
             TENANT.to_uppercase()
         ),
-        &format!("issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\nuser_info_enabled = false"),
+        &format!(
+            "issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\nuser_info_enabled = false\n{MICROSOFT_TOKENS}"
+        ),
     );
 }
 
@@ -48,8 +53,10 @@ fn the_id_of_a_directory_is_in_lower_case() {
 fn microsoft_is_the_issuer_of_personal_accounts() {
     expands_to(
         "provider = { name = \"microsoft\", tenant = \"consumers\" }",
-        "issuer = \"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0\"\n\
-         user_info_enabled = false",
+        &format!(
+            "issuer = \"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0\"\n\
+             user_info_enabled = false\n{MICROSOFT_TOKENS}"
+        ),
     );
 }
 
@@ -63,14 +70,14 @@ fn microsoft_is_a_template_for_several_directories() {
             &format!(
                 "issuer = \"https://login.microsoftonline.com/{{tenantid}}/v2.0\"\n\
                  server_metadata_url = \"https://login.microsoftonline.com/{shared}/v2.0/.well-known/openid-configuration\"\n\
-                 user_info_enabled = false"
+                 user_info_enabled = false\n{MICROSOFT_TOKENS}"
             ),
         );
         // The metadata of all is that of no issuer of one's own.
         let own = "issuer = \"https://login.partner.example\"";
         expands_to(
             &format!("{preset}\n{own}"),
-            &format!("{own}\nuser_info_enabled = false"),
+            &format!("{own}\nuser_info_enabled = false\n{MICROSOFT_TOKENS}"),
         );
     }
 }
@@ -78,7 +85,8 @@ fn microsoft_is_a_template_for_several_directories() {
 #[test]
 fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
     let preset = r#"provider = { name = "auth0", domain = "example.eu.auth0.com" }"#;
-    let issuer = "issuer = \"https://example.eu.auth0.com/\"\naccepts = \"untyped_tokens\"";
+    let issuer = "issuer = \"https://example.eu.auth0.com/\"\naccepts = \"untyped_tokens\"\n\
+                  resource_parameter = \"audience\"";
     expands_to(preset, issuer);
 
     let one = r#"audience = "https://api.example.com""#;
@@ -239,18 +247,22 @@ fn keycloak_is_the_issuer_of_a_realm() {
 fn explicit_settings_take_precedence_over_the_preset() {
     let microsoft = format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}");
     let own = "issuer = \"https://login.partner.example\"\nuser_info_enabled = true";
-    expands_to(&format!("{microsoft}\n{own}"), own);
+    expands_to(&format!("{microsoft}\n{own}"), &format!("{own}\n{MICROSOFT_TOKENS}"));
+    let standards = "resource_parameter = \"resource\"\ntoken_exchange = \"standard\"";
+    expands_to(&format!("{microsoft}\n{own}\n{standards}"), own);
 
     let auth0 = r#"provider = { name = "auth0", domain = "example.auth0.com" }"#;
     let own = "audience = \"a\"\nextra_authorization_parameters = { audience = \"b\", prompt = \"login\" }";
     expands_to(
         &format!("{auth0}\n{own}"),
-        &format!("{own}\nissuer = \"https://example.auth0.com/\"\naccepts = \"untyped_tokens\""),
+        &format!(
+            "{own}\nissuer = \"https://example.auth0.com/\"\naccepts = \"untyped_tokens\"\nresource_parameter = \"audience\""
+        ),
     );
     let own = "accepts = \"access_tokens\"";
     expands_to(
         &format!("{auth0}\n{own}"),
-        &format!("{own}\nissuer = \"https://example.auth0.com/\""),
+        &format!("{own}\nissuer = \"https://example.auth0.com/\"\nresource_parameter = \"audience\""),
     );
 
     let secrets = r#"client_secrets = { client_id = "app", issuer = "https://op.example" }"#;
