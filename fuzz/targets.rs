@@ -16,7 +16,7 @@ use rocket::{
 use rocket_openidconnect::{
     __private::{
         AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, is_bearer, object,
-        token_reply, usable_keys,
+        rejects_token, token_reply, usable_keys,
     },
     LoggedIn, Oidc,
 };
@@ -41,6 +41,16 @@ pub fn authorization_header(data: &[u8]) {
         assert!(scheme.eq_ignore_ascii_case("bearer"));
         let token = token.trim_matches(' ');
         assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b','));
+    }
+}
+
+/// The `WWW-Authenticate` header of another API: what rejects a token names the scheme and the error.
+pub fn challenge(data: &[u8]) {
+    if let Ok(value) = std::str::from_utf8(data)
+        && rejects_token(value)
+    {
+        let lower = value.to_ascii_lowercase();
+        assert!(lower.contains("bearer") && lower.contains("error") && value.contains("invalid_token"));
     }
 }
 

@@ -18,6 +18,10 @@ pub use token_source::TokenSource;
 
 use crate::{api_tokens::IssuedToken, settings::is_loopback};
 
+/// Exported by `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) use rejection::has_invalid_token as rejects_token;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -180,6 +180,12 @@ pub fn token_reply(body: &[u8]) -> Option<String> {
     crate::provider::read_token_reply(body)
 }
 
+/// Whether a `WWW-Authenticate` header of another API rejects the token.
+#[cfg(feature = "api-client")]
+pub fn rejects_token(header: &str) -> bool {
+    crate::api_client::rejects_token(header)
+}
+
 /// The `sub` of a user of GitHub, their address, and whether a form becomes a JSON object, each of this body.
 pub fn github_replies(body: &[u8]) -> (Option<String>, Option<String>, bool) {
     crate::provider::read_github_replies(body)

@@ -15,7 +15,7 @@ pub(super) fn is_invalid_token(headers: &HeaderMap) -> bool {
 
 /// Reads a list of challenges ([RFC 9110 §11.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1)): a scheme,
 /// then its parameters, which commas divide as they divide challenges.
-fn has_invalid_token(text: &str) -> bool {
+pub(crate) fn has_invalid_token(text: &str) -> bool {
     let mut is_bearer = false;
     for item in items(text) {
         let (before, value) = match item.split_once('=') {
