@@ -510,6 +510,7 @@ fn no_feature_needs_more_crates_than_the_readme_says() {
     let features: Vec<_> = wrong.iter().map(|(feature, ..)| feature.as_str()).collect();
     let all = [
         "none",
+        "api-client",
         "cli",
         "dev-provider",
         "metrics",
