@@ -189,9 +189,15 @@ impl ApiTokenError {
         }
     }
 
-    /// Whether the same request would fail again at once, because of the provider's answer or its silence.
+    /// Whether the same request would fail again at once, because of the provider's answer or its silence. A request
+    /// that cannot be judged uses the refresh token each time, too.
     pub(super) fn is_of_provider(&self) -> bool {
-        matches!(self, ApiTokenError::Provider(_))
+        match self {
+            ApiTokenError::Provider(_) | ApiTokenError::IdToken => true,
+            // The provider's keys, and not the session store or another node.
+            ApiTokenError::Later { reason, .. } => reason.starts_with("provider_"),
+            _ => false,
+        }
     }
 
     /// Logs it, with its reason code and remedy. `what` is the token that was requested, for this API.

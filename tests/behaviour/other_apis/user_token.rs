@@ -489,6 +489,26 @@ async fn the_token_of_another_user_is_not_used() {
     }
 }
 
+/// Each attempt would use the refresh token.
+#[rocket::async_test]
+async fn a_token_that_cannot_be_judged_is_not_requested_again_at_once() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    app.advance(Duration::from_secs(31));
+    provider.rotate_rsa_key();
+    provider.on_path("/jwks", Reply::status(503));
+    for _ in 0..3 {
+        let answer = token_for(&browser, ORDERS).await;
+        assert!(answer.starts_with("503 provider_"), "{answer}");
+        assert_eq!(provider.count(TOKEN), 2);
+    }
+    provider.clear_path("/jwks");
+    app.advance(Duration::from_secs(60));
+    assert!(token_for(&browser, ORDERS).await.starts_with("at-"));
+    assert_eq!(provider.count(TOKEN), 3);
+}
+
 #[rocket::async_test]
 async fn a_response_without_an_id_token_is_enough() {
     let provider = TestProvider::start().await;
