@@ -73,8 +73,10 @@ impl Client<'_> {
         }
         let due = current.refresh_due;
         // A generation that only has another refresh token is due when the one before it was.
-        let is_refreshed =
-            |newest: &CurrentSession| !is_due(newest.refresh_due, now) && !(is_forced && newest.refresh_due == due);
+        let is_refreshed = |newest: &CurrentSession| {
+            let is_only_rotated = is_forced && newest.refresh_due == due;
+            !is_due(newest.refresh_due, now) && !is_only_rotated
+        };
         let lock = match self.lock_refresh(&current, now, is_refreshed).await? {
             Locked::Needless(session) => return Ok(Refreshed::Elsewhere(session)),
             Locked::Held(lock) => lock,
