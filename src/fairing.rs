@@ -351,7 +351,7 @@ impl Oidc {
             .with_front_channel(settings.frontchannel_logout);
         let refreshes = Arc::new(Refreshes::new());
         let tasks = Tasks::default();
-        let session_tokens = tokens_of_sessions(&clock);
+        let session_tokens = tokens_of_sessions(&clock, &tasks);
         if let Source::Provider(provider) = &source {
             let (revoke, drop_cached) =
                 Revocations::new(provider, &refreshes, &session_tokens, &clock, &tasks).into_callbacks();

@@ -15,10 +15,10 @@ use tracing::Instrument;
 use super::{ApiTokenError, IssuedToken, Target};
 use crate::{
     clock::Clock,
-    observing,
     provider::{Endpoint, ProviderError},
     secret::Secret,
     session::NoSession,
+    tasks::Tasks,
 };
 
 /// The back-off after a failed request, doubled for each failure, and its maximum; longer if the provider asks for it.
@@ -50,6 +50,7 @@ pub(crate) struct IssuedTokens<O> {
     owners: Cache<O, Arc<Owned>>,
     limits: Limits,
     clock: Clock,
+    tasks: Tasks,
     /// What the tokens are, for a log line.
     what: &'static str,
 }
@@ -103,8 +104,15 @@ where
                 .build(),
             limits,
             clock: clock.clone(),
+            tasks: Tasks::default(),
             what,
         }
+    }
+
+    /// Makes a shutdown wait for requests: those of sessions may rotate a refresh token.
+    pub(crate) fn awaited_by(self, tasks: &Tasks) -> IssuedTokens<O> {
+        let tasks = tasks.clone();
+        IssuedTokens { tasks, ..self }
     }
 
     /// The cached token of this owner, if it is usable.
@@ -147,7 +155,11 @@ where
                         None => tokens.weigh_again(&owner, &owned),
                     }
                 };
-                observing::spawn(requesting.instrument(tracing::debug_span!("token_request")));
+                // Otherwise the call fails.
+                if !self.tasks.are_ending() {
+                    self.tasks
+                        .spawn(requesting.instrument(tracing::debug_span!("token_request")));
+                }
                 flight
             }
         };

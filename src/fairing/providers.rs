@@ -88,8 +88,7 @@ impl RelyingParties {
             keys: &keys,
             shares_cookies: !self.has_tenants,
         };
-        let revocations =
-            Revocations::new(&provider, &app.refreshes, &app.session_tokens, &app.clock, &app.tasks);
+        let revocations = Revocations::new(&provider, &app.refreshes, &app.session_tokens, &app.clock, &app.tasks);
         let (revoke, drop_cached) = revocations.into_callbacks();
         let sessions = app.sessions.of_provider(session_provider, &cookies);
         let resource_server = if self.has_tenants {

@@ -34,12 +34,7 @@ pub(crate) fn revoke_access_tokens_later(
     revoke_in_order(tasks, provider, tokens.collect(), now);
 }
 
-fn revoke_in_order(
-    tasks: &Tasks,
-    provider: &Arc<Provider>,
-    tokens: Vec<(Secret, TokenTypeHint)>,
-    now: OffsetDateTime,
-) {
+fn revoke_in_order(tasks: &Tasks, provider: &Arc<Provider>, tokens: Vec<(Secret, TokenTypeHint)>, now: OffsetDateTime) {
     if tokens.is_empty() {
         return;
     }

@@ -18,6 +18,7 @@ use crate::{
     relying_party::{Client, revoke_later::revoke_later},
     secret::Secret,
     session::{CurrentSession, NoSession, OutgoingSession, Session, SessionTokens},
+    tasks::Tasks,
 };
 
 /// The tokens of all sessions of this process.
@@ -29,8 +30,8 @@ const LIMITS: Limits = Limits {
 /// Tokens for other APIs, by the name of the session that they were issued from.
 pub(crate) type TokensOfSessions = Arc<IssuedTokens<Arc<str>>>;
 
-pub(crate) fn tokens_of_sessions(clock: &Clock) -> TokensOfSessions {
-    Arc::new(IssuedTokens::new("token for the API of a user", LIMITS, clock))
+pub(crate) fn tokens_of_sessions(clock: &Clock, tasks: &Tasks) -> TokensOfSessions {
+    Arc::new(IssuedTokens::new("token for the API of a user", LIMITS, clock).awaited_by(tasks))
 }
 
 impl Client<'_> {
@@ -66,8 +67,8 @@ impl Client<'_> {
                 client.request_token_of_session(&current, &answer, &target).await
             }
         };
-        let (provider, clock) = (self.provider.clone(), self.clock.clone());
-        let unwanted = move |token: IssuedToken| revoke_unwanted(&provider, token.secret(), None, clock.now());
+        let (tasks, provider, clock) = (self.tasks.clone(), self.provider.clone(), self.clock.clone());
+        let unwanted = move |token: IssuedToken| revoke_unwanted(&tasks, &provider, token.secret(), None, clock.now());
         let name = self.sessions.observed.name();
         tokens.get(owner, target.clone(), name, begin, unwanted).await
     }
@@ -160,7 +161,13 @@ impl Client<'_> {
         };
         let advanced = stored.map_err(|failure| {
             if let Failure::Ended(_) | Failure::NoSession(NoSession::Ended) = &failure {
-                revoke_unwanted(self.provider, &reply.access_token, reply.refresh_token.as_ref(), now);
+                revoke_unwanted(
+                    &self.tasks,
+                    self.provider,
+                    &reply.access_token,
+                    reply.refresh_token.as_ref(),
+                    now,
+                );
             }
             ApiTokenError::from(failure)
         })?;
@@ -192,6 +199,7 @@ fn rotated(current: &CurrentSession, old: &SessionTokens, refresh_token: Secret)
 
 /// Revokes tokens of a session that ended before they were issued.
 fn revoke_unwanted(
+    tasks: &Tasks,
     provider: &Arc<Provider>,
     access_token: &Secret,
     refresh_token: Option<&Secret>,
@@ -202,7 +210,7 @@ fn revoke_unwanted(
         refresh_token: refresh_token.cloned(),
         ..SessionTokens::default()
     };
-    revoke_later(provider, &tokens, now);
+    revoke_later(tasks, provider, &tokens, now);
 }
 
 impl From<Failure> for ApiTokenError {
