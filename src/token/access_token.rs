@@ -16,11 +16,11 @@ use super::{
     checks::{
         audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds, since_1970, string,
     },
+    confirmation::{confirmed_key, confirmed_key_of_introspected},
     json::type_name,
     parse_object,
     purpose::{
-        CLIENT_ID, Circumstances, MatchedAudience, Source, check_cnf, check_header_type, check_purpose, is_at_jwt,
-        is_present,
+        CLIENT_ID, Circumstances, MatchedAudience, Source, check_header_type, check_purpose, is_at_jwt, is_present,
     },
 };
 use crate::printable::excerpt;
@@ -169,7 +169,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         let iat = optional_seconds(claims, "iat");
         let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
         on_result("iat", iat.map_err(Into::into))?;
-        on_result("cnf", check_cnf(claims))?;
+        on_result("cnf", confirmed_key(claims).map(drop))?;
         let circumstances = expected.circumstances(audience, signs_nobody_in);
         let typ = self.jws.typ();
         let setting = &expected.accepts_setting;
@@ -209,7 +209,8 @@ impl<'a> UnverifiedAccessToken<'a> {
             source: Source::Jwt { typ },
             circumstances,
         };
-        AccessToken::new(self.compact, self.claims, judged, expected)
+        let confirmed_key = confirmed_key(&self.claims)?;
+        AccessToken::new(self.compact, self.claims, confirmed_key, judged, expected)
     }
 }
 
@@ -228,6 +229,9 @@ pub(crate) struct AccessToken {
     pub(crate) token: Secret,
     pub(crate) claims: Arc<Claims>,
     pub(crate) scopes: Vec<String>,
+    /// The thumbprint of the key that the token is bound to; `None` for a bearer token. The token says so; that a request
+    /// proves it is checked at each request.
+    confirmed_key: Option<String>,
     issuer: String,
     /// In seconds since 1970.
     exp: Option<f64>,
@@ -283,7 +287,7 @@ impl AccessToken {
         if let Some(iat) = optional_seconds(&claims, "iat")? {
             check_iat(iat, at, skew)?;
         }
-        check_cnf(&claims)?;
+        let confirmed_key = confirmed_key_of_introspected(token, &claims)?;
         let audience = introspected_audience(&claims, expected);
         let matched = audience.as_ref().copied();
         let circumstances = expected.circumstances(matched.unwrap_or(MatchedAudience::Unknown), false);
@@ -295,7 +299,7 @@ impl AccessToken {
             source: Source::Introspection,
             circumstances,
         };
-        AccessToken::new(token, claims, judged, expected)
+        AccessToken::new(token, claims, confirmed_key, judged, expected)
     }
 
     /// The token of a testing profile, which no provider issued.
@@ -305,6 +309,7 @@ impl AccessToken {
             scopes: scopes(claims.as_map(), roles),
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
+            confirmed_key: None,
             exp: None,
             nbf: None,
             judged: None,
@@ -314,6 +319,7 @@ impl AccessToken {
     fn new(
         token: &str,
         claims: Map<String, Value>,
+        confirmed_key: Option<String>,
         judged: Judged,
         expected: &AccessTokenExpectations,
     ) -> Result<AccessToken, AccessTokenError> {
@@ -324,12 +330,13 @@ impl AccessToken {
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
+            confirmed_key,
             judged: Some(judged),
         })
     }
 
-    /// Rechecks a cached token against what time, settings, metadata or another guard may have changed. A proof of
-    /// possession (`cnf`) needs no recheck, because no bound token is ever accepted.
+    /// Rechecks a cached token against what time, settings, metadata or another guard may have changed. What
+    /// a request proves is not in the cache: see [`check_possession`](Self::check_possession).
     pub(crate) fn check_again(
         &self,
         expected: &AccessTokenExpectations,
@@ -358,6 +365,19 @@ impl AccessToken {
             Ok(())
         } else {
             check_purpose(judged.source, claims, circumstances, &expected.accepts_setting)
+        }
+    }
+
+    /// Whether the request proved the key that the token is bound to
+    /// ([RFC 9449 §7.1 and §7.2](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)). `proved_key` is the thumbprint of
+    /// the key in a proof; `None` for the scheme `Bearer`.
+    pub(crate) fn check_possession(&self, proved_key: Option<&str>) -> Result<(), AccessTokenError> {
+        match (&self.confirmed_key, proved_key) {
+            (None, None) => Ok(()),
+            (Some(_), None) => Err(AccessTokenError::Bound),
+            (None, Some(_)) => Err(AccessTokenError::Unbound),
+            (Some(confirmed), Some(proved)) if confirmed == proved => Ok(()),
+            (Some(_), Some(_)) => Err(AccessTokenError::OtherKey),
         }
     }
 

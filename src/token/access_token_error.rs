@@ -79,9 +79,24 @@ pub(crate) enum AccessTokenError {
         "the token does not show that it is an access token, and its audience is the client id, as that of an ID token"
     )]
     UnknownUseForClient,
-    /// It is bound to a key (`cnf`), and no proof of possession is verified here.
-    #[error("the token is bound to a key by \"cnf\", and proof of possession is not supported")]
+    /// It is bound to a key (`cnf`), and was sent as a bearer token.
+    #[error("the token is bound to a key by \"cnf\", and the request has no proof of that key")]
     Bound,
+    /// It is a bearer token, and was sent with the scheme `DPoP`.
+    #[error("the token is bound to no key, and was sent with the scheme DPoP")]
+    Unbound,
+    /// It is a bearer token, and only bound tokens are accepted.
+    #[error("the token was sent as a bearer token, and a proof of possession is required")]
+    ProofRequired,
+    /// It is bound to another key than the one of the proof.
+    #[error("the token is bound to another key than the one of the proof")]
+    OtherKey,
+    /// Its `cnf` is malformed, or of a kind that no proof is verified for.
+    #[error("the \"cnf\" of the token is not accepted: {cause}")]
+    Confirmation {
+        /// What is wrong with it.
+        cause: String,
+    },
     /// It has neither `sub` nor a client id.
     #[error("the token has neither \"sub\" nor \"client_id\"")]
     NoSubject,
@@ -163,7 +178,23 @@ impl AccessTokenError {
             ),
             AccessTokenError::Bound => TokenFacts::new(
                 "access_token_bound",
-                "have the provider issue bearer tokens for this API",
+                "set `dpop_tokens = \"accepted\"` and have the client send `Authorization: DPoP …` with a proof, or have the provider issue bearer tokens for this API",
+            ),
+            AccessTokenError::Unbound => TokenFacts::new(
+                "access_token_unbound",
+                "send `Authorization: Bearer …`, or have the client send a proof to the token endpoint so that the provider binds the token",
+            ),
+            AccessTokenError::ProofRequired => TokenFacts::new(
+                "access_token_unbound",
+                "send a token that is bound to a key with `Authorization: DPoP …` and a proof",
+            ),
+            AccessTokenError::OtherKey => TokenFacts::new(
+                "access_token_other_key",
+                "sign the proof with the key whose proof the client sent to the token endpoint",
+            ),
+            AccessTokenError::Confirmation { .. } => TokenFacts::new(
+                "access_token_confirmation",
+                "have the provider bind the token by DPoP (`jkt`) alone, or issue bearer tokens for this API",
             ),
             AccessTokenError::NoSubject => TokenFacts::new(
                 "access_token_missing_subject",
@@ -211,7 +242,11 @@ impl AccessTokenError {
             AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
             AccessTokenError::Audience { .. } => "the token is meant for another API",
             AccessTokenError::NoAudience { .. } => "the token has no audience",
-            AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
+            AccessTokenError::Bound => "the token is bound to a key, which the request does not prove",
+            AccessTokenError::Unbound => "the token is not bound to a key",
+            AccessTokenError::ProofRequired => "a token that is bound to a key is required",
+            AccessTokenError::OtherKey => "the token is bound to another key",
+            AccessTokenError::Confirmation { .. } => "the token is bound in a way that is not accepted",
             AccessTokenError::NoSubject => "the token names neither a user nor a client",
             AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",
             AccessTokenError::Opaque => "the token is not a JWT",

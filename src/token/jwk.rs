@@ -2,7 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
+use aws_lc_rs::{
+    digest,
+    signature::{
+        self, EcdsaVerificationAlgorithm, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
+    },
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
@@ -262,6 +267,8 @@ pub(crate) enum SkipReason {
     },
     #[error("the numbers do not make a valid public key")]
     Invalid,
+    #[error("the number {member:?} begins with a zero")]
+    LeadingZero { member: &'static str },
     #[error("the set has {actual} keys; those after the first {max} are not read")]
     TooMany { max: usize, actual: usize },
 }
@@ -355,6 +362,101 @@ impl Jwk {
     }
 }
 
+/// A public key in the header of a DPoP proof ([RFC 9449 §4.2](https://www.rfc-editor.org/rfc/rfc9449#section-4.2)).
+/// Nothing vouches for it but its thumbprint.
+pub(super) struct HeaderKey {
+    numbers: Numbers,
+    thumbprint: String,
+}
+
+/// The numbers of a key, and what verifies its signatures.
+enum Numbers {
+    Rsa(RsaPublicKeyComponents<Vec<u8>>, &'static RsaParameters),
+    Point(Vec<u8>, &'static dyn VerificationAlgorithm),
+}
+
+impl HeaderKey {
+    /// Members of private keys and shared secrets (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+    const PRIVATE: [&'static str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+    /// Checks a key that verifies `algorithm`. Whether its numbers make a key is checked by
+    /// [`verifier`](Self::verifier), which costs more.
+    pub(super) fn parse(jwk: &Value, algorithm: SigningAlgorithm) -> Result<HeaderKey, SkipReason> {
+        let Value::Object(jwk) = jwk else {
+            let actual = type_name(jwk);
+            return Err(SkipReason::NotAnObject { actual });
+        };
+        let kty = required_str(jwk, "kty")?;
+        if kty == "oct" {
+            return Err(SkipReason::Symmetric { kty: kty.into() });
+        }
+        if HeaderKey::PRIVATE.iter().any(|member| jwk.contains_key(*member)) {
+            return Err(SkipReason::Private);
+        }
+        check_use(jwk)?;
+        check_key_ops(jwk)?;
+        // Of the numbers, each has one spelling, so that a key has one thumbprint (RFC 7638 §3.2): their members are in
+        // alphabetical order, and none needs an escape.
+        let text = |member| required_str(jwk, member);
+        let (fits, numbers, members) = match kty {
+            "RSA" => {
+                let components = rsa_components(jwk)?;
+                let members = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, text("e")?, text("n")?);
+                let of_algorithm = RSA_PARAMETERS.iter().find(|(own, _)| *own == algorithm);
+                let (_, parameters) = of_algorithm.unwrap_or(&RSA_PARAMETERS[0]);
+                (of_algorithm.is_some(), Numbers::Rsa(components, parameters), members)
+            }
+            "EC" => {
+                let (own, verification, point) = ec_point(jwk)?;
+                let (crv, x, y) = (text("crv")?, text("x")?, text("y")?);
+                let members = format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#);
+                (own == algorithm, Numbers::Point(point, verification), members)
+            }
+            "OKP" => {
+                let point = okp_point(jwk)?;
+                let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, text("x")?);
+                let fits = algorithm == SigningAlgorithm::EdDSA;
+                (fits, Numbers::Point(point, &signature::ED25519), members)
+            }
+            other => {
+                let kty = excerpt(other);
+                return Err(SkipReason::UnknownKeyType { kty });
+            }
+        };
+        let own = optional_str(jwk, "alg")?.map(str::parse::<SigningAlgorithm>);
+        if !fits || own.is_some_and(|own| own != Ok(algorithm)) {
+            let alg = algorithm.as_str().to_owned();
+            return Err(SkipReason::Algorithm { alg });
+        }
+        if kty == "RSA" {
+            for member in ["n", "e"] {
+                // RFC 7518 §2: without leading zeros.
+                if bytes(jwk, member)?.first() == Some(&0) {
+                    return Err(SkipReason::LeadingZero { member });
+                }
+            }
+        }
+        Ok(HeaderKey {
+            numbers,
+            thumbprint: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes())),
+        })
+    }
+
+    /// The SHA-256 thumbprint ([RFC 7638 §3](https://www.rfc-editor.org/rfc/rfc7638#section-3)), in base64url.
+    pub(super) fn thumbprint(&self) -> &str {
+        &self.thumbprint
+    }
+
+    /// The key, prepared to verify its algorithm.
+    pub(super) fn verifier(&self) -> Result<ParsedPublicKey, SkipReason> {
+        let key = match &self.numbers {
+            Numbers::Rsa(components, parameters) => components.to_parsed_public_key(*parameters),
+            Numbers::Point(point, verification) => ParsedPublicKey::new(*verification, point),
+        };
+        key.map_err(|_| SkipReason::Invalid)
+    }
+}
+
 /// Checks `use`: <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>. In the bundle of a SPIFFE trust domain, the
 /// keys that sign tokens have `jwt-svid` (<https://spiffe.io/docs/latest/spiffe-specs/jwt-svid/#42-jwk-set>).
 fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
@@ -378,17 +480,29 @@ fn check_key_ops(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     }
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1>
-fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, ParsedPublicKey)>, SkipReason> {
-    static PARAMETERS: [(SigningAlgorithm, &RsaParameters); 6] = [
-        (SigningAlgorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256),
-        (SigningAlgorithm::RS384, &signature::RSA_PKCS1_2048_8192_SHA384),
-        (SigningAlgorithm::RS512, &signature::RSA_PKCS1_2048_8192_SHA512),
-        (SigningAlgorithm::PS256, &signature::RSA_PSS_2048_8192_SHA256),
-        (SigningAlgorithm::PS384, &signature::RSA_PSS_2048_8192_SHA384),
-        (SigningAlgorithm::PS512, &signature::RSA_PSS_2048_8192_SHA512),
-    ];
+static RSA_PARAMETERS: [(SigningAlgorithm, &RsaParameters); 6] = [
+    (SigningAlgorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256),
+    (SigningAlgorithm::RS384, &signature::RSA_PKCS1_2048_8192_SHA384),
+    (SigningAlgorithm::RS512, &signature::RSA_PKCS1_2048_8192_SHA512),
+    (SigningAlgorithm::PS256, &signature::RSA_PSS_2048_8192_SHA256),
+    (SigningAlgorithm::PS384, &signature::RSA_PSS_2048_8192_SHA384),
+    (SigningAlgorithm::PS512, &signature::RSA_PSS_2048_8192_SHA512),
+];
 
+/// The key for each RSA algorithm.
+fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, ParsedPublicKey)>, SkipReason> {
+    let components = rsa_components(jwk)?;
+    RSA_PARAMETERS
+        .iter()
+        .map(|&(algorithm, parameters)| {
+            let key = components.to_parsed_public_key(parameters);
+            key.map(|key| (algorithm, key)).map_err(|_| SkipReason::Invalid)
+        })
+        .collect()
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1>
+fn rsa_components(jwk: &Map<String, Value>) -> Result<RsaPublicKeyComponents<Vec<u8>>, SkipReason> {
     let n = bytes(jwk, "n")?;
     let e = bytes(jwk, "e")?;
     // The standard forbids it, but libraries that print signed numbers add a leading zero.
@@ -405,18 +519,22 @@ fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, Pars
     if !exponent.is_some_and(|exponent| exponent % 2 == 1 && (3..1 << 33).contains(&exponent)) {
         return Err(SkipReason::RsaExponent);
     }
-    let components = RsaPublicKeyComponents { n, e };
-    PARAMETERS
-        .iter()
-        .map(|&(algorithm, parameters)| {
-            let key = components.to_parsed_public_key(parameters);
-            key.map(|key| (algorithm, key)).map_err(|_| SkipReason::Invalid)
-        })
-        .collect()
+    Ok(RsaPublicKeyComponents {
+        n: n.to_vec(),
+        e: e.to_vec(),
+    })
+}
+
+fn ec_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+    let (algorithm, verification, point) = ec_point(jwk)?;
+    let key = ParsedPublicKey::new(verification, point).map_err(|_| SkipReason::Invalid)?;
+    Ok((algorithm, key))
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1>
-fn ec_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+fn ec_point(
+    jwk: &Map<String, Value>,
+) -> Result<(SigningAlgorithm, &'static EcdsaVerificationAlgorithm, Vec<u8>), SkipReason> {
     let (algorithm, verification, len) = match required_str(jwk, "crv")? {
         "P-256" => (SigningAlgorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED, 32),
         "P-384" => (SigningAlgorithm::ES384, &signature::ECDSA_P384_SHA384_FIXED, 48),
@@ -430,19 +548,19 @@ fn ec_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPubl
     for member in ["x", "y"] {
         point.extend(bytes_of_length(jwk, member, len)?);
     }
-    let key = ParsedPublicKey::new(verification, point).map_err(|_| SkipReason::Invalid)?;
-    Ok((algorithm, key))
+    Ok((algorithm, verification, point))
+}
+
+fn okp_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+    let key = ParsedPublicKey::new(&signature::ED25519, okp_point(jwk)?);
+    let key = key.map_err(|_| SkipReason::Invalid)?;
+    Ok((SigningAlgorithm::EdDSA, key))
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc8037#section-2>
-fn okp_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+fn okp_point(jwk: &Map<String, Value>) -> Result<Vec<u8>, SkipReason> {
     match required_str(jwk, "crv")? {
-        "Ed25519" => {
-            let x = bytes_of_length(jwk, "x", 32)?;
-            let key = ParsedPublicKey::new(&signature::ED25519, x);
-            let key = key.map_err(|_| SkipReason::Invalid)?;
-            Ok((SigningAlgorithm::EdDSA, key))
-        }
+        "Ed25519" => bytes_of_length(jwk, "x", 32),
         other => Err(SkipReason::UnknownCurve { crv: excerpt(other) }),
     }
 }

@@ -446,7 +446,7 @@ pub(crate) fn parts_of(compact: &str) -> Option<[&str; 3]> {
     }
 }
 
-fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
+pub(super) fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| JwsError::Base64 { part })
 }
 

@@ -9,7 +9,7 @@
 //!
 //! | | the token has | verdict |
 //! |---|---|---|
-//! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf`, since no proof of possession is verified here | reject |
+//! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf` that no proof confirms here | reject |
 //! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has no endpoint that signs users in or issues tokens, and no response type but `id_token`; a matched `aud` that is not our client id; and no mark of a third kind: those of row 3 except the hashes and words for identity tokens | accept |
 //! | 3 | `at_hash`, `c_hash`, `s_hash`, `response_type`, `htm`, `granted_scopes`, `code` (this one unless `at+jwt`); or a payload `typ`, `token_use`, `token_type`, `tokenType`, `tokenName` that is not a word for access | reject |
 //! | 4 | only what an ID token has: a matched `aud` that is the token's own client, and `nonce` or OpenID's scopes alone; or no client at all, `nonce`, `auth_time` or `amr`, and OpenID's scopes alone. No mark of row 5 but those scopes and `cid` | reject |
@@ -127,13 +127,11 @@ pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), AccessTokenErro
     }
 }
 
-/// Row 1, `cnf`: a token bound to a key ([RFC 7800 §3](https://www.rfc-editor.org/rfc/rfc7800#section-3)) is
-/// rejected, because no proof of possession is verified here.
-pub(super) fn check_cnf(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
-    match claims.get("cnf") {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(AccessTokenError::Bound),
-    }
+/// Whether a claim for the kind of the token is `DPoP`: its `token_type` in an introspection response (RFC 9449 §6.2), or
+/// its `typ` at Keycloak.
+pub(super) fn is_dpop_token(claims: &Map<String, Value>) -> bool {
+    let mut words = WORDS.iter().filter_map(|name| claims.get(*name));
+    words.any(|word| is_word(word, &["DPoP"]))
 }
 
 /// Whether the header `typ` is `at+jwt` ([RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)).

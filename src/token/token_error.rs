@@ -1,10 +1,10 @@
-//! The public error of a rejected token or UserInfo response.
+//! The public error of a rejected token, proof or UserInfo response.
 
 use thiserror::Error;
 
-use super::{AccessTokenError, IdTokenError, UserInfoError, facts::TokenFacts};
+use super::{AccessTokenError, DpopProofError, IdTokenError, UserInfoError, facts::TokenFacts};
 
-/// The error of a rejected token or UserInfo response. It never holds the token.
+/// The error of a rejected token, proof or UserInfo response. It never holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(transparent)]
 pub struct TokenError(Kind);
@@ -17,6 +17,8 @@ enum Kind {
     UserInfo(UserInfoError),
     #[error(transparent)]
     AccessToken(AccessTokenError),
+    #[error(transparent)]
+    DpopProof(DpopProofError),
 }
 
 impl TokenError {
@@ -35,6 +37,7 @@ impl TokenError {
             Kind::IdToken(error) => error.facts(),
             Kind::UserInfo(error) => error.facts(),
             Kind::AccessToken(error) => error.facts(),
+            Kind::DpopProof(error) => error.facts(),
         }
     }
 
@@ -43,10 +46,19 @@ impl TokenError {
         matches!(&self.0, Kind::IdToken(error) if error.is_about_tenant())
     }
 
+    /// The error code for the API client (RFC 6750 §3.1, RFC 9449 §7.1).
+    pub(crate) fn code(&self) -> &'static str {
+        match &self.0 {
+            Kind::DpopProof(error) => error.code(),
+            Kind::AccessToken(_) | Kind::IdToken(_) | Kind::UserInfo(_) => "invalid_token",
+        }
+    }
+
     /// The `error_description` for the API client: nothing about this app's settings.
     pub(crate) fn description(&self) -> &'static str {
         match &self.0 {
             Kind::AccessToken(error) => error.description(),
+            Kind::DpopProof(error) => error.description(),
             Kind::IdToken(_) | Kind::UserInfo(_) => "the token is not valid",
         }
     }
@@ -67,5 +79,11 @@ impl From<UserInfoError> for TokenError {
 impl From<AccessTokenError> for TokenError {
     fn from(error: AccessTokenError) -> TokenError {
         TokenError(Kind::AccessToken(error))
+    }
+}
+
+impl From<DpopProofError> for TokenError {
+    fn from(error: DpopProofError) -> TokenError {
+        TokenError(Kind::DpopProof(error))
     }
 }

@@ -316,7 +316,31 @@ fn access_token_wrong_use() {
         ),
         AccessTokenError::AnotherUse { reason },
     );
-    refused(with("cnf", json!({"jkt": "x"})), AccessTokenError::Bound);
+    let cause = "its \"jkt\" is not a SHA-256 thumbprint in base64url".to_owned();
+    refused(
+        with("cnf", json!({"jkt": "x"})),
+        AccessTokenError::Confirmation { cause },
+    );
+}
+
+/// That a token is bound is not a reason to reject it, but a demand on each request.
+#[test]
+fn a_bound_token_needs_the_proof_of_its_key() {
+    let (key, other) = ("A".repeat(43), "B".repeat(42) + "A");
+    let bound = with("cnf", json!({ "jkt": key })).unwrap();
+    let bearer = with("typ", "Bearer").unwrap();
+    let introspected = introspected(|body| body["cnf"] = json!({ "jkt": key })).unwrap();
+    for (token, proved, expected) in [
+        (&bearer, None, Ok(())),
+        (&bearer, Some(&key), Err(AccessTokenError::Unbound)),
+        (&bound, None, Err(AccessTokenError::Bound)),
+        (&bound, Some(&key), Ok(())),
+        (&bound, Some(&other), Err(AccessTokenError::OtherKey)),
+        (&introspected, None, Err(AccessTokenError::Bound)),
+        (&introspected, Some(&key), Ok(())),
+    ] {
+        assert_eq!(token.check_possession(proved.map(String::as_str)), expected);
+    }
 }
 
 #[test]
@@ -578,7 +602,6 @@ fn what_introspection_says_is_judged() {
         ("nbf", json!(NOW as f64 + 59.5)),
         ("token_type", json!("bearer")),
         ("token_type", json!("access_token")),
-        ("token_type", json!("DPoP")),
         ("token_type", json!(null)),
         ("sub", json!("")),
         ("scope", json!(["notes:read"])),
@@ -667,7 +690,16 @@ fn what_introspection_says_is_judged() {
         set("token_type", json!("refresh_token")),
         AccessTokenError::AnotherUse { reason },
     );
-    refused(set("cnf", json!({"x5t#S256": "x"})), AccessTokenError::Bound);
+    let cause = "no proof for its member \"x5t#S256\" is verified here".to_owned();
+    refused(
+        set("cnf", json!({"x5t#S256": "x"})),
+        AccessTokenError::Confirmation { cause },
+    );
+    let cause = "the token is of the type \"DPoP\", and has no \"cnf\"".to_owned();
+    refused(
+        set("token_type", json!("DPoP")),
+        AccessTokenError::Confirmation { cause },
+    );
     refused(
         introspected(|body| *body = json!({"active": true, "aud": API})),
         AccessTokenError::NoSubject,

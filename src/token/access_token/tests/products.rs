@@ -13,7 +13,7 @@ const ACCEPTED: &str = "accepted";
 const TYPE: &str = "access_token_type";
 const ANOTHER_USE: &str = "access_token_wrong_use";
 const UNKNOWN_USE: &str = "access_token_unknown_use";
-const BOUND: &str = "access_token_bound";
+const CONFIRMATION: &str = "access_token_confirmation";
 const AUDIENCE: &str = "access_token_aud";
 const MISSING: &str = "access_token_claim_missing";
 
@@ -253,7 +253,13 @@ fn of_a_third_kind_at_an_issuer_of_identity_tokens() {
             with("sid", json!("x")),
             TYPE,
         ),
-        ("bound", &IDENTITY, JWT, with("cnf", json!({"jkt": "x"})), BOUND),
+        (
+            "bound",
+            &IDENTITY,
+            JWT,
+            with("cnf", json!({"x5t#S256": "x"})),
+            CONFIRMATION,
+        ),
         ("Keycloak ID token", &IDENTITY, JWT, with("typ", json!("ID")), ACCEPTED),
         (
             "Cognito ID token",

@@ -277,9 +277,35 @@ fn of_another_use() {
     );
     says(
         AccessTokenError::Bound,
-        "the token is bound to a key by \"cnf\", and proof of possession is not supported",
-        "tokens that are bound to a key are not accepted",
-        "have the provider issue bearer tokens for this API",
+        "the token is bound to a key by \"cnf\", and the request has no proof of that key",
+        "the token is bound to a key, which the request does not prove",
+        "set `dpop_tokens = \"accepted\"` and have the client send `Authorization: DPoP …` with a proof, or have the provider issue bearer tokens for this API",
+    );
+    says(
+        AccessTokenError::Unbound,
+        "the token is bound to no key, and was sent with the scheme DPoP",
+        "the token is not bound to a key",
+        "send `Authorization: Bearer …`, or have the client send a proof to the token endpoint so that the provider binds the token",
+    );
+    says(
+        AccessTokenError::ProofRequired,
+        "the token was sent as a bearer token, and a proof of possession is required",
+        "a token that is bound to a key is required",
+        "send a token that is bound to a key with `Authorization: DPoP …` and a proof",
+    );
+    says(
+        AccessTokenError::OtherKey,
+        "the token is bound to another key than the one of the proof",
+        "the token is bound to another key",
+        "sign the proof with the key whose proof the client sent to the token endpoint",
+    );
+    says(
+        AccessTokenError::Confirmation {
+            cause: text("it is empty"),
+        },
+        "the \"cnf\" of the token is not accepted: it is empty",
+        "the token is bound in a way that is not accepted",
+        "have the provider bind the token by DPoP (`jkt`) alone, or issue bearer tokens for this API",
     );
     says(
         AccessTokenError::Inactive,
