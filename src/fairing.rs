@@ -40,10 +40,10 @@ use crate::{
         Refreshes, RelyingParty, Revocations, Source, SourcedProviders, client_tokens, tokens_of_sessions,
     },
     request::{self, PrivatePaths, RequestState},
-    resource_server::{self, ResourceServer},
+    resource_server::{self, DpopNonces, ProofRecord, Proofs, ResourceServer},
     routes,
-    session::{Sessions, store::SessionStore},
-    settings::{Mode, Reach, Registration, RocketConfig, Settings, Site, TrustedProxies},
+    session::{Sessions, open_shared_store, store::SessionStore},
+    settings::{DpopTokens, Mode, Reach, Registration, RocketConfig, Settings, Site, TrustedProxies},
     tasks::Tasks,
     token::{Claims, TESTING_ISSUER},
 };
@@ -238,9 +238,11 @@ impl Oidc {
             tracing::info!("{}", unused.remedy());
         }
         let (key, generated_key) = secret_key(figment)?;
+        let has_nonces = settings.dpop_tokens != DpopTokens::Off && settings.dpop_nonces;
         // An API sets no cookies, but Rocket requires a key: it gets a random one for this process.
         if generated_key.is_some() && !rocket_config.debug {
-            if !settings.resource_server_only {
+            // Every node must accept the nonces of the others.
+            if !settings.resource_server_only || has_nonces {
                 return Err(LaunchError::NoSecretKey);
             }
             tracing::info!(
@@ -250,8 +252,26 @@ impl Oidc {
         }
         let settings = Arc::new(settings);
 
-        let resource_server = |own: Vec<Arc<Provider>>, base_url: Option<&Url>| {
-            ResourceServer::new(own, base_url, settings.clone(), clock.clone())
+        let proofs = |shared: Option<Arc<dyn SessionStore>>| -> Result<Option<Proofs>, LaunchError> {
+            if settings.dpop_tokens == DpopTokens::Off {
+                return Ok(None);
+            }
+            let has_tenants = self.provider_for.is_some();
+            let record = ProofRecord::new(settings.dpop_max_proofs, settings.dpop_max_age, has_tenants, shared);
+            let keys = has_nonces
+                .then(|| key_ring(&key, &settings, &["DPoP", ""]))
+                .transpose()?;
+            Ok(Some(Proofs {
+                record: Arc::new(record),
+                nonces: keys.map(DpopNonces::new),
+            }))
+        };
+        let proofs_of = |rp: &RelyingParty| {
+            let sessions = &rp.sessions;
+            proofs(sessions.is_shared.then(|| sessions.store.clone()))
+        };
+        let resource_server = |own: Vec<Arc<Provider>>, base_url: Option<&Url>, proofs: Option<Proofs>| {
+            ResourceServer::new(own, base_url, settings.clone(), clock.clone(), proofs)
         };
         let relying_party = |source: Source, site: Site, client: &[&str]| {
             let cookies = Cookies::new(key_ring(&key, &settings, client)?, site.secure);
@@ -265,7 +285,15 @@ impl Oidc {
             Mode::ResourceServerOnly(registration) => {
                 let provider = reach(registration, None, &settings, &clock).await?;
                 let base_url = settings.site(&rocket_config).ok().map(|site| site.base_url);
-                (None, resource_server(vec![provider], base_url.as_ref())?)
+                let shared = match settings.dpop_tokens {
+                    DpopTokens::Off => None,
+                    _ => open_shared_store(&settings.session, self.session_store.clone())?,
+                };
+                if let Some(store) = &shared {
+                    store.prepare().await?;
+                }
+                let own = vec![provider];
+                (None, resource_server(own, base_url.as_ref(), proofs(shared)?)?)
             }
             Mode::Disabled { testing_profile } => {
                 let profile = testing_profile.map(Claims::from);
@@ -284,20 +312,23 @@ impl Oidc {
             }
             Mode::RelyingParty { registration, site } => {
                 let provider = reach(registration, Some(&site), &settings, &clock).await?;
-                let resource_server = resource_server(vec![provider.clone()], Some(&site.base_url))?;
                 let registration = &provider.registration;
                 let client = [&*registration.issuer, &registration.client_id];
                 let relying_party = relying_party(Source::Provider(provider.clone()), site, &client)?;
+                let (base_url, proofs) = (&relying_party.site.base_url, proofs_of(&relying_party)?);
+                let resource_server = resource_server(vec![provider.clone()], Some(base_url), proofs)?;
                 (Some(relying_party), resource_server)
             }
             Mode::SeveralProviders { providers, site } => {
                 let base_url = site.base_url.clone();
                 let none = Source::Several(Arc::default());
                 let mut app = relying_party(none, site, &["", base_url.as_str()])?;
+                let proofs = proofs_of(&app)?;
                 let relying_parties = RelyingParties {
                     app: app.clone(),
                     secret_key: key,
                     has_tenants: self.provider_for.is_some(),
+                    proofs: proofs.clone(),
                     http: HttpClient::of(Reach::Public, &settings)?,
                     #[cfg(feature = "testing")]
                     test_provider: rocket.state::<TestProvider>().cloned(),
@@ -308,7 +339,7 @@ impl Oidc {
                 let of_settings = of_settings.collect::<Result<Vec<_>, _>>()?;
                 let own = of_settings.iter().filter_map(|rp| rp.client());
                 let own = own.map(|client| client.provider.clone());
-                let resource_server = resource_server(own.collect(), Some(&base_url))?;
+                let resource_server = resource_server(own.collect(), Some(&base_url), proofs)?;
                 for tenant in of_settings.iter().filter_map(|rp| rp.resource_server.as_ref()) {
                     tenant.share_guards(&resource_server.guards());
                 }
@@ -492,6 +523,10 @@ impl Fairing for Oidc {
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        if request.method() == Method::Head {
+            // Guards see the `GET` of the route.
+            resource_server::note_head(request);
+        }
         if let Some(rp) = request.rocket().state::<RelyingParty>() {
             let private_paths = self.private_paths.get_or_init(|| PrivatePaths::new(rp));
             private_paths.hide_query(rp, request);

@@ -2,6 +2,7 @@
 
 mod authorized;
 mod bearer;
+mod bound_bearer;
 mod caller;
 mod logged_in;
 #[cfg(feature = "okapi")]
@@ -18,6 +19,7 @@ use rocket::{Ignite, Request, Rocket, serde::DeserializeOwned};
 
 pub use authorized::{Authorized, AuthorizedError, Policy};
 pub use bearer::Bearer;
+pub use bound_bearer::BoundBearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;

@@ -13,8 +13,8 @@ use crate::{
     settings::{AppPaths, Deployment, RedisUrl},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
-        ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm, UnverifiedAccessToken,
-        accept_user_info, parse_object,
+        ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, ProofExpectations, SigningAlgorithm, TargetUri,
+        UnverifiedAccessToken, UnverifiedProof, accept_user_info, parse_object,
     },
 };
 
@@ -172,7 +172,26 @@ pub fn usable_keys(json: &[u8]) -> Option<usize> {
 pub fn is_bearer(value: &str) -> bool {
     let mut headers = rocket::http::HeaderMap::new();
     headers.add_raw("Authorization", value.to_owned());
-    crate::resource_server::bearer_token(&headers).is_ok()
+    crate::resource_server::credentials(&headers, true).is_ok()
+}
+
+/// The thumbprint and the `jti` of a DPoP proof that is accepted for `GET` of this URI with this token at this time.
+pub fn dpop_proof(proof: &str, uri: &str, token: &str, now: i64) -> Option<(String, String)> {
+    let targets = [TargetUri::parse(uri)?];
+    let expected = ProofExpectations {
+        method: "GET",
+        targets: &targets,
+        token,
+        max_age: Duration::from_secs(60),
+        accepts_nonce: None,
+    };
+    let proof = UnverifiedProof::parse(proof).ok()?.accept(&expected, at(now)).ok()?;
+    Some((proof.thumbprint, proof.jti))
+}
+
+/// The normal form of a URI without query and fragment.
+pub fn target_uri(text: &str) -> Option<String> {
+    TargetUri::parse(text).map(|target| target.to_string())
 }
 
 /// The access token of a token response, if it is accepted.

@@ -272,9 +272,12 @@ impl KeyRing {
 
     /// Derives a secret of 43 characters from public parts, which only a holder of this key can compute.
     pub(crate) fn derive(&self, key: KeyNumber, label: &str, parts: &[&[u8]]) -> Secret {
-        let keys = &self.0.keys[key.0];
-        let info = [&[b"derived", label.as_bytes()], parts].concat();
-        Secret::new(URL_SAFE_NO_PAD.encode(expand(&keys.prk, &info)))
+        self.0.keys[key.0].derived(label, parts)
+    }
+
+    /// The secrets that [`derive`](Self::derive) derives from each key, the first key's first.
+    pub(crate) fn derive_each(&self, label: &str, parts: &[&[u8]]) -> impl Iterator<Item = Secret> {
+        self.0.keys.iter().map(move |keys| keys.derived(label, parts))
     }
 
     /// The keyed hash (HMAC-SHA-256) of values that others may know, such as a `sub`, so that a store does not reveal
@@ -310,6 +313,11 @@ impl Keys {
             index: hmac::Key::new(hmac::HMAC_SHA256, &derive("index")),
             prk: root,
         }
+    }
+
+    fn derived(&self, label: &str, parts: &[&[u8]]) -> Secret {
+        let info = [&[b"derived", label.as_bytes()], parts].concat();
+        Secret::new(URL_SAFE_NO_PAD.encode(expand(&self.prk, &info)))
     }
 
     fn key(&self, purpose: Purpose) -> &LessSafeKey {

@@ -49,8 +49,8 @@ pub use clock::Clock;
 pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
-    Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,
-    SecuritySchemes,
+    Authorized, AuthorizedError, Bearer, BoundBearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser,
+    Policy, SecuritySchemes,
 };
 pub use pages::{
     BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, SignInConfirmation, SignOutConfirmation, UserLabel,

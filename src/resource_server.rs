@@ -4,10 +4,13 @@ mod accepted;
 mod active_tokens;
 mod api;
 mod credentials;
+mod dpop_nonces;
 mod error;
 #[cfg(feature = "cli")]
 mod examination;
 mod exchange;
+mod possession;
+mod proof_record;
 mod protected_resource;
 mod token_cache;
 
@@ -28,11 +31,15 @@ pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
 use active_tokens::ActiveTokens;
 pub(crate) use api::Api;
-pub(crate) use credentials::bearer_token;
+pub(crate) use credentials::{Credentials, Scheme, credentials};
+pub(crate) use dpop_nonces::DpopNonces;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
 use exchange::ExchangedTokens;
+use possession::Possession;
+pub(crate) use possession::{Proofs, note_head};
+pub(crate) use proof_record::ProofRecord;
 #[cfg(feature = "cli")]
 pub(crate) use protected_resource::metadata_urls;
 pub(crate) use protected_resource::routes;
@@ -74,6 +81,8 @@ pub(crate) struct ResourceServer {
     apis: Vec<Api>,
     source: Source,
     trusted_proxies: TrustedProxies,
+    /// `None` if only bearer tokens are accepted.
+    possession: Option<Possession>,
     settings: Arc<Settings>,
 }
 
@@ -103,12 +112,14 @@ pub(crate) struct Issuer {
 }
 
 impl ResourceServer {
-    /// The resource server for tokens of the app's providers, usually one, and of those in the setting `issuers`.
+    /// The resource server for tokens of the app's providers, usually one, and of those in the setting `issuers`. Without
+    /// `proofs`, or without `base_url`, it accepts bearer tokens only.
     pub(crate) fn new(
         own: Vec<Arc<Provider>>,
         base_url: Option<&Url>,
         settings: Arc<Settings>,
         clock: Clock,
+        proofs: Option<Proofs>,
     ) -> Result<ResourceServer, NotConfigured> {
         // GitHub's access tokens are not issued for one API: any of its apps could use its own here.
         let is_openid = |provider: &Arc<Provider>| provider.registration.kind() == ProviderKind::OpenIdConnect;
@@ -123,12 +134,18 @@ impl ResourceServer {
         for (name, api) in &settings.apis {
             apis.push(Api::named(name, api, &providers, &settings));
         }
+        let resources = settings.apis.values().map(|api| &api.resource);
+        let resources = settings.resource.iter().chain(resources);
+        let possession = base_url
+            .zip(proofs)
+            .map(|(base_url, proofs)| Possession::new(base_url, resources, &settings, proofs));
         Ok(ResourceServer {
             clock,
             throttle: Throttle::default(),
             apis,
             source: Source::Issuers,
             trusted_proxies: TrustedProxies::new(&settings.trusted_proxies),
+            possession,
             settings,
         })
     }
@@ -153,6 +170,7 @@ impl ResourceServer {
             apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
             source: Source::TestingProfile(accepted),
             trusted_proxies: TrustedProxies::default(),
+            possession: None,
             settings,
         }
     }
@@ -218,10 +236,60 @@ impl ResourceServer {
         matches!(self.source, Source::TestingProfile(_))
     }
 
-    /// The value of `WWW-Authenticate` for this error; `None` if a token would not help.
-    pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
-        let api = self.api(demand.api)?;
-        api.protected_resource.challenge(error, demand)
+    /// Whether tokens that are bound to a key are accepted, with a proof.
+    pub(crate) fn accepts_proofs(&self) -> bool {
+        self.possession.is_some()
+    }
+
+    /// What the app does about proofs, for the report at liftoff; `None` if it accepts none.
+    pub(crate) fn describe_proofs(&self) -> Option<&'static str> {
+        let possession = self.possession.as_ref()?;
+        Some(match (possession.is_required, possession.proofs.record.is_shared()) {
+            (false, true) => "accepted; all nodes know which proofs were used",
+            (true, true) => "required; all nodes know which proofs were used",
+            (false, false) => {
+                "accepted; other nodes do not know which proofs were used here, without `session.store_url`"
+            }
+            (true, false) => {
+                "required; other nodes do not know which proofs were used here, without `session.store_url`"
+            }
+        })
+    }
+
+    /// What a proof for a request must have: method, URI, and a nonce if one is demanded; `None` if no proof is accepted.
+    #[cfg(feature = "testing")]
+    pub(crate) fn expected_proof<'r>(&self, request: &'r Request<'_>) -> Option<(&'r str, String, Option<String>)> {
+        let possession = self.possession.as_ref()?;
+        let target = possession.targets(request).into_iter().next()?;
+        let nonces = possession.proofs.nonces.as_ref();
+        let nonce = nonces.map(|nonces| nonces.issue(self.clock.now()));
+        Some((request.method().as_str(), target.to_string(), nonce))
+    }
+
+    /// The nonce for the response to a request, where proofs need one: for a request with a proof, or one that is
+    /// refused.
+    pub(crate) fn nonce_for(&self, request: &Request<'_>, is_refused: bool) -> Option<String> {
+        let nonces = self.possession.as_ref()?.proofs.nonces.as_ref()?;
+        let is_wanted = is_refused || self.scheme(request) == Scheme::Dpop;
+        is_wanted.then(|| nonces.issue(self.clock.now()))
+    }
+
+    /// The values of `WWW-Authenticate` for this error; empty if a token would not help.
+    pub(crate) fn challenges(&self, error: &BearerError, demand: Demand, request: &Request<'_>) -> Vec<String> {
+        let api = self.api(demand.api);
+        api.map_or_else(Vec::new, |api| {
+            api.protected_resource.challenges(error, demand, self.scheme(request))
+        })
+    }
+
+    /// The token of a request.
+    fn credentials<'r>(&self, request: &'r Request<'_>) -> Result<Credentials<'r>, BearerError> {
+        credentials(request.headers(), self.accepts_proofs())
+    }
+
+    /// The scheme of a request; `Bearer` without one.
+    fn scheme(&self, request: &Request<'_>) -> Scheme {
+        self.credentials(request).map_or(Scheme::Bearer, |found| found.scheme)
     }
 
     /// The insecure settings about access tokens. If `is_left_out`, sign-in is off and does not report the others, so
@@ -245,37 +313,47 @@ impl ResourceServer {
     }
 
     /// Accepts the access token of a request to this API, or returns why it is rejected.
-    pub(crate) async fn accept(&self, api: Option<&str>, request: &Request<'_>) -> Result<Arc<Accepted>, BearerError> {
-        let token = bearer_token(request.headers());
+    pub(crate) async fn accept(&self, demand: Demand, request: &Request<'_>) -> Result<Arc<Accepted>, BearerError> {
+        let credentials = self.credentials(request);
         if let Source::TestingProfile(profile) = &self.source {
-            return match (token, profile) {
+            return match (credentials, profile) {
                 (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
                 (Ok(_), _) => Err(AccessTokenError::Disabled.into()),
                 (Err(error), _) => Err(error),
             };
         }
-        let api = self.api(api).ok_or(BearerError::NoApi)?;
+        let api = self.api(demand.api).ok_or(BearerError::NoApi)?;
 
-        let token = token?;
+        let Credentials { scheme, token } = credentials?;
+        let needs_proof = demand.needs_proof || self.possession.as_ref().is_some_and(|it| it.is_required);
+        if needs_proof && scheme == Scheme::Bearer {
+            return Err(AccessTokenError::ProofRequired.into());
+        }
         check_length(token)?;
         let now = self.clock.now();
-        if self.is_validated_locally(token) {
-            self.accept_jwt(api, token, request, now).await
+        let accepted = if self.is_validated_locally(token) {
+            self.accept_jwt(api, token, request, now).await?
         } else {
             match api.introspection_issuer() {
                 Some(issuer) => {
                     let client = self.client(request);
-                    self.accept_opaque(api, issuer, token, client, now).await
+                    self.accept_opaque(api, issuer, token, client, now).await?
                 }
-                None => Err(AccessTokenError::Opaque.into()),
+                None => return Err(AccessTokenError::Opaque.into()),
             }
+        };
+        // Never cached with the token: what this request proves says nothing about another one.
+        match (scheme, &self.possession) {
+            (Scheme::Dpop, Some(possession)) => possession.check(&accepted.token, request, now).await?,
+            (Scheme::Bearer, _) | (Scheme::Dpop, None) => accepted.token.check_possession(None)?,
         }
+        Ok(accepted)
     }
 
     /// The issuer whose settings apply to a request to this API, as the settings name it.
     pub(crate) fn issuer_of(&self, api: Option<&str>, request: &Request<'_>) -> Option<&str> {
         let api = self.api(api)?;
-        let token = bearer_token(request.headers()).ok()?;
+        let token = self.credentials(request).ok()?.token;
         check_length(token).ok()?;
         let issuer = if self.is_validated_locally(token) {
             issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?

@@ -34,6 +34,8 @@ impl Scopes for AnyScope {
 pub(crate) struct Demand {
     pub(crate) api: Option<&'static str>,
     any_of: &'static [&'static [&'static str]],
+    /// Whether only tokens that are bound to a key are accepted.
+    pub(crate) needs_proof: bool,
 }
 
 impl Demand {
@@ -41,6 +43,15 @@ impl Demand {
         Demand {
             api: S::API,
             any_of: S::ANY_OF,
+            needs_proof: false,
+        }
+    }
+
+    /// As [`of`](Self::of), for tokens that are bound to a key alone.
+    pub(crate) const fn with_proof<S: Scopes>() -> Demand {
+        Demand {
+            needs_proof: true,
+            ..Demand::of::<S>()
         }
     }
 

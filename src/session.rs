@@ -36,7 +36,9 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use sessions::{BeginError, DropCached, Revoke, SessionProvider, Sessions, while_signing_in};
+pub(crate) use sessions::{
+    BeginError, DropCached, Revoke, SessionProvider, Sessions, open_shared_store, while_signing_in,
+};
 pub use user_key::{InvalidUserKey, UserKey};
 pub use user_kind::UserKind;
 

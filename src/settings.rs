@@ -50,7 +50,7 @@ use self::{
     authorization_parameters::Parameters,
     declaration::{Parser, named, settings},
     dev_provider::DevProvider,
-    duration::AboveZero,
+    duration::{AboveZero, ProofAge},
     environment::Environment,
     error::Origins,
     insecure_http_hosts::HttpHost,
@@ -78,7 +78,8 @@ pub use self::{
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
     resource_server::{
-        ApiSettings, IntrospectionAuthMethod, IssuerSettings, ResourceParameter, TokenExchange, TokenValidation,
+        ApiSettings, DpopTokens, IntrospectionAuthMethod, IssuerSettings, ResourceParameter, TokenExchange,
+        TokenValidation,
     },
     session::{KeptToken, SessionSettings, StoreKind},
 };
@@ -483,6 +484,29 @@ settings! {
         ///
         /// _Default:_ `true`
         pub token_cache: CacheSize = CacheSize::Flag(true),
+        /// Whether access tokens that are bound to a key are accepted with a proof: `off`, `accepted` beside bearer tokens, or
+        /// `required`. In any case a bound token without a proof is rejected. Proofs name the public URL of the request, so
+        /// that `base_url` is needed. [RFC 9449 §7](https://www.rfc-editor.org/rfc/rfc9449#section-7)
+        ///
+        /// _Default:_ `off`
+        pub dpop_tokens: DpopTokens = DpopTokens::Off,
+        /// How old a proof may be, by its `iat`, at most 10 minutes; seconds or a duration such as `"2m"`. A client whose
+        /// clock is more than 10 seconds ahead is rejected in any case.
+        /// [RFC 9449 §11.1](https://www.rfc-editor.org/rfc/rfc9449#section-11.1)
+        ///
+        /// _Default:_ `60s`
+        pub dpop_max_age: Duration as ProofAge = Duration::from_secs(60),
+        /// Whether a proof must have a recent nonce of this app, which a client learns from the response to its first
+        /// request. Then a proof cannot be made in advance. All nodes need the same `secret_key`.
+        /// [RFC 9449 §9](https://www.rfc-editor.org/rfc/rfc9449#section-9)
+        ///
+        /// _Default:_ `false`
+        pub dpop_nonces: bool = false,
+        /// The maximum number of used proofs that a node keeps until they expire, about 100 bytes each. One user and client
+        /// have a sixteenth of it. A request beyond that is answered with 429, and with 503 if all are in use.
+        ///
+        /// _Default:_ `1000000`
+        pub dpop_max_proofs: usize as Between<16, { usize::MAX }> = 1_000_000,
         /// Claims whose strings, or whose member names if they are objects, count as scopes, as words: for example
         /// Keycloak's `realm_access.roles`. Dots separate object members, unless a claim has the whole name. A name
         /// that begins with `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which

@@ -125,6 +125,7 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
         base_url.as_ref(),
         settings,
         Clock::default(),
+        None,
     )?)
 }
 

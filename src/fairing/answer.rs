@@ -34,6 +34,12 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     if let Some(refusal) = refusals.filter(|it| it.error.status() == status).last() {
         challenge(request, response, refusal);
     }
+    if let Some(nonce) = state.dpop_nonce.get() {
+        response.set_header(Header::new("DPoP-Nonce", nonce.clone()));
+        expose(response, "DPoP-Nonce");
+        // RFC 9449 §8.2.
+        disable_caching(response);
+    }
     if let Some(failure) = state.sign_in.get() {
         set_failure_headers(response, failure);
     }
@@ -84,7 +90,7 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState, rp: &Relyi
     cookies.into_iter().map(|cookie| cookie.0).collect()
 }
 
-/// Sets `Cache-Control: no-store` on responses to a signed-in user, unless the app sets its own.
+/// Sets `Cache-Control: no-store` on responses to a signed-in user, or with a nonce, unless the app sets its own.
 fn disable_caching(response: &mut Response<'_>) {
     // There are few headers: a lookup by name costs more than an iteration.
     if !response.headers().iter().any(|header| header.name() == "Cache-Control") {
@@ -95,7 +101,8 @@ fn disable_caching(response: &mut Response<'_>) {
 /// Adds the `WWW-Authenticate` challenge if the response is a rejection by `Bearer`.
 fn challenge<'r>(request: &'r Request<'_>, response: &mut Response<'r>, Refusal { error, demand, .. }: &Refusal) {
     let resource_server = request.rocket().state::<ResourceServer>();
-    if let Some(challenge) = resource_server.and_then(|server| server.challenge(error, *demand)) {
+    let challenges = resource_server.map(|server| server.challenges(error, *demand, request));
+    for challenge in challenges.into_iter().flatten() {
         response.adjoin_header(Header::new("WWW-Authenticate", challenge));
         expose(response, "WWW-Authenticate");
     }

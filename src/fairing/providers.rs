@@ -10,7 +10,7 @@ use crate::{
     keys::SecretKey,
     provider::{HttpClient, Provider},
     relying_party::{MakeRelyingParty, PostLogout, RelyingParty, Revocations, Source, client_tokens},
-    resource_server::{Guards, ResourceServer},
+    resource_server::{Guards, Proofs, ResourceServer},
     session::SessionProvider,
     settings::{FoundRegistration, ProviderMode, RocketConfig},
 };
@@ -21,6 +21,8 @@ pub(super) struct RelyingParties {
     pub(super) secret_key: SecretKey,
     /// Whether the app's tenants have a provider each: then each has cookies and access tokens of its own.
     pub(super) has_tenants: bool,
+    /// What tenants share about proofs of possession.
+    pub(super) proofs: Option<Proofs>,
     /// The HTTP client of the providers that the app finds.
     pub(super) http: HttpClient,
     /// Replaces the providers that the app finds, in a test.
@@ -94,7 +96,7 @@ impl RelyingParties {
         let resource_server = if self.has_tenants {
             let own = vec![provider.clone()];
             let base_url = Some(&mode.site.base_url);
-            let server = ResourceServer::new(own, base_url, settings.clone(), app.clock.clone())?;
+            let server = ResourceServer::new(own, base_url, settings.clone(), app.clock.clone(), self.proofs.clone())?;
             Some(Arc::new(server))
         } else {
             None

@@ -140,6 +140,9 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
             tracing::info!(target: INDENTED, "{of_api}protected resource metadata: {path}");
         }
     }
+    if let Some(proofs) = resource_server.describe_proofs() {
+        tracing::info!(target: INDENTED, "proofs of possession (DPoP): {proofs}");
+    }
     for insecure in resource_server.insecure_settings(is_alone) {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }

@@ -31,16 +31,19 @@ use crate::{
 /// |---|---|---|
 /// | success | the token is accepted and has the scopes `S` | the route |
 /// | `Error(401)` | no token; or a token that is rejected, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
+/// | `Error(401)` | the request does not prove the key that its token is bound to ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)) | 401, `error="invalid_dpop_proof"` or `"use_dpop_nonce"` |
 /// | `Error(401)` | the user's authentication does not satisfy `R` ([RFC 9470](https://www.rfc-editor.org/rfc/rfc9470)) | 401, `error="insufficient_user_authentication"`, with `acr_values` and `max_age` |
 /// | `Error(403)` | the token lacks the scopes | 403, `error="insufficient_scope"` |
 /// | `Error(400)` | the header does not parse as one token | 400, `error="invalid_request"` |
 /// | `Error(503)`, `Error(502)` | the provider is down, or its response is invalid | 503 with `Retry-After`, or 502 |
+/// | `Error(429)`, `Error(503)` | the used proofs of this user and client, or of all, are too many; or the store for them is down | 429 or 503 with `Retry-After` |
 ///
 /// The app's catcher makes the body. The guard never forwards; `Option<Bearer>` runs the handler without a
 /// token.
 ///
 /// A token is accepted when its signature or the provider's introspection endpoint verifies it
-/// (`token_validation`) and it is for this API (`audience`; in an app of several APIs, the one that `S` names).
+/// (`token_validation`) and it is for this API (`audience`; in an app of several APIs, the one that `S` names). A token
+/// that is bound to a key needs a proof of that key ([bound tokens](crate::manual::bound_tokens)).
 /// With `enabled = false`, a request without a token is accepted as the testing profile, with the scopes in its
 /// `scope`.
 ///
@@ -192,13 +195,48 @@ where
     S: Scopes,
     C: DeserializeOwned + Send + Sync + 'static,
 {
-    async fn accept(request: &Request<'_>) -> Result<Self, BearerError> {
+    /// Judges a request for a guard with this demand.
+    pub(super) async fn judge(request: &Request<'_>, demand: Demand) -> Outcome<Self, BearerError> {
+        let accepted = Bearer::accept(request, demand).await;
+        let server = request.rocket().state::<ResourceServer>();
+        if let Some(nonce) = server.and_then(|server| server.nonce_for(request, accepted.is_err())) {
+            let _ = RequestState::of(request).dpop_nonce.set(nonce);
+        }
+        let error = match accepted {
+            Ok(bearer) => {
+                observing::token_accepted();
+                return Outcome::Success(bearer);
+            }
+            Err(error) => error,
+        };
+        let facts = error.facts();
+        match server {
+            Some(server) => {
+                let rejected = RejectedToken {
+                    reason: facts.reason,
+                    cause: &error,
+                    remedy: &facts.remedy,
+                    is_for_operators: error.is_for_operators(),
+                    issuer: &|| server.issuer_of(S::API, request),
+                };
+                observing::token_rejected(&rejected, &server.throttle, server.clock.now());
+            }
+            None => {
+                super::log_missing_fairing::<Self>();
+            }
+        }
+        RequestState::of(request).refuse(error.clone(), demand);
+        let status = Status::from_code(facts.status).unwrap_or(Status::Unauthorized);
+        Outcome::Error((status, error))
+    }
+
+    async fn accept(request: &Request<'_>, demand: Demand) -> Result<Self, BearerError> {
         let resource_server = resource_server(request).await.map_err(|none| match none {
             NoProvider::Unknown => BearerError::NoProvider,
             NoProvider::Undecided => BearerError::ProviderUndecided,
         })?;
         let resource_server = resource_server.ok_or(BearerError::NoFairing)?;
-        let accepted = resource_server.accept(S::API, request).await?;
+        let accepted = resource_server.accept(demand, request).await?;
         if !S::are_met_by(&accepted.token.scopes) {
             return Err(BearerError::Scope {
                 required: nearest(S::ANY_OF, &accepted.token.scopes),
@@ -233,33 +271,7 @@ where
     type Error = BearerError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
-        match Bearer::accept(request).await {
-            Ok(bearer) => {
-                observing::token_accepted();
-                Outcome::Success(bearer)
-            }
-            Err(error) => {
-                let facts = error.facts();
-                match request.rocket().state::<ResourceServer>() {
-                    Some(server) => {
-                        let rejected = RejectedToken {
-                            reason: facts.reason,
-                            cause: &error,
-                            remedy: &facts.remedy,
-                            is_for_operators: error.is_for_operators(),
-                            issuer: &|| server.issuer_of(S::API, request),
-                        };
-                        observing::token_rejected(&rejected, &server.throttle, server.clock.now());
-                    }
-                    None => {
-                        super::log_missing_fairing::<Self>();
-                    }
-                }
-                RequestState::of(request).refuse(error.clone(), Demand::of::<S>());
-                let status = Status::from_code(facts.status).unwrap_or(Status::Unauthorized);
-                Outcome::Error((status, error))
-            }
-        }
+        Bearer::judge(request, Demand::of::<S>()).await
     }
 }
 

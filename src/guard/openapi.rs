@@ -8,7 +8,7 @@ use rocket_okapi::{
 };
 
 use super::{
-    Authorized, Bearer, Caller, LoggedIn, OptionalUser, Policy, SecuritySchemes,
+    Authorized, Bearer, BoundBearer, Caller, LoggedIn, OptionalUser, Policy, SecuritySchemes,
     security_schemes::requirements::{Accepted, placeholder, placeholder_scopes},
 };
 use crate::{
@@ -137,6 +137,26 @@ where
 
 /// An access token with the scopes `S`: 400, 401, 502, 503, and 403 where `S` demands one.
 impl<'r, S, C, R> OpenApiFromRequest<'r> for Bearer<S, C, R>
+where
+    S: Scopes,
+    C: DeserializeOwned + Send + Sync + 'static,
+    R: Requirement,
+{
+    fn from_request_input(
+        _: &mut OpenApiGenerator,
+        _: String,
+        required: bool,
+    ) -> rocket_okapi::Result<RequestHeaderInput> {
+        Ok(input(Accepted::Token, S::ANY_OF, required))
+    }
+
+    fn get_responses(_: &mut OpenApiGenerator) -> rocket_okapi::Result<Responses> {
+        Ok(token_responses::<S>())
+    }
+}
+
+/// As `Bearer`: a token of the scheme `DPoP` has no type of its own in OpenAPI.
+impl<'r, S, C, R> OpenApiFromRequest<'r> for BoundBearer<S, C, R>
 where
     S: Scopes,
     C: DeserializeOwned + Send + Sync + 'static,

@@ -46,6 +46,8 @@ pub(crate) struct RequestState {
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.
     bearer: OnceLock<Box<Refusal>>,
+    /// The nonce that the response has for the next proof of the client.
+    pub(crate) dpop_nonce: OnceLock<String>,
     /// Why the sign-in failed.
     pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
@@ -113,6 +115,7 @@ impl RequestState {
             && self.signed_out.get().is_none()
             && self.step_up.get().is_none()
             && self.bearer.get().is_none()
+            && self.dpop_nonce.get().is_none()
             && self.sign_in.get().is_none()
             && self.outgoing.get().is_none()
             && self.is_out_of_tokens.get().is_none()

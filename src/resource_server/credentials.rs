@@ -1,13 +1,37 @@
-//! Parses the bearer token from the `Authorization` header (RFC 6750 §2.1).
+//! Parses the access token from the `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1).
 
 use rocket::http::HeaderMap;
 
 use super::BearerError;
 
+/// The access token of a request, as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials<'r> {
+    pub(crate) scheme: Scheme,
+    pub(crate) token: &'r str,
+}
+
+/// The authentication scheme of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Bearer,
+    /// With a proof in the header `DPoP`.
+    Dpop,
+}
+
+impl Scheme {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        }
+    }
+}
+
 /// The access token of a request. Only the header is read, neither query nor body.
 ///
-/// A scheme other than `Bearer` counts as a missing token.
-pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, BearerError> {
+/// A scheme other than `Bearer`, and `DPoP` if `accepts_dpop`, counts as a missing token.
+pub(crate) fn credentials<'r>(headers: &'r HeaderMap<'_>, accepts_dpop: bool) -> Result<Credentials<'r>, BearerError> {
     let malformed = |cause| Err(BearerError::Malformed { cause });
     let mut values = headers.get("Authorization");
     let Some(value) = values.next() else {
@@ -17,9 +41,13 @@ pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, Be
         return malformed("there is more than one Authorization header");
     }
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("Bearer") {
+    let scheme = if scheme.eq_ignore_ascii_case("Bearer") {
+        Scheme::Bearer
+    } else if accepts_dpop && scheme.eq_ignore_ascii_case("DPoP") {
+        Scheme::Dpop
+    } else {
         return Err(BearerError::Missing);
-    }
+    };
     let token = rest.trim_matches(' ');
     if token.is_empty() {
         return malformed("the Authorization header has no token");
@@ -27,7 +55,7 @@ pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, Be
     // Branchless, so that the compiler vectorises it (16 bytes at once): this runs for every request.
     let is_b64token = token.bytes().fold(true, |so_far, byte| so_far & is_of_b64token(byte));
     match is_b64token {
-        true => Ok(token),
+        true => Ok(Credentials { scheme, token }),
         false if token.contains([' ', ',']) => malformed("the Authorization header has more than one token"),
         false => malformed("the token has characters that are not allowed in a token"),
     }
@@ -50,8 +78,8 @@ mod tests {
         for value in values {
             headers.add_raw("authorization", value.to_string());
         }
-        bearer_token(&headers)
-            .map(str::to_owned)
+        credentials(&headers, false)
+            .map(|credentials| credentials.token.to_owned())
             .map_err(|error| error.to_string())
     }
 
@@ -63,6 +91,22 @@ mod tests {
             "BEARER  a.b-c_d~e+f/g== ",
         ] {
             assert_eq!(token(&[header]).unwrap(), "a.b-c_d~e+f/g==");
+        }
+    }
+
+    #[test]
+    fn a_scheme_has_any_letter_case() {
+        for (header, scheme) in [
+            ("Bearer a", Scheme::Bearer),
+            ("bEARER a", Scheme::Bearer),
+            ("DPoP a", Scheme::Dpop),
+            ("dpop a", Scheme::Dpop),
+            ("DPOP  a ", Scheme::Dpop),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.add_raw("Authorization", header);
+            let expected = Credentials { scheme, token: "a" };
+            assert_eq!(credentials(&headers, true).unwrap(), expected);
         }
     }
 

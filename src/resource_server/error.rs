@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
+use super::{Scheme, possession::proof_algorithms};
 use crate::{
     facts::Facts,
     provider::ProviderError,
     requirement::{INSUFFICIENT, RequiredAuthentication},
-    token::{AccessTokenError, TokenError},
+    session::store::StoreError,
+    token::{AccessTokenError, DpopProofError, TokenError},
 };
 
 /// Why [`Bearer`](crate::Bearer) rejected a request. For the log: the client sees the status and the challenge (RFC
@@ -53,6 +55,26 @@ pub enum BearerError {
         /// What is demanded.
         required: RequiredAuthentication,
     },
+    /// 401 `invalid_dpop_proof`, or `use_dpop_nonce` ([RFC 9449 §7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)):
+    /// the request does not prove the key that its token is bound to.
+    #[error("the proof of possession is rejected: {0}")]
+    Proof(TokenError),
+    /// 429 with `Retry-After`: the user and client of the token send more proofs than are recorded for one.
+    #[error("the user and client of the token have sent too many proofs of possession")]
+    TooManyProofs {
+        /// The time until an earlier proof expires.
+        retry_after: Duration,
+    },
+    /// 503 with `Retry-After`: `dpop_max_proofs` are recorded already.
+    #[error("too many proofs of possession are recorded")]
+    ProofsFull {
+        /// The time until one of them expires.
+        retry_after: Duration,
+    },
+    /// 503 with `Retry-After`: whether the proof was used at another node is unknown, because the session store is
+    /// down.
+    #[error("the proof of possession cannot be recorded: {0}")]
+    Store(StoreError),
     /// 503 with `Retry-After` while the provider is down; 502 when its response is unusable.
     #[error(transparent)]
     Provider(Arc<ProviderError>),
@@ -74,6 +96,12 @@ pub enum BearerError {
 impl From<AccessTokenError> for BearerError {
     fn from(error: AccessTokenError) -> BearerError {
         BearerError::Token(error.into())
+    }
+}
+
+impl From<DpopProofError> for BearerError {
+    fn from(error: DpopProofError) -> BearerError {
+        BearerError::Proof(error.into())
     }
 }
 
@@ -105,7 +133,18 @@ impl BearerError {
             BearerError::Malformed { .. } => {
                 Facts::new("malformed_header", 400, "send one `Authorization: Bearer …` header")
             }
-            BearerError::Token(error) => Facts::new(error.reason(), 401, error.remedy()),
+            BearerError::Token(error) | BearerError::Proof(error) => Facts::new(error.reason(), 401, error.remedy()),
+            BearerError::TooManyProofs { .. } => Facts::new(
+                "dpop_too_many_proofs",
+                429,
+                "have the client send fewer requests, or raise `dpop_max_proofs`: one user and client have a sixteenth of it",
+            ),
+            BearerError::ProofsFull { .. } => Facts::new(
+                "dpop_proofs_full",
+                503,
+                "raise `dpop_max_proofs`, or lower `dpop_max_age`",
+            ),
+            BearerError::Store(error) => Facts::new("store_unavailable", 503, error.remedy()),
             BearerError::Claims { .. } => Facts::new(
                 "access_token_claims",
                 401,
@@ -146,6 +185,8 @@ impl BearerError {
             BearerError::Missing
             | BearerError::Malformed { .. }
             | BearerError::Token(_)
+            | BearerError::Proof(_)
+            | BearerError::TooManyProofs { .. }
             | BearerError::Scope { .. }
             | BearerError::Authentication { .. }
             | BearerError::NoProvider => false,
@@ -154,6 +195,8 @@ impl BearerError {
                 !matches!(**cause, ProviderError::Busy { .. } | ProviderError::Unavailable { .. })
             }
             BearerError::Claims { .. }
+            | BearerError::ProofsFull { .. }
+            | BearerError::Store(_)
             | BearerError::ProviderUndecided
             | BearerError::NoFairing
             | BearerError::NoApi => true,
@@ -166,27 +209,51 @@ impl BearerError {
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
             BearerError::Provider(error) if error.is_outage() => Some(error.retry_after().unwrap_or(DEFAULT)),
-            BearerError::ProviderUndecided => Some(DEFAULT),
+            BearerError::TooManyProofs { retry_after } | BearerError::ProofsFull { retry_after } => Some(*retry_after),
+            BearerError::ProviderUndecided | BearerError::Store(_) => Some(DEFAULT),
             _ => None,
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). For a request without a token, it names the
-    /// scope that is needed. `None` when no token would help.
-    pub(crate) fn challenge(
-        &self,
-        realm: &str,
-        needed: Option<&str>,
-        resource_metadata: Option<&str>,
-    ) -> Option<String> {
+    /// The values of `WWW-Authenticate` (RFC 6750 §3, RFC 9449 §7.1, RFC 9728 §5.1), one for each offered scheme. The
+    /// error is in that of the scheme that was used, which comes first. For a request without a token, each names the
+    /// scope that is needed. Empty when no token would help.
+    pub(super) fn challenges(&self, challenge: &Challenge<'_>) -> Vec<String> {
+        let is_general = matches!(self, BearerError::Missing | BearerError::NoProvider);
+        let [used, other] = match challenge.used {
+            Scheme::Bearer => [Scheme::Bearer, Scheme::Dpop],
+            Scheme::Dpop => [Scheme::Dpop, Scheme::Bearer],
+        };
+        let mut offered = [used, other]
+            .into_iter()
+            .filter(|scheme| challenge.offered.contains(scheme));
+        let Some(first) = offered.next().and_then(|scheme| self.challenge(challenge, scheme)) else {
+            return vec![];
+        };
+        let others = offered.filter_map(|scheme| match is_general {
+            true => self.challenge(challenge, scheme),
+            // Without the error, which is about the other scheme.
+            false => BearerError::Missing.challenge(
+                &Challenge {
+                    needed: None,
+                    ..*challenge
+                },
+                scheme,
+            ),
+        });
+        std::iter::once(first).chain(others).collect()
+    }
+
+    /// The challenge of one scheme.
+    fn challenge(&self, of: &Challenge<'_>, scheme: Scheme) -> Option<String> {
         // Long enough for most challenges, to avoid reallocation.
         let mut challenge = String::with_capacity(256);
-        challenge.extend(["Bearer realm=\"", realm, "\""]);
+        challenge.extend([scheme.as_str(), " realm=\"", of.realm, "\""]);
         // None of these values can contain a quote: settings are validated, and constants are checked at compile time.
         let mut add = |name: &str, value: &str| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
             BearerError::Missing | BearerError::NoProvider => {
-                if let Some(scope) = needed {
+                if let Some(scope) = of.needed {
                     add("scope", scope);
                 }
             }
@@ -194,8 +261,8 @@ impl BearerError {
                 add("error", "invalid_request");
                 add("error_description", cause);
             }
-            BearerError::Token(error) => {
-                add("error", "invalid_token");
+            BearerError::Token(error) | BearerError::Proof(error) => {
+                add("error", error.code());
                 add("error_description", error.description());
             }
             BearerError::Claims { .. } => {
@@ -217,13 +284,36 @@ impl BearerError {
                     add(name, &value);
                 }
             }
-            BearerError::Provider(_) | BearerError::ProviderUndecided | BearerError::NoFairing | BearerError::NoApi => {
+            BearerError::Provider(_)
+            | BearerError::ProviderUndecided
+            | BearerError::TooManyProofs { .. }
+            | BearerError::ProofsFull { .. }
+            | BearerError::Store(_)
+            | BearerError::NoFairing
+            | BearerError::NoApi => {
                 return None;
             }
         }
-        if let Some(url) = resource_metadata {
+        if let Some(url) = of.resource_metadata {
             add("resource_metadata", url);
+        }
+        if scheme == Scheme::Dpop {
+            let algorithms: Vec<_> = proof_algorithms().collect();
+            add("algs", &algorithms.join(" "));
         }
         Some(challenge)
     }
+}
+
+/// What a challenge has besides the error.
+#[derive(Clone, Copy)]
+pub(super) struct Challenge<'a> {
+    pub(super) realm: &'a str,
+    /// The scope that the guard demands.
+    pub(super) needed: Option<&'a str>,
+    pub(super) resource_metadata: Option<&'a str>,
+    /// The schemes that the guard accepts.
+    pub(super) offered: &'a [Scheme],
+    /// The scheme of the request.
+    pub(super) used: Scheme,
 }

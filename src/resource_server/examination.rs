@@ -6,11 +6,12 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Api, BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect, introspection_endpoint, issuer_of,
+    Api, BearerError, Issuer, ResourceServer, check_length, credentials, introspect, introspection_endpoint, issuer_of,
 };
 use crate::{
     printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
+    settings::DpopTokens,
     token::{
         Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet, SigningAlgorithm,
         UnverifiedAccessToken,
@@ -63,7 +64,8 @@ impl ResourceServer {
         let mut headers = HeaderMap::new();
         headers.add(Header::new("Authorization", format!("Bearer {token}")));
         let length = format!("{} bytes", token.len());
-        let shape = bearer_token(&headers).and_then(|token| check_length(token).map_err(BearerError::from));
+        let found = credentials(&headers, false);
+        let shape = found.and_then(|found| check_length(found.token).map_err(BearerError::from));
         let is_rejected = shape.is_err();
         let expected = "one token of letters, digits and -._~+/=, not too long";
         fields.push(ExaminedField::new("token", expected, Some(length), shape.err()));
@@ -78,6 +80,15 @@ impl ResourceServer {
                 .await;
         }
         fields
+    }
+
+    /// Whether a token that is bound to a key, or is not, can be accepted by the setting `dpop_tokens`.
+    fn check_binding(&self, is_bound: bool) -> Result<(), AccessTokenError> {
+        match (self.settings.dpop_tokens, is_bound) {
+            (DpopTokens::Off, true) => Err(AccessTokenError::Bound),
+            (DpopTokens::Required, false) => Err(AccessTokenError::ProofRequired),
+            _ => Ok(()),
+        }
     }
 
     async fn examine_jwt(
@@ -130,6 +141,7 @@ impl ResourceServer {
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => unknown_issuer.clone().or(error),
+                "cnf" => error.or_else(|| self.check_binding(unverified.claims.contains_key("cnf")).err()),
                 _ => error,
             };
             let undecided = is_offline.then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now));
@@ -188,6 +200,10 @@ impl ResourceServer {
                 Err(error) => Err(error.into()),
             },
         };
+        let verdict = verdict.and_then(|accepted| {
+            self.check_binding(accepted.token.check_possession(None).is_err())?;
+            Ok(accepted)
+        });
         let scopes = verdict.as_ref().ok().map(|it| it.token.scopes.clone());
         let expected = format!("active, for {}", list(issuer.audience()));
         let actual = verdict.as_ref().ok().map(|_| "active".to_owned());
@@ -233,7 +249,7 @@ impl Api {
                 Accepts::UntypedTokens => "an access token, or no mark of another one".to_owned(),
                 _ => "a mark of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
             },
-            "cnf" => "none, because proof of possession is not supported".to_owned(),
+            "cnf" => "none, or `jkt` alone with `dpop_tokens`; a request must prove that key".to_owned(),
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
         }

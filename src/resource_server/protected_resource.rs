@@ -15,10 +15,10 @@ use rocket::{
 use serde_json::json;
 use url::Url;
 
-use super::{Api, BearerError, ResourceServer};
+use super::{Api, BearerError, ResourceServer, Scheme, error::Challenge, possession::proof_algorithms};
 use crate::{
     scopes::Demand,
-    settings::{Settings, resource_identifier},
+    settings::{DpopTokens, Settings, resource_identifier},
 };
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -35,6 +35,7 @@ pub(crate) struct ProtectedResource {
     further_scopes: Vec<String>,
     /// Published even if no `Bearer` was found in a route.
     is_requested: bool,
+    dpop_tokens: DpopTokens,
 }
 
 /// The scopes of the guards of one API; `None` while no guard is found.
@@ -72,6 +73,7 @@ impl ProtectedResource {
             guards: OnceLock::new(),
             further_scopes: further_scopes.to_vec(),
             is_requested,
+            dpop_tokens: settings.dpop_tokens,
         }
     }
 
@@ -108,10 +110,19 @@ impl ProtectedResource {
         guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value of `WWW-Authenticate` for this error; `None` if a token would not help.
-    pub(super) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
-        let url = self.published.as_ref().map(|published| &*published.url);
-        error.challenge(&self.realm, demand.scope().as_deref(), url)
+    /// The values of `WWW-Authenticate` for this error at a request of this scheme; empty if a token would not help.
+    pub(super) fn challenges(&self, error: &BearerError, demand: Demand, used: Scheme) -> Vec<String> {
+        error.challenges(&Challenge {
+            realm: &self.realm,
+            needed: demand.scope().as_deref(),
+            resource_metadata: self.published.as_ref().map(|published| &*published.url),
+            offered: match self.dpop_tokens {
+                DpopTokens::Off => &[Scheme::Bearer],
+                DpopTokens::Accepted if !demand.needs_proof => &[Scheme::Bearer, Scheme::Dpop],
+                DpopTokens::Accepted | DpopTokens::Required => &[Scheme::Dpop],
+            },
+            used,
+        })
     }
 
     /// The paths in Rocket at which the metadata is published.
@@ -136,6 +147,12 @@ impl ProtectedResource {
         }
         if !scopes.is_empty() {
             metadata["scopes_supported"] = json!(scopes);
+        }
+        if self.dpop_tokens != DpopTokens::Off {
+            metadata["dpop_signing_alg_values_supported"] = proof_algorithms().collect();
+        }
+        if self.dpop_tokens == DpopTokens::Required {
+            metadata["dpop_bound_access_tokens_required"] = json!(true);
         }
         Some(metadata.to_string())
     }
@@ -262,7 +279,7 @@ impl Handler for Metadata {
                 .status(Status::NoContent)
                 .raw_header("Allow", "GET, HEAD, OPTIONS")
                 .raw_header("Access-Control-Allow-Methods", "GET, HEAD")
-                .raw_header("Access-Control-Allow-Headers", "*, Authorization")
+                .raw_header("Access-Control-Allow-Headers", "*, Authorization, DPoP")
                 .raw_header("Access-Control-Max-Age", "7200");
         } else {
             response

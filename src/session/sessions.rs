@@ -133,11 +133,7 @@ impl Sessions {
         own: Option<Arc<dyn SessionStore>>,
         clock: &Clock,
     ) -> Result<Sessions, StoreError> {
-        let shared = match (own, &settings.store_url) {
-            (Some(own), _) => Some(own),
-            (None, Some(url)) => Some(shared_store(url, &settings)?),
-            (None, None) => None,
-        };
+        let shared = open_shared_store(&settings, own)?;
         let is_own = shared.is_some() && settings.store_url.is_none();
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
@@ -361,6 +357,18 @@ impl fmt::Debug for Sessions {
             .field("is_in_cookies", &self.is_in_cookies)
             .field("is_shared", &self.is_shared)
             .finish_non_exhaustive()
+    }
+}
+
+/// The store that the nodes of the app share: the app's own, or the one of the settings.
+pub(crate) fn open_shared_store(
+    settings: &SessionSettings,
+    own: Option<Arc<dyn SessionStore>>,
+) -> Result<Option<Arc<dyn SessionStore>>, StoreError> {
+    match (own, &settings.store_url) {
+        (Some(own), _) => Ok(Some(own)),
+        (None, Some(url)) => shared_store(url, settings).map(Some),
+        (None, None) => Ok(None),
     }
 }
 

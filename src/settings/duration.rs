@@ -30,6 +30,11 @@ impl SettingType for Duration {
 }
 
 refined! {
+    /// The age of a DPoP proof.
+    ProofAge: Duration,
+        |duration| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(duration),
+        "the duration is not from 1 second to 10 minutes",
+        "write a duration from `1s` to `10m`";
     /// A duration that is not zero.
     AboveZero: Duration,
         |duration| !duration.is_zero(),

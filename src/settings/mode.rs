@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, KnownProvider, RocketConfig, Settings,
-    SettingsError, TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, DpopTokens, IntrospectionAuthMethod, IssuerSettings, KnownProvider,
+    RocketConfig, Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     metadata_source::MetadataSource,
@@ -230,6 +230,16 @@ impl Settings {
         let client_secrets = self.client_secrets()?;
         let registration = self.registration(client_secrets.as_deref())?;
         if self.resource_server_only {
+            let has_url = self.dpop_tokens == DpopTokens::Off || self.resolve_site(rocket_config).is_ok();
+            rule("base_url", has_url || self.base_url.is_some())
+                .cause("`dpop_tokens` is set, and the public URL of the app, which proofs name, is missing")
+                .remedy(
+                    "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
+                     `base_url = \"https://api.example.com\"`; or set `dpop_tokens = \"off\"`",
+                )?;
+            if !has_url {
+                self.resolve_site(rocket_config)?;
+            }
             return Ok(Mode::ResourceServerOnly(registration));
         }
         self.check_authentication(&registration)?;

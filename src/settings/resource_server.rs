@@ -67,11 +67,26 @@ pub enum TokenExchange {
     OnBehalfOf,
 }
 
+/// Whether access tokens that are bound to a key by DPoP ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)) are
+/// accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DpopTokens {
+    /// Only bearer tokens are accepted.
+    Off,
+    /// Bound tokens with a proof, and bearer tokens.
+    Accepted,
+    /// Only bound tokens with a proof.
+    Required,
+}
+
 named!(
     TokenValidation,
     IntrospectionAuthMethod,
     ResourceParameter,
-    TokenExchange
+    TokenExchange,
+    DpopTokens
 );
 
 settings! {
