@@ -50,6 +50,7 @@
 //! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the app
 //!   fetches the key and verifies it.
 //! - [`bearer_for(api, claims)`](TestRequest::bearer_for): an API client, for one of several APIs.
+//! - [`dpop(claims)`](TestRequest::dpop): an API client whose token is bound to its key, with a proof for the request.
 //!
 //! # A browser
 //!
@@ -151,6 +152,7 @@
 mod app;
 mod assert_guarded;
 mod client;
+mod dpop_key;
 mod guarded;
 mod named_provider;
 mod provider;

@@ -13,6 +13,7 @@ use super::{
     TestProvider,
     app::{relying_party_at, relying_party_of, test_provider},
     client::sealed::Sealed,
+    dpop_key,
     provider::path_and_query,
     runtime::block_on,
 };
@@ -20,6 +21,7 @@ use crate::{
     code_flow::{AuthorizationResponse, BrowserId, ResponseError, SignInAttempt},
     dev_provider::AuthorizationRejected,
     relying_party::{NotBegun, RelyingParty, SignInError},
+    resource_server::ResourceServer,
     session::EarlierEnds,
 };
 
@@ -171,6 +173,37 @@ pub trait TestRequest: Sealed + Sized {
     /// If the app is not registered at a [`TestProvider`], or has no API of this name.
     #[track_caller]
     fn bearer_for(self, api: &str, claims: Value) -> Self;
+
+    /// As [`bearer`](Self::bearer), with a token that is bound to the key of the test's client (DPoP), and a proof of that
+    /// key for this request: its method, its public URL by the settings, and a nonce if the app demands one. A proof
+    /// serves one request. A `cnf` among the claims is kept, such as that of another key.
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{BoundBearer, Oidc, scopes};
+    /// # scopes! { pub NotesRead = "notes:read"; }
+    /// # #[get("/notes")]
+    /// # fn notes(token: BoundBearer<NotesRead>) -> String { token.scopes().join(" ") }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let figment = rocket::Config::figment().merge(("oidc.dpop_tokens", "accepted"));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![notes])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    /// use serde_json::json;
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let notes = || client.get("/notes");
+    /// let reader = || json!({ "sub": "alice", "scope": "notes:read" });
+    /// assert_eq!(notes().dpop(reader()).dispatch().status(), Status::Ok);
+    /// assert_eq!(notes().bearer(reader()).dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `bearer`, and if the app accepts no bound tokens (`dpop_tokens`).
+    #[track_caller]
+    fn dpop(self, claims: Value) -> Self;
 }
 
 macro_rules! test_request {
@@ -200,6 +233,13 @@ macro_rules! test_request {
                 let token = provider_of(self.inner(), None).access_token_for(api, claims);
                 self.header(authorization(&token))
             }
+
+            fn dpop(self, claims: Value) -> Self {
+                let token = provider_of(self.inner(), None).access_token(dpop_key::bind(claims));
+                let proof = proof(self.inner(), &token);
+                self.header(Header::new("Authorization", format!("DPoP {token}")))
+                    .header(Header::new("DPoP", proof))
+            }
         }
     };
 }
@@ -217,6 +257,24 @@ fn provider_of(request: &Request<'_>, name: Option<&str>) -> TestProvider {
         return all.clone();
     }
     all.at(relying_party_for(request, name).provider_name())
+}
+
+/// A proof for a request with this token.
+#[track_caller]
+fn proof(request: &Request<'_>, token: &str) -> String {
+    let rocket = request.rocket();
+    let has_tenants = rocket.state::<RelyingParty>().is_some_and(RelyingParty::has_tenants);
+    let of_tenant = has_tenants.then(|| relying_party_of(request));
+    let server = match &of_tenant {
+        Some(rp) => rp.resource_server.as_deref(),
+        None => rocket.state::<ResourceServer>(),
+    };
+    let expected = server.and_then(|server| server.expected_proof(request));
+    let Some((method, target, nonce)) = expected else {
+        panic!("the app accepts no tokens that are bound to a key: set `oidc.dpop_tokens = \"accepted\"`");
+    };
+    let now = test_provider(rocket).clock().now();
+    dpop_key::proof(method, &target, token, nonce, now)
 }
 
 /// The relying party at the provider with this name, or the one that serves the request.

@@ -238,3 +238,41 @@ fn an_app_with_the_preset_of_a_peculiar_provider() {
         assert_eq!(me.dispatch().status(), Status::Ok, "{preset}");
     }
 }
+
+/// A proof is for the method and the public URL of its request, and serves it once.
+#[test]
+fn a_request_proves_the_key_of_its_token() {
+    for (settings, path) in [
+        (json!({ "dpop_tokens": "accepted" }), "/notes"),
+        (
+            json!({ "dpop_tokens": "required", "dpop_nonces": true }),
+            "/notes?page=2",
+        ),
+        (
+            json!({ "dpop_tokens": "accepted", "base_url": "https://example.com/team", "proxy_strips_path": true }),
+            "/notes",
+        ),
+    ] {
+        let mut figment = figment();
+        for (name, value) in settings.as_object().unwrap() {
+            figment = figment.merge((format!("oidc.{name}"), value));
+        }
+        let (_, client) = open(figment);
+        let alice = || json!({ "sub": "alice", "scope": "notes:read" });
+        let status = |request: rocket::local::blocking::LocalRequest<'_>| request.dispatch().status();
+        assert_eq!(status(client.get(path).dpop(alice())), Status::Ok, "{settings}");
+        assert_eq!(status(client.get(path).dpop(alice())), Status::Ok, "{settings}");
+        let mut other = alice();
+        other["cnf"] = json!({ "jkt": "A".repeat(43) });
+        assert_eq!(status(client.get(path).dpop(other.clone())), Status::Unauthorized);
+        assert_eq!(status(client.get(path).bearer(other)), Status::Unauthorized);
+    }
+}
+
+#[test]
+fn an_app_that_accepts_no_bound_token_has_none_sent() {
+    let (_, client) = open(figment());
+    let panic = panic_of(|| drop(client.get("/notes").dpop(json!({ "sub": "alice" }))));
+    let expected = "the app accepts no tokens that are bound to a key: set `oidc.dpop_tokens = \"accepted\"`";
+    assert!(panic.starts_with(expected), "{panic}");
+}
