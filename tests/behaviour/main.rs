@@ -12,6 +12,7 @@ mod cookie_mixing;
 mod debug_page;
 mod dev_provider;
 mod disabled;
+mod dpop;
 mod ended_sign_ins;
 mod error_pages;
 mod events;

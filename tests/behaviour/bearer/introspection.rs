@@ -199,7 +199,7 @@ async fn the_claims_of_an_introspection_are_checked() {
         ("exp", json!(crate::common::NOW - 60), "the token has expired"),
         ("nbf", json!(crate::common::NOW + 61), "the token is not valid yet"),
         ("token_type", json!("refresh_token"), "the token is not an access token"),
-        ("cnf", json!({}), "tokens that are bound to a key are not accepted"),
+        ("cnf", json!({}), "the token is bound in a way that is not accepted"),
     ] {
         case(description);
         let api = open(json!({})).await;

@@ -237,9 +237,9 @@ async fn access_token_of_another_type() {
 async fn access_token_bound_to_a_key() {
     let api = Api::open().await;
     api.refuses(
-        |token| token.set("cnf", json!({ "jkt": "x" })),
-        "tokens that are bound to a key are not accepted",
-        "the token is bound to a key by \"cnf\", and proof of possession is not supported",
+        |token| token.set("cnf", json!({ "jkt": "A".repeat(43) })),
+        "the token is bound to a key, which the request does not prove",
+        "the token is bound to a key by \"cnf\", and the request has no proof of that key",
     )
     .await;
 }

@@ -132,7 +132,7 @@ async fn the_metadata_is_for_scripts_of_any_origin() {
     let header = |name| response.headers().get(name).collect::<Vec<_>>();
     assert_eq!(header("Access-Control-Allow-Origin"), ["*"]);
     assert_eq!(header("Access-Control-Allow-Methods"), ["GET, HEAD"]);
-    assert_eq!(header("Access-Control-Allow-Headers"), ["*, Authorization"]);
+    assert_eq!(header("Access-Control-Allow-Headers"), ["*, Authorization, DPoP"]);
     assert_eq!(header("Access-Control-Max-Age"), ["7200"]);
     assert_eq!(header("Allow"), ["GET, HEAD, OPTIONS"]);
     assert_eq!(header("Access-Control-Allow-Credentials"), [""; 0]);

@@ -173,11 +173,11 @@ async fn issuers_without_a_sign_in() {
         assert_eq!(api.call("/whoami", &token).await.status, 200, "{endpoint:?}");
         let bound = issuer.access_token("", |token| {
             token.remove_header("typ");
-            token.set("cnf", json!({"jkt": "x"}));
+            token.set("cnf", json!({"jkt": "A".repeat(43)}));
         });
         assert_eq!(
             api.call("/whoami", &bound).await,
-            refused("tokens that are bound to a key are not accepted")
+            refused("the token is bound to a key, which the request does not prove")
         );
         let elsewhere = bare(&issuer, json!({"sub": "x", "aud": "https://other.example"}));
         assert_eq!(api.call("/whoami", &elsewhere).await.status, 401);
