@@ -15,8 +15,8 @@ use rocket::{
 };
 use rocket_openidconnect::{
     __private::{
-        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, is_bearer, object,
-        rejects_token, token_reply, usable_keys,
+        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, dpop_proof, is_bearer,
+        object, rejects_token, target_uri, token_reply, usable_keys,
     },
     LoggedIn, Oidc,
 };
@@ -38,7 +38,7 @@ pub fn authorization_header(data: &[u8]) {
     };
     if is_bearer(value) {
         let (scheme, token) = value.split_once(' ').expect("a scheme and a token");
-        assert!(scheme.eq_ignore_ascii_case("bearer"));
+        assert!(scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop"));
         let token = token.trim_matches(' ');
         assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b','));
     }
@@ -51,6 +51,25 @@ pub fn challenge(data: &[u8]) {
     {
         let lower = value.to_ascii_lowercase();
         assert!(lower.contains("bearer") && lower.contains("error") && value.contains("invalid_token"));
+    }
+}
+
+/// The header `DPoP`: a proof is accepted if it is the one of RFC 9449 §7.1, which nobody else can sign. Also the URI in a
+/// proof, whose normal form is its own.
+pub fn proof(data: &[u8]) {
+    const URI: &str = "https://resource.example.org/protectedresource";
+    const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+    const THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some((thumbprint, jti)) = dpop_proof(text, URI, TOKEN, 1_562_262_618) {
+        assert!(!jti.is_empty());
+        assert!(thumbprint != THUMBPRINT || jti == "e1j3V_bKic8-LAEB");
+    }
+    if let Some(normal) = target_uri(text) {
+        assert_eq!(target_uri(&normal).as_deref(), Some(&*normal));
+        assert!(normal.starts_with("http") && normal.is_ascii() && !normal.contains(['?', '#', '\\', ' ']));
     }
 }
 

@@ -97,5 +97,5 @@ fn the_session_in_the_corpus_is_read() {
 
 targets! {
     authorization_header authorization_response challenge cookie_header github_user introspection json jwt key_set
-    logout_token metadata redis_url return_to sealed_text sign_in_attempt token_response user_info
+    logout_token metadata proof redis_url return_to sealed_text sign_in_attempt token_response user_info
 }

@@ -1,0 +1,7 @@
+//! Fuzzes proofs of possession: see `targets::proof`.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::proof(data));
