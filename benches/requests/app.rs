@@ -1,6 +1,6 @@
 //! The app whose requests are counted, and the requests.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use crate::{
     floor,
     issuer::{AUDIENCE, Issuer, now},
+    proof::Prover,
 };
 
 /// So many times a session is encrypted, for a server that has not seen what a request carries.
 const SEALED: usize = 500;
+/// The public URL of the app.
+pub const BASE_URL: &str = "http://localhost:8000";
 const SECRET_KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 
 scopes! { NotesRead = "notes:read"; }
@@ -42,6 +45,8 @@ pub enum Server {
     Floor,
     /// With it, and with a token cache of so many entries.
     Attached { token_cache: u32 },
+    /// With it, a token cache, and proofs of possession.
+    Bound,
     /// With it, and with sessions in cookies that it remembers one of.
     Forgetful,
     /// With it, and with sessions in memory.
@@ -49,11 +54,12 @@ pub enum Server {
 }
 
 impl Server {
-    pub const ALL: [Server; 6] = [
+    pub const ALL: [Server; 7] = [
         Server::Bare,
         Server::Floor,
         Server::Attached { token_cache: 10_000 },
         Server::Attached { token_cache: 0 },
+        Server::Bound,
         Server::Forgetful,
         Server::Memory,
     ];
@@ -64,25 +70,28 @@ impl Server {
             Server::Bare => return rocket::custom(figment()).mount("/", routes![plain]),
             Server::Floor => return floor::routes(rocket::custom(figment())),
             Server::Attached { token_cache } => (token_cache, "cookie", 10_000),
+            Server::Bound => (10_000, "cookie", 10_000),
             Server::Forgetful => (0, "cookie", 1),
             Server::Memory => (0, "memory", 10_000),
         };
         let session = json!({ "store": store, "cache": sessions, "max_sessions": 2_000_000 });
-        attached(issuer, token_cache, &session)
+        let dpop_tokens = if self == Server::Bound { "accepted" } else { "off" };
+        attached(issuer, token_cache, dpop_tokens, &session)
     }
 }
 
 /// An app with the fairing, and with sessions in the store at this URL.
 pub fn with_store(url: &str, issuer: &str) -> Rocket<Build> {
     let store = if url.starts_with("postgres") { "sql" } else { "redis" };
-    attached(issuer, 0, &json!({ "store": store, "store_url": url }))
+    attached(issuer, 0, "off", &json!({ "store": store, "store_url": url }))
 }
 
-fn attached(issuer: &str, token_cache: u32, session: &Value) -> Rocket<Build> {
+fn attached(issuer: &str, token_cache: u32, dpop_tokens: &str, session: &Value) -> Rocket<Build> {
     let settings = json!({
         "issuer": issuer,
         "client_id": "client",
-        "base_url": "http://localhost:8000",
+        "base_url": BASE_URL,
+        "dpop_tokens": dpop_tokens,
         "audience": AUDIENCE,
         "token_cache": token_cache,
         "session": session,
@@ -109,6 +118,8 @@ pub struct Case {
     pub server: Server,
     pub path: &'static str,
     pub authorization: Option<String>,
+    /// Each request has a proof by this key.
+    pub prover: Option<Arc<Prover>>,
     /// The request of somebody who is signed in, with so many bytes of claims.
     pub session: Option<usize>,
     pub status: u16,
@@ -126,12 +137,13 @@ impl Case {
 
 /// All of them; the first is what the others are compared with.
 pub fn cases(issuer: &Issuer) -> Vec<Case> {
-    let [bare, floor, cached, uncached, forgetful, in_memory] = Server::ALL;
+    let [bare, floor, cached, uncached, bound, forgetful, in_memory] = Server::ALL;
     let case = |name, server, path, authorization, status| Case {
         name,
         server,
         path,
         authorization,
+        prover: None,
         session: None,
         status,
     };
@@ -160,6 +172,23 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
         case("expired", cached, "/api", bearer(expired), 401),
         case("bad signature", cached, "/api", bearer(forged), 401),
     ];
+    for (name, prover) in [
+        ("ES256 proof, token seen before", Prover::es256()),
+        ("EdDSA proof, token seen before", Prover::eddsa()),
+    ] {
+        let mut claims = claims.clone();
+        claims["cnf"] = prover.confirmation();
+        cases.push(Case {
+            prover: Some(Arc::new(prover)),
+            ..case(
+                name,
+                bound,
+                "/api",
+                Some(format!("DPoP {}", issuer.rs256(&claims))),
+                200,
+            )
+        });
+    }
     for (name, server, size) in [
         ("session of 0.5 KB first seen", forgetful, 100),
         ("session of 2 KB first seen", forgetful, 1_600),

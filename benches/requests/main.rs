@@ -17,6 +17,7 @@ mod growth;
 mod instructions;
 mod issuer;
 mod load;
+mod proof;
 #[path = "../../tests/servers/mod.rs"]
 #[allow(dead_code, reason = "tests use it too")]
 mod servers;
