@@ -11,6 +11,8 @@ mod checks;
 mod claim_sources;
 mod claims;
 mod client_assertion;
+mod confirmation;
+mod dpop_proof;
 mod facts;
 mod id_token;
 mod issuer;
@@ -21,6 +23,7 @@ mod logout_token;
 mod private_key;
 mod purpose;
 mod refreshed_id_token;
+mod target_uri;
 #[cfg(test)]
 mod test_keys;
 mod token_error;
@@ -34,6 +37,7 @@ pub use token_error::TokenError;
 
 pub(crate) use access_token_error::AccessTokenError;
 pub(crate) use checks::ClaimError;
+pub(crate) use dpop_proof::{DpopProof, DpopProofError, MAX_AHEAD, ProofExpectations, UnverifiedProof};
 pub(crate) use id_token::IdTokenError;
 pub(crate) use json::JsonError;
 pub(crate) use jws::JwsError;
@@ -53,6 +57,7 @@ pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
 pub(crate) use private_key::PrivateKey;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken};
+pub(crate) use target_uri::TargetUri;
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
 /// The issuer of a testing profile without `iss`.
