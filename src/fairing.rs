@@ -150,7 +150,8 @@ impl Oidc {
     }
 
     /// Keeps sessions in the app's own store. It takes precedence over the setting `session.store`, and is assumed to
-    /// be shared by all nodes of the app.
+    /// be shared by all nodes of the app. An API without sign-in records used proofs of possession in it
+    /// ([bound tokens](crate::manual::bound_tokens)).
     ///
     /// ```
     /// use rocket_openidconnect::{Oidc, store::MemoryStore};

@@ -3,6 +3,7 @@
 mod accepted;
 mod active_tokens;
 mod api;
+mod challenge;
 mod credentials;
 mod dpop_nonces;
 mod error;
@@ -12,6 +13,7 @@ mod exchange;
 mod possession;
 mod proof_record;
 mod protected_resource;
+mod scheme;
 mod token_cache;
 
 use std::{
@@ -31,7 +33,7 @@ pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
 use active_tokens::ActiveTokens;
 pub(crate) use api::Api;
-pub(crate) use credentials::{Credentials, Scheme, credentials};
+pub(crate) use credentials::{Credentials, credentials};
 pub(crate) use dpop_nonces::DpopNonces;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
@@ -44,6 +46,7 @@ pub(crate) use proof_record::ProofRecord;
 pub(crate) use protected_resource::metadata_urls;
 pub(crate) use protected_resource::routes;
 use protected_resource::{ApiGuards, ProtectedResource};
+pub(crate) use scheme::Scheme;
 use token_cache::{CachedJwt, TokenCache, TokenHash, Verdict};
 
 use crate::{

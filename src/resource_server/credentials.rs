@@ -2,30 +2,13 @@
 
 use rocket::http::HeaderMap;
 
-use super::BearerError;
+use super::{BearerError, Scheme};
 
 /// The access token of a request, as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials<'r> {
     pub(crate) scheme: Scheme,
     pub(crate) token: &'r str,
-}
-
-/// The authentication scheme of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
-    Bearer,
-    /// With a proof in the header `DPoP`.
-    Dpop,
-}
-
-impl Scheme {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Scheme::Bearer => "Bearer",
-            Scheme::Dpop => "DPoP",
-        }
-    }
 }
 
 /// The access token of a request. Only the header is read, neither query nor body.

@@ -1,14 +1,13 @@
-//! The errors of bearer token validation, and the `WWW-Authenticate` challenge of each.
+//! The errors of access token validation.
 
 use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::{Scheme, possession::proof_algorithms};
 use crate::{
     facts::Facts,
     provider::ProviderError,
-    requirement::{INSUFFICIENT, RequiredAuthentication},
+    requirement::RequiredAuthentication,
     session::store::StoreError,
     token::{AccessTokenError, DpopProofError, TokenError},
 };
@@ -214,106 +213,4 @@ impl BearerError {
             _ => None,
         }
     }
-
-    /// The values of `WWW-Authenticate` (RFC 6750 §3, RFC 9449 §7.1, RFC 9728 §5.1), one for each offered scheme. The
-    /// error is in that of the scheme that was used, which comes first. For a request without a token, each names the
-    /// scope that is needed. Empty when no token would help.
-    pub(super) fn challenges(&self, challenge: &Challenge<'_>) -> Vec<String> {
-        let is_general = matches!(self, BearerError::Missing | BearerError::NoProvider);
-        let [used, other] = match challenge.used {
-            Scheme::Bearer => [Scheme::Bearer, Scheme::Dpop],
-            Scheme::Dpop => [Scheme::Dpop, Scheme::Bearer],
-        };
-        let mut offered = [used, other]
-            .into_iter()
-            .filter(|scheme| challenge.offered.contains(scheme));
-        let Some(first) = offered.next().and_then(|scheme| self.challenge(challenge, scheme)) else {
-            return vec![];
-        };
-        let others = offered.filter_map(|scheme| match is_general {
-            true => self.challenge(challenge, scheme),
-            // Without the error, which is about the other scheme.
-            false => BearerError::Missing.challenge(
-                &Challenge {
-                    needed: None,
-                    ..*challenge
-                },
-                scheme,
-            ),
-        });
-        std::iter::once(first).chain(others).collect()
-    }
-
-    /// The challenge of one scheme.
-    fn challenge(&self, of: &Challenge<'_>, scheme: Scheme) -> Option<String> {
-        // Long enough for most challenges, to avoid reallocation.
-        let mut challenge = String::with_capacity(256);
-        challenge.extend([scheme.as_str(), " realm=\"", of.realm, "\""]);
-        // None of these values can contain a quote: settings are validated, and constants are checked at compile time.
-        let mut add = |name: &str, value: &str| challenge.extend([", ", name, "=\"", value, "\""]);
-        match self {
-            BearerError::Missing | BearerError::NoProvider => {
-                if let Some(scope) = of.needed {
-                    add("scope", scope);
-                }
-            }
-            BearerError::Malformed { cause } => {
-                add("error", "invalid_request");
-                add("error_description", cause);
-            }
-            BearerError::Token(error) | BearerError::Proof(error) => {
-                add("error", error.code());
-                add("error_description", error.description());
-            }
-            BearerError::Claims { .. } => {
-                add("error", "invalid_token");
-                add("error_description", "the token lacks a claim that this API needs");
-            }
-            BearerError::Scope { required, .. } => {
-                add("error", "insufficient_scope");
-                add("error_description", "the token does not allow this");
-                add("scope", required);
-            }
-            BearerError::Authentication { required } => {
-                add("error", INSUFFICIENT);
-                add(
-                    "error_description",
-                    "the user must authenticate again or in another way",
-                );
-                for (name, value) in required.challenge_parameters() {
-                    add(name, &value);
-                }
-            }
-            BearerError::Provider(_)
-            | BearerError::ProviderUndecided
-            | BearerError::TooManyProofs { .. }
-            | BearerError::ProofsFull { .. }
-            | BearerError::Store(_)
-            | BearerError::NoFairing
-            | BearerError::NoApi => {
-                return None;
-            }
-        }
-        if let Some(url) = of.resource_metadata {
-            add("resource_metadata", url);
-        }
-        if scheme == Scheme::Dpop {
-            let algorithms: Vec<_> = proof_algorithms().collect();
-            add("algs", &algorithms.join(" "));
-        }
-        Some(challenge)
-    }
-}
-
-/// What a challenge has besides the error.
-#[derive(Clone, Copy)]
-pub(super) struct Challenge<'a> {
-    pub(super) realm: &'a str,
-    /// The scope that the guard demands.
-    pub(super) needed: Option<&'a str>,
-    pub(super) resource_metadata: Option<&'a str>,
-    /// The schemes that the guard accepts.
-    pub(super) offered: &'a [Scheme],
-    /// The scheme of the request.
-    pub(super) used: Scheme,
 }

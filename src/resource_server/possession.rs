@@ -13,7 +13,7 @@ use url::Url;
 use super::{BearerError, DpopNonces, ProofRecord, proof_record::NotRecorded};
 use crate::{
     settings::{AppPaths, DpopTokens, Settings},
-    token::{AccessToken, DpopProof, DpopProofError, ProofExpectations, SigningAlgorithm, TargetUri, UnverifiedProof},
+    token::{AccessToken, DpopProof, DpopProofError, ProofExpectations, TargetUri, UnverifiedProof},
 };
 
 /// What the nodes and the tenants of an app share about proofs.
@@ -157,11 +157,4 @@ fn method<'r>(request: &'r Request<'_>) -> &'r str {
         Some(()) => Method::Head.as_str(),
         None => request.method().as_str(),
     }
-}
-
-/// The algorithms of proofs: for challenges, and for the metadata of the API.
-pub(super) fn proof_algorithms() -> impl Iterator<Item = &'static str> {
-    // RFC 9864 renames EdDSA: clients may know either name.
-    let names = SigningAlgorithm::ASYMMETRIC.iter().map(|algorithm| algorithm.as_str());
-    names.chain(["Ed25519"])
 }

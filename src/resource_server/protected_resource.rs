@@ -15,7 +15,10 @@ use rocket::{
 use serde_json::json;
 use url::Url;
 
-use super::{Api, BearerError, ResourceServer, Scheme, error::Challenge, possession::proof_algorithms};
+use super::{
+    Api, BearerError, ResourceServer, Scheme,
+    challenge::{Challenge, proof_algorithms},
+};
 use crate::{
     scopes::Demand,
     settings::{DpopTokens, Settings, resource_identifier},
