@@ -109,7 +109,7 @@ impl<S, C, R> Bearer<S, C, R> {
         OffsetDateTime::from_unix_timestamp(self.accepted.token.exp()?).ok()
     }
 
-    /// The token itself, to pass on to another API that accepts it.
+    /// The token itself, to pass on to another API that accepts it; one that is bound to a key is of use to its client alone.
     pub fn token(&self) -> &Secret {
         &self.accepted.token.token
     }

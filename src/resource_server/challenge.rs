@@ -32,16 +32,17 @@ impl BearerError {
         let Some(first) = offered.next().and_then(|scheme| self.challenge(challenge, scheme)) else {
             return vec![];
         };
-        let others = offered.filter_map(|scheme| match is_general {
-            true => self.challenge(challenge, scheme),
-            // Without the error, which is about the other scheme.
-            false => BearerError::Missing.challenge(
-                &Challenge {
-                    needed: None,
-                    ..*challenge
-                },
-                scheme,
-            ),
+        let without_error = Challenge {
+            needed: None,
+            ..*challenge
+        };
+        let others = offered.filter_map(|scheme| {
+            if is_general {
+                self.challenge(challenge, scheme)
+            } else {
+                // The error is about the other scheme.
+                BearerError::Missing.challenge(&without_error, scheme)
+            }
         });
         std::iter::once(first).chain(others).collect()
     }

@@ -450,7 +450,7 @@ impl HeaderKey {
     /// The key, prepared to verify its algorithm.
     pub(super) fn verifier(&self) -> Result<ParsedPublicKey, SkipReason> {
         let key = match &self.numbers {
-            Numbers::Rsa(components, parameters) => components.to_parsed_public_key(*parameters),
+            Numbers::Rsa(components, parameters) => components.to_parsed_public_key(parameters),
             Numbers::Point(point, verification) => ParsedPublicKey::new(*verification, point),
         };
         key.map_err(|_| SkipReason::Invalid)

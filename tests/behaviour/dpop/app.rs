@@ -216,7 +216,7 @@ fn either(caller: Caller<NotesRead>) -> String {
 
 #[get("/twice")]
 fn twice(first: Option<BoundBearer>, second: Bearer<NotesRead>) -> String {
-    assert_eq!(first.is_some_and(|first| first.subject().is_some()), true);
+    assert!(first.is_some_and(|first| first.subject().is_some()));
     subject(&second)
 }
 
