@@ -14,7 +14,7 @@ use crate::{
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
         ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, ProofExpectations, SigningAlgorithm, TargetUri,
-        UnverifiedAccessToken, UnverifiedProof, accept_user_info, parse_object,
+        UnverifiedAccessToken, UnverifiedProof, accept_user_info, parse_object, token_hash,
     },
 };
 
@@ -181,7 +181,7 @@ pub fn dpop_proof(proof: &str, uri: &str, token: &str, now: i64) -> Option<(Stri
     let expected = ProofExpectations {
         method: "GET",
         targets: &targets,
-        token,
+        token_hash: &token_hash(token),
         max_age: Duration::from_secs(60),
         accepts_nonce: None,
     };

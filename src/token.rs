@@ -37,7 +37,7 @@ pub use token_error::TokenError;
 
 pub(crate) use access_token_error::AccessTokenError;
 pub(crate) use checks::ClaimError;
-pub(crate) use dpop_proof::{DpopProof, DpopProofError, MAX_AHEAD, ProofExpectations, UnverifiedProof};
+pub(crate) use dpop_proof::{DpopProof, DpopProofError, MAX_AHEAD, ProofExpectations, UnverifiedProof, token_hash};
 pub(crate) use id_token::IdTokenError;
 pub(crate) use json::JsonError;
 pub(crate) use jws::JwsError;

@@ -114,7 +114,7 @@ impl Possession {
         let expected = ProofExpectations {
             method: method(request),
             targets: &self.targets(request),
-            token: token.token.expose(),
+            token_hash: token.hash(),
             max_age: self.max_age,
             accepts_nonce: accepts_nonce
                 .as_ref()

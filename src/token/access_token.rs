@@ -2,7 +2,10 @@
 
 mod roles;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -22,6 +25,7 @@ use super::{
     purpose::{
         CLIENT_ID, Circumstances, MatchedAudience, Source, check_header_type, check_purpose, is_at_jwt, is_present,
     },
+    token_hash,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -232,6 +236,8 @@ pub(crate) struct AccessToken {
     /// The thumbprint of the key that the token is bound to; `None` for a bearer token. The token says so; that a request
     /// proves it is checked at each request.
     confirmed_key: Option<String>,
+    /// See [`hash`](Self::hash).
+    hash: OnceLock<String>,
     issuer: String,
     /// In seconds since 1970.
     exp: Option<f64>,
@@ -310,6 +316,7 @@ impl AccessToken {
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
             confirmed_key: None,
+            hash: OnceLock::new(),
             exp: None,
             nbf: None,
             judged: None,
@@ -331,8 +338,14 @@ impl AccessToken {
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
             confirmed_key,
+            hash: OnceLock::new(),
             judged: Some(judged),
         })
+    }
+
+    /// The [`token_hash`], computed once for all requests with this token.
+    pub(crate) fn hash(&self) -> &str {
+        self.hash.get_or_init(|| token_hash(self.token.expose()))
     }
 
     /// Rechecks a cached token against what time, settings, metadata or another guard may have changed. What

@@ -29,8 +29,8 @@ pub(crate) struct ProofExpectations<'a> {
     pub(crate) method: &'a str,
     /// The public URIs of the request: usually one. An API may have a host of its own beside that of the app.
     pub(crate) targets: &'a [TargetUri],
-    /// The access token of the request.
-    pub(crate) token: &'a str,
+    /// The [`token_hash`] of the access token of the request.
+    pub(crate) token_hash: &'a str,
     /// How old a proof may be.
     pub(crate) max_age: Duration,
     /// Whether the nonce of a proof is one of ours; `None` if none is required.
@@ -160,8 +160,7 @@ impl<'a> UnverifiedProof<'a> {
             return Err(DpopProofError::Times);
         }
         let ath = string(claims, "ath")?;
-        let of_token = digest::digest(&digest::SHA256, expected.token.as_bytes());
-        if ath != URL_SAFE_NO_PAD.encode(of_token) {
+        if ath != expected.token_hash {
             return Err(DpopProofError::TokenHash);
         }
         if let Some(accepts) = expected.accepts_nonce {
@@ -189,6 +188,11 @@ impl<'a> UnverifiedProof<'a> {
                 algorithm: self.algorithm,
             })
     }
+}
+
+/// The `ath` of the proofs for an access token ([RFC 9449 §4.2](https://www.rfc-editor.org/rfc/rfc9449#section-4.2)).
+pub(crate) fn token_hash(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()))
 }
 
 /// A header member of a proof, for an error.
