@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::issuer::now;
 
-/// A key, and how many proofs it has signed.
+/// The key of a client.
+#[derive(Debug)]
 pub enum Prover {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
