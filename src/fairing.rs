@@ -540,7 +540,7 @@ impl Fairing for Oidc {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         // Most requests for assets end here.
-        if request.cookies().iter().next().is_none() && RequestState::of(request).is_empty() {
+        if request.cookies().iter().next().is_none() && RequestState::is_empty_of(request) {
             return;
         }
         Box::pin(answer::finish(request, response)).await;

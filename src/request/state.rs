@@ -52,6 +52,10 @@ pub(crate) struct RequestState {
     pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
 
+/// Where Rocket keeps the state. Most requests for assets have none: then it is neither made nor looked through.
+#[derive(Default)]
+struct StatePlace(OnceLock<Box<RequestState>>);
+
 /// A guard's rejection of a token, and the scopes that it demands.
 pub(crate) struct Refusal {
     pub(crate) error: BearerError,
@@ -109,8 +113,7 @@ impl RequestState {
         self.outgoing.get_or_init(Arc::default)
     }
 
-    /// Whether no guard and no route has attached anything.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.session.get().is_none()
             && self.signed_out.get().is_none()
             && self.step_up.get().is_none()
@@ -124,6 +127,13 @@ impl RequestState {
 
     /// The state of this request, created on first use.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
-        request.local_cache(RequestState::default)
+        let StatePlace(state) = request.local_cache(StatePlace::default);
+        state.get_or_init(Box::default)
+    }
+
+    /// Whether no guard and no route has attached anything to this request.
+    pub(crate) fn is_empty_of(request: &Request<'_>) -> bool {
+        let StatePlace(state) = request.local_cache(StatePlace::default);
+        state.get().is_none_or(|state| state.is_empty())
     }
 }
