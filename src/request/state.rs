@@ -54,7 +54,7 @@ pub(crate) struct RequestState {
 
 /// Where Rocket keeps the state. Most requests for assets have none: then it is neither made nor looked through.
 #[derive(Default)]
-struct StatePlace(OnceLock<Box<RequestState>>);
+struct StatePlace(OnceLock<RequestState>);
 
 /// A guard's rejection of a token, and the scopes that it demands.
 pub(crate) struct Refusal {
@@ -128,12 +128,12 @@ impl RequestState {
     /// The state of this request, created on first use.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
         let StatePlace(state) = request.local_cache(StatePlace::default);
-        state.get_or_init(Box::default)
+        state.get_or_init(RequestState::default)
     }
 
     /// Whether no guard and no route has attached anything to this request.
     pub(crate) fn is_empty_of(request: &Request<'_>) -> bool {
         let StatePlace(state) = request.local_cache(StatePlace::default);
-        state.get().is_none_or(|state| state.is_empty())
+        state.get().is_none_or(RequestState::is_empty)
     }
 }
