@@ -54,7 +54,7 @@ pub fn challenge(data: &[u8]) {
     }
 }
 
-/// The header `DPoP`: a proof is accepted if it is the one of RFC 9449 §7.1, which nobody else can sign. Also the URI in a
+/// The header `DPoP`: a proof is accepted if it is the one of RFC 9449 §7.1, which no other key can sign. Also the URI in a
 /// proof, whose normal form is its own.
 pub fn proof(data: &[u8]) {
     const URI: &str = "https://resource.example.org/protectedresource";

@@ -21,7 +21,7 @@ pub(crate) struct Target {
     binding: Binding,
 }
 
-/// What a token is bound to. Tokens that are bound to a key (DPoP, mutual TLS) never stand in for another.
+/// What a token is bound to. Tokens that are bound to a key (DPoP, mutual TLS) never replace another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Binding {
     None,

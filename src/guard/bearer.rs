@@ -119,7 +119,7 @@ impl<S, C, R> Bearer<S, C, R> {
     /// Microsoft Entra ID, by the setting [`token_exchange`](crate::settings::Settings::token_exchange).
     ///
     /// `audience` is the name of the other API at the provider: for Keycloak the id of its client, for Microsoft Entra ID
-    /// its application id URI. Whoever is named in the token that is issued is the provider's decision.
+    /// its application id URI. The provider decides which user the issued token names.
     ///
     /// The token is cached in this process until shortly before it expires, and never beyond the end of this token: call
     /// this for each request to the API. Simultaneous calls with this token share one request to the provider. After a

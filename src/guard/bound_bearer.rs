@@ -16,7 +16,7 @@ use crate::{
     token::Claims,
 };
 
-/// As [`Bearer`], for a route that needs more than a token which whoever finds it can use: the token must be bound to a
+/// As [`Bearer`], for a route that needs more than a bearer token, which anyone who finds it can use: the token must be bound to a
 /// key, and the request must prove that key ([DPoP](crate::manual::bound_tokens)). A bearer token is rejected with 401.
 ///
 /// Needs the setting `dpop_tokens`. With `"required"`, every guard demands it. With `enabled = false`, it accepts what

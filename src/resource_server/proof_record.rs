@@ -222,7 +222,7 @@ mod tests {
         let proofs = &mut proofs(100, false);
         assert_eq!(add(proofs, ["key", "jti"], ALICE, 61, 0), "recorded");
         assert_eq!(add(proofs, ["key", "jti"], ALICE, 61, 0), "used");
-        // Whoever has it: the key is the client's.
+        // Also with another user's token: the key is the client's.
         assert_eq!(add(proofs, ["key", "jti"], ["other", "bob", "app"], 61, 60), "used");
         assert_eq!(add(proofs, ["other key", "jti"], ALICE, 61, 60), "recorded");
         assert_eq!(add(proofs, ["key", "other jti"], ALICE, 71, 60), "recorded");

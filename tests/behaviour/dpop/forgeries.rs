@@ -383,7 +383,7 @@ async fn no_header_changes_the_uri() {
     }
 }
 
-/// Whoever finds a proof has it once, and only where it is for.
+/// A stolen proof is usable once, and only where it is for.
 #[rocket::async_test]
 async fn a_proof_serves_one_request() {
     let api = Api::open().await;

@@ -1,4 +1,4 @@
-//! What guards make of bound tokens, and what callers are told.
+//! How guards treat bound tokens, and what they respond.
 
 use rocket::{
     http::{Header, Method, Status},
