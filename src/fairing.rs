@@ -1,6 +1,7 @@
 //! `Oidc`, the Rocket fairing: settings, discovery, routes, and the handling of every request and response.
 
 mod answer;
+mod client_signers;
 #[cfg(feature = "dev-provider")]
 mod dev_providers;
 mod launch_error;
@@ -21,6 +22,7 @@ use rocket::{
 use serde::Deserialize;
 use url::Url;
 
+use client_signers::{NamedSigner, attach_signers};
 #[cfg(feature = "dev-provider")]
 pub(crate) use dev_providers::start_dev_providers;
 pub use launch_error::LaunchError;
@@ -29,6 +31,7 @@ use providers::RelyingParties;
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
 use crate::{
+    client_key::ClientSigner,
     clock::Clock,
     cookies::Cookies,
     keys::{KeyRing, SecretKey, SecretKeyError},
@@ -41,7 +44,7 @@ use crate::{
     },
     request::{self, PrivatePaths, RequestState},
     resource_server::{self, DpopNonces, ProofRecord, Proofs, ResourceServer},
-    routes,
+    routes::{self, PublishedKeys},
     session::{Sessions, open_shared_store, store::SessionStore},
     settings::{DpopTokens, Mode, Reach, Registration, RocketConfig, Settings, Site, TrustedProxies},
     tasks::Tasks,
@@ -58,7 +61,8 @@ type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Er
 /// 1. reads its settings from the `oidc` table of Rocket's figment, then from `OIDC_*` variables, then from the
 ///    function given to [`custom`](Self::custom), and aborts the launch if one is invalid;
 /// 2. reads the provider's metadata; the app starts even if the provider is down;
-/// 3. mounts `login`, `authorize` and `logout` under the setting `mount` (`/oidc`), and manages [`RelyingParty`];
+/// 3. mounts `login`, `authorize` and `logout` under the setting `mount` (`/oidc`), `jwks.json` too if the client has a
+///    key, and manages [`RelyingParty`];
 /// 4. redirects a page load to sign-in if a guard rejected it for want of a session;
 /// 5. writes sessions into responses, and `Cache-Control: no-store` if a user is signed in and the app did not set
 ///    its own, and on every response that renews or ends a session;
@@ -88,6 +92,7 @@ pub struct Oidc {
     session_store: Option<Arc<dyn SessionStore>>,
     provider_for: Option<Arc<dyn ProviderFor>>,
     provider_source: Option<Arc<dyn ProviderSource>>,
+    client_signers: Vec<NamedSigner>,
     pages: AppPages,
     private_paths: OnceLock<PrivatePaths>,
 }
@@ -132,6 +137,7 @@ impl Oidc {
             session_store: None,
             provider_for: None,
             provider_source: None,
+            client_signers: vec![],
             pages: AppPages::default(),
             private_paths: OnceLock::new(),
         }
@@ -199,6 +205,21 @@ impl Oidc {
         self
     }
 
+    /// Signs the client's assertions (`private_key_jwt`) with a key outside of the app, such as that of a key management
+    /// service, in place of the setting `private_key_file`. Its public key is published at `{mount}/jwks.json`.
+    ///
+    /// For an example see [`ClientSigner`].
+    pub fn client_signer(mut self, signer: impl ClientSigner) -> Oidc {
+        self.client_signers.push((None, Arc::new(signer)));
+        self
+    }
+
+    /// As [`client_signer`](Self::client_signer), for one of several providers: a table of `oidc.providers`.
+    pub fn client_signer_for(mut self, provider: &str, signer: impl ClientSigner) -> Oidc {
+        self.client_signers.push((Some(provider.to_owned()), Arc::new(signer)));
+        self
+    }
+
     /// Sets the app's own pages, such as the one for a failed sign-in, in place of the built-in ones.
     ///
     /// For an example see [`Pages`].
@@ -228,6 +249,14 @@ impl Oidc {
             }
             None => clock,
         };
+        #[cfg(feature = "testing")]
+        let has_test_provider = rocket.state::<TestProvider>().is_some();
+        #[cfg(not(feature = "testing"))]
+        let has_test_provider = false;
+        // The client of the test provider has a secret.
+        if !has_test_provider {
+            attach_signers(&mut settings, &self.client_signers, self.provider_source.is_some())?;
+        }
         #[cfg(feature = "dev-provider")]
         let dev_providers = start_dev_providers(&mut settings, &rocket_config, &clock).await?;
         let mode = match &self.provider_source {
@@ -238,6 +267,7 @@ impl Oidc {
             tracing::warn!("{unused}");
             tracing::info!("{}", unused.remedy());
         }
+        let published_keys = PublishedKeys::of(&mode);
         let (key, generated_key) = secret_key(figment)?;
         let has_nonces = settings.dpop_tokens != DpopTokens::Off && settings.dpop_nonces;
         // An API sets no cookies, but Rocket requires a key: it gets a random one for this process.
@@ -252,6 +282,8 @@ impl Oidc {
             );
         }
         let settings = Arc::new(settings);
+        let paths = settings.app_paths();
+        let keys_mount = paths.in_rocket(paths.mount()).to_owned();
 
         let proofs = |shared: Option<Arc<dyn SessionStore>>| -> Result<Option<Proofs>, LaunchError> {
             if settings.dpop_tokens == DpopTokens::Off {
@@ -362,6 +394,8 @@ impl Oidc {
         Ok(Prepared {
             relying_party,
             resource_server,
+            published_keys,
+            keys_mount,
             generated_key,
             #[cfg(feature = "dev-provider")]
             dev_providers,
@@ -455,6 +489,9 @@ struct Prepared {
     /// `None` when the setting `resource_server_only` disables sign-in.
     relying_party: Option<RelyingParty>,
     resource_server: ResourceServer,
+    published_keys: Option<PublishedKeys>,
+    /// Where Rocket mounts them.
+    keys_mount: String,
     generated_key: Option<String>,
     #[cfg(feature = "dev-provider")]
     dev_providers: Vec<crate::dev_provider::DevProvider>,
@@ -474,6 +511,9 @@ impl Prepared {
             Box::pin(async { request::resource_server(request).await.ok().flatten() })
         });
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
+        if let Some(keys) = self.published_keys {
+            rocket = rocket.mount(self.keys_mount, keys.into_routes());
+        }
         let Some(rp) = self.relying_party else {
             return rocket;
         };

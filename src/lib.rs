@@ -9,6 +9,7 @@ mod api_tokens;
 mod cache;
 #[cfg(feature = "cli")]
 mod cli;
+mod client_key;
 mod clock;
 mod code_flow;
 mod cookies;
@@ -45,6 +46,7 @@ mod token;
 #[cfg(feature = "api-client")]
 pub use api_client::{ApiCallError, ApiClient, TokenSource};
 pub use api_tokens::{ApiTokenError, IssuedToken};
+pub use client_key::ClientSigner;
 pub use clock::Clock;
 pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};

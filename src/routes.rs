@@ -2,6 +2,7 @@
 
 mod choose_provider;
 mod clear_site_data;
+mod client_keys;
 mod debug;
 mod logout;
 mod sign_in;
@@ -22,6 +23,8 @@ use rocket::{
 };
 use time::OffsetDateTime;
 use tracing::Instrument;
+
+pub(crate) use client_keys::PublishedKeys;
 
 use crate::{
     code_flow::{ResponseError, ReturnTo},

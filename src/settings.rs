@@ -212,13 +212,14 @@ settings! {
         /// _Default:_ none
         pub client_secret_file: Option<PathBuf> = None,
         /// The path of a file with the client's private key, relative to the file that names it: in PEM (PKCS#8, or
-        /// PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates with
-        /// `private_key_jwt`, unless it has a secret too.
+        /// PKCS#1 for RSA), as a JWK, or as a JWK Set, whose first key that can sign is the active one; RSA, P-256, P-384
+        /// or Ed25519. The client then authenticates with `private_key_jwt`, unless it has a secret too. The public keys
+        /// are at `{mount}/jwks.json` ([client keys](crate::manual::client_keys)).
         /// [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
         ///
         /// _Default:_ none
         pub private_key_file: Option<PathBuf> = None,
-        /// The `kid` of that key at the provider.
+        /// The `kid` of that key at the provider. In a JWK Set each key has its own.
         ///
         /// _Default:_ the `kid` of the JWK
         pub private_key_id: Option<String> as Option<Credential> = None,
@@ -565,6 +566,7 @@ settings! {
         stray_characters: Vec<String>,
         pub(crate) provider_name: Option<std::sync::Arc<str>>,
         is_found: bool,
+        pub(crate) client_signer: Option<crate::client_key::AttachedSigner>,
     }
 }
 

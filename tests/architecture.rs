@@ -41,6 +41,7 @@ const LAYERS: &[&str] = &[
     "scopes",
     "cookies",
     "keys",
+    "client_key",
     "token",
     "requirement",
     "cache",

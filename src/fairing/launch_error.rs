@@ -36,6 +36,16 @@ pub enum LaunchError {
     /// [`Oidc::provider_for`](crate::Oidc::provider_for) is set, and there is nothing that it could choose from.
     #[error("`Oidc::provider_for` is set, and there are no `oidc.providers`")]
     NoProviders,
+    /// The signer of [`Oidc::client_signer`](crate::Oidc::client_signer) cannot be used.
+    #[error("the `ClientSigner`{} cannot be used: {cause}", of_provider(provider.as_deref()))]
+    ClientSigner {
+        /// The provider that it was given for, among several.
+        provider: Option<String>,
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The session store cannot be used as configured. A store that is only down does not abort the launch.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,9 +72,13 @@ impl LaunchError {
                 "add a table `oidc.providers.NAME` for each tenant, or remove `provider_for`".to_owned()
             }
             LaunchError::Store(error) => error.remedy().to_owned(),
-            LaunchError::DevProvider { remedy, .. } => remedy.clone(),
+            LaunchError::ClientSigner { remedy, .. } | LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }
     }
+}
+
+fn of_provider(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" for the provider `{name}`"))
 }
 
 impl From<NotConfigured> for LaunchError {

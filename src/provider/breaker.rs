@@ -88,6 +88,10 @@ impl Breaker {
         if is_probe {
             self.is_probing = false;
         }
+        // Nothing was sent: that the app's signer fails says nothing about the provider.
+        if matches!(error, Some(ProviderError::ClientSigner { .. })) {
+            return None;
+        }
         let Some(outage) = error.filter(|error| error.is_outage()) else {
             // Any response shows that the provider is up.
             *self = Breaker::default();

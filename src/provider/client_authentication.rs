@@ -2,11 +2,17 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use openidconnect::http::{Request, Response, header};
+use serde_json::Value;
 use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::{secret::Secret, settings::TokenEndpointAuthMethod, token::CLIENT_ASSERTION_TYPE};
+use crate::{
+    client_key::ClientKey,
+    secret::Secret,
+    settings::TokenEndpointAuthMethod,
+    token::{CLIENT_ASSERTION_TYPE, assertion_claims, client_secret_claims},
+};
 
 /// The credentials that one request carries.
 pub(super) enum ClientAuthentication {
@@ -74,31 +80,45 @@ impl Provider {
     }
 
     /// The credentials of a request to `url` when the client authenticates by `method`. Without the credential that
-    /// the method needs, the request carries the client id alone.
-    pub(super) fn authentication(
+    /// the method needs, the request carries the client id alone. What is signed is for one request: call this again for
+    /// a retry.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::ClientSigner`], only of an app with a signer of its own.
+    pub(super) async fn authentication(
         &self,
         method: TokenEndpointAuthMethod,
         url: &Url,
         now: OffsetDateTime,
-    ) -> ClientAuthentication {
+    ) -> Result<ClientAuthentication, ProviderError> {
         use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
         let (client_id, key) = (&self.registration.client_id, &self.registration.client_key);
         let audience = self.assertion_audience(url);
         let secret = match (&self.registration.secret_issuer, key) {
             (Some(issuer), Some(key)) if method != PrivateKeyJwt => {
-                Some(key.client_secret(issuer, client_id, audience, now))
+                let claims = client_secret_claims(issuer, client_id, audience, now);
+                Some(self.sign(key, &claims).await?)
             }
             _ => self.registration.client_secret.clone(),
         };
-        match (method, secret, key) {
+        Ok(match (method, secret, key) {
             (ClientSecretBasic, Some(secret), _) => ClientAuthentication::ClientSecretBasic(secret),
             (ClientSecretPost, Some(secret), _) => ClientAuthentication::ClientSecretPost(secret),
             (PrivateKeyJwt, _, Some(key)) => {
-                ClientAuthentication::PrivateKeyJwt(key.assertion(client_id, audience, now))
+                let claims = assertion_claims(client_id, audience, now);
+                ClientAuthentication::PrivateKeyJwt(self.sign(key, &claims).await?)
             }
             _ => ClientAuthentication::None,
-        }
+        })
+    }
+
+    async fn sign(&self, key: &ClientKey, claims: &Value) -> Result<Secret, ProviderError> {
+        let signed = key.sign(claims, self.settings.http.timeout).await;
+        signed.map_err(|failure| ProviderError::ClientSigner {
+            cause: failure.to_string(),
+        })
     }
 
     /// The `aud` of what the client's key signs for a request to `url`.

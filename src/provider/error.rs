@@ -178,6 +178,12 @@ pub enum ProviderError {
         /// `Retry-After` of the response, at most five minutes (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
+    /// The app's [`ClientSigner`](crate::ClientSigner) did not sign, and nothing was sent.
+    #[error("the client's signer failed: {cause}")]
+    ClientSigner {
+        /// Its error, or what is wrong with its signature.
+        cause: String,
+    },
     /// The HTTP client could not be built.
     #[error("the HTTP client could not be built: {cause}")]
     HttpClient {
@@ -250,6 +256,7 @@ impl ProviderError {
         const FORWARDED: &str = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
         const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
         const PUBLIC: &str = "have the registration of this provider corrected; if the host is in your own network, list it in `oidc.internal_provider_hosts`";
+        const SIGNER: &str = "check the key service behind the app's `ClientSigner`; a signature of ECDSA has the form of a JWS, not DER";
         const CERTIFICATES: &str = "check this machine's certificate store";
 
         let status = if self.is_outage() { 503 } else { 502 };
@@ -311,6 +318,7 @@ impl ProviderError {
                     remedy: remedy(*endpoint, error, reason),
                 }
             }
+            ProviderError::ClientSigner { .. } => facts("client_signer", SIGNER),
             ProviderError::HttpClient { .. } => facts("http_client", CERTIFICATES),
         }
     }

@@ -76,7 +76,7 @@ impl Provider {
         let call = async {
             // §2.1. One method per request: client credentials are never sent twice.
             let authentication = match endpoint.method {
-                Some(method) => self.authentication(method, &endpoint.url, now),
+                Some(method) => self.authentication(method, &endpoint.url, now).await?,
                 None => ClientAuthentication::Authorization(format!("Bearer {token}")),
             };
             let form = vec![("token", token), ("token_type_hint", "access_token")];

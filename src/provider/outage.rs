@@ -50,7 +50,8 @@ impl ProviderError {
             | ProviderError::RateLimited { .. }
             | ProviderError::Busy { .. }
             | ProviderError::Unreachable { .. }
-            | ProviderError::Timeout { .. } => true,
+            | ProviderError::Timeout { .. }
+            | ProviderError::ClientSigner { .. } => true,
             ProviderError::Status { status, .. } => is_outage(*status),
             // RFC 6749 §4.1.2.1 defines these for the authorization endpoint; providers send them from other
             // endpoints too.

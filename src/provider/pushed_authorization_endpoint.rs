@@ -54,7 +54,6 @@ impl Provider {
     ) -> Result<Url, ProviderError> {
         let endpoint = Endpoint::PushedAuthorizationRequest;
         let method = self.authentication_method(metadata);
-        let authentication = self.authentication(method, endpoint_url, now);
         // The endpoint's own query is not part of the request, and client authentication adds the `client_id`.
         let own = metadata.authorization_endpoint()?;
         let own: Vec<_> = own.query_pairs().collect();
@@ -62,14 +61,15 @@ impl Provider {
             .query_pairs()
             .filter(|pair| pair.0 != "client_id" && !own.contains(pair))
             .collect();
-        let mut form: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let form: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
         let client_id = self.registration.client_id.as_str();
-        if authentication.is_in_a_header() {
-            form.push(("client_id", client_id));
-        }
-        let push = self.post_form(endpoint, endpoint_url, form, &authentication);
         let push = async {
-            let response = push.await?;
+            let authentication = self.authentication(method, endpoint_url, now).await?;
+            let mut form = form;
+            if authentication.is_in_a_header() {
+                form.push(("client_id", client_id));
+            }
+            let response = self.post_form(endpoint, endpoint_url, form, &authentication).await?;
             match response.status().as_u16() {
                 200 | 201 => Ok(response),
                 400..500 => Err(ProviderError::of_error_reply(endpoint, &response)),

@@ -37,8 +37,10 @@ impl Provider {
         // §2.1: the client authenticates as at the token endpoint, if it can.
         let listed = &metadata.revocation_endpoint_auth_methods_supported;
         let method = self.authentication_method_at(listed, metadata);
-        let authentication = self.authentication(method, url, now);
-        let call = self.post_form(endpoint, url, form, &authentication);
+        let call = async {
+            let authentication = self.authentication(method, url, now).await?;
+            self.post_form(endpoint, url, form, &authentication).await
+        };
         let reply = self.limits.revocation.run(None, CountedOutages::All, now, call).await?;
         match reply.status().as_u16() {
             // §2.2: also for an unknown token.

@@ -222,8 +222,12 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let url = metadata.token_endpoint()?;
-        let authentication = self.authentication(self.authentication_method(metadata), url, now);
-        let call = self.post_form(Endpoint::Token, url, grant.to_vec(), &authentication);
+        let method = self.authentication_method(metadata);
+        let call = async {
+            let authentication = self.authentication(method, url, now).await?;
+            self.post_form(Endpoint::Token, url, grant.to_vec(), &authentication)
+                .await
+        };
         let reply = turn.queue.run(turn.client, turn.counted, now, call).await?;
         match self.registration.kind() {
             ProviderKind::OpenIdConnect => accept(&reply),

@@ -102,8 +102,8 @@ impl ProviderRegistration {
         self
     }
 
-    /// The client's private key, in PEM or as a JWK, which signs its assertions (`private_key_jwt`). Their audience is
-    /// the issuer.
+    /// The client's private key, in PEM, as a JWK or as a JWK Set, which signs its assertions (`private_key_jwt`). Their
+    /// audience is the issuer. Its public part is registered at the provider by upload: the app does not publish it.
     #[must_use]
     pub fn private_key(mut self, key: Secret) -> Self {
         self.private_key = Some(key);

@@ -17,8 +17,9 @@ use super::{
     tenants::tenants_of,
 };
 use crate::{
+    client_key::ClientKey,
     secret::Secret,
-    token::{ExpectedIssuer, PrivateKey, Tenants},
+    token::{ClientKeys, ExpectedIssuer, SigningAlgorithm, Tenants},
 };
 
 /// The role of the app, with every value that it requires.
@@ -54,7 +55,7 @@ pub(crate) struct FoundRegistration<'a> {
     pub issuer: &'a str,
     pub client_id: &'a str,
     pub client_secret: Option<&'a Secret>,
-    /// In PEM or as a JWK.
+    /// In PEM, as a JWK or as a JWK Set.
     pub private_key: Option<&'a Secret>,
     pub base_url: Option<&'a Url>,
     pub label: Option<&'a str>,
@@ -81,8 +82,8 @@ pub(crate) struct Registration {
     /// Empty for a resource server that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
-    /// The private key that signs its assertions, or its secrets.
-    pub client_key: Option<PrivateKey>,
+    /// What signs its assertions, or its secrets.
+    pub client_key: Option<ClientKey>,
     /// The `iss` of secrets that the key signs.
     pub secret_issuer: Option<String>,
     pub metadata: MetadataSource,
@@ -178,7 +179,7 @@ impl Settings {
         self.base_url = found.base_url.cloned().or(self.base_url);
         self.label = found.label.map(str::to_owned);
         self.audience = (!found.audience.is_empty()).then(|| found.audience.to_vec());
-        let key = match found.private_key.map(|key| PrivateKey::parse(key.expose())).transpose() {
+        let key = match found.private_key.map(|key| ClientKeys::parse(key.expose())).transpose() {
             Ok(key) => key,
             Err(error) => {
                 let mistake = Mistake::new(
@@ -190,7 +191,7 @@ impl Settings {
         };
         let mut mode = self.provider_mode(rocket_config)?;
         mode.registration.reach = Reach::Public;
-        mode.registration.client_key = key;
+        mode.registration.client_key = key.map(ClientKey::Keys);
         Ok(mode)
     }
 
@@ -441,21 +442,40 @@ impl Settings {
         Ok(Some(Secret::new(text)))
     }
 
-    fn client_key(&self) -> Result<Option<PrivateKey>, Mistake> {
+    /// The app's signer, or the keys of the file.
+    fn client_key(&self) -> Result<Option<ClientKey>, Mistake> {
+        const FILE: &str = "private_key_file";
+        const ID: &str = "private_key_id";
+        let kid = self.private_key_id.as_deref();
+        if let Some(signer) = &self.client_signer {
+            rule(FILE, self.private_key_file.is_none())
+                .cause("the app has a `ClientSigner` for this provider too, and only one of them can sign")
+                .remedy("remove `private_key_file`, or the call of `Oidc::client_signer`")?;
+            let own = signer.public_key().kid();
+            rule(ID, kid.is_none_or(|kid| kid == own))
+                .cause(format!("the app's `ClientSigner` has the `kid` {own:?}"))
+                .remedy("remove `private_key_id`")?;
+            return Ok(Some(ClientKey::Signer(signer.clone())));
+        }
         let Some(path) = &self.private_key_file else {
             return Ok(None);
         };
-        let text = read_text(path).map_err(|mistake| mistake.at("private_key_file"))?;
-        let key = PrivateKey::parse(&text).map_err(|error| {
-            let cause = format!("`{}` is not a usable private key: {error}", path.display());
-            let remedy = "generate a key with `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
-                          public part at the provider";
-            Mistake::new(cause, remedy).at("private_key_file")
+        let text = read_text(path).map_err(|mistake| mistake.at(FILE))?;
+        let shown = path.display();
+        let keys = ClientKeys::parse(&text).map_err(|error| {
+            let cause = format!("`{shown}` is not a usable private key: {error}");
+            Mistake::new(cause, error.remedy()).at(FILE)
         })?;
-        Ok(Some(key.named(self.private_key_id.as_deref())))
+        let active = keys.active().kid().unwrap_or_default();
+        rule(ID, !keys.is_set() || kid.is_none_or(|kid| kid == active))
+            .cause(format!(
+                "the key of the JWK Set `{shown}` that signs, its first one, has the `kid` {active:?}"
+            ))
+            .remedy("remove `private_key_id`; to sign with another key, move it to the beginning of the JWK Set")?;
+        Ok(Some(ClientKey::Keys(keys.named(kid))))
     }
 
-    fn check_secret_issuer(&self, secret: Option<&Secret>, key: Option<&PrivateKey>) -> Result<(), Mistake> {
+    fn check_secret_issuer(&self, secret: Option<&Secret>, key: Option<&ClientKey>) -> Result<(), Mistake> {
         if self.client_secret_issuer.is_none() {
             return Ok(());
         }
@@ -468,10 +488,10 @@ impl Settings {
                 "set `private_key_file` to the key file of the provider (Apple: `AuthKey_….p8`), and `private_key_id`";
             return Err(Mistake::new(cause, remedy).at("private_key_file"));
         };
-        rule("private_key_file", key.is_es256())
+        rule("private_key_file", key.alg() == SigningAlgorithm::ES256)
             .cause("the client secret is signed with ES256, and the key is not a P-256 key")
             .remedy("set it to the key file of the provider (Apple: `AuthKey_….p8`)")?;
-        rule("private_key_id", key.has_kid())
+        rule("private_key_id", key.kid().is_some())
             .cause("it is not set, and the header of the client secret needs it")
             .remedy("set it to the id of the key at the provider (Apple: the ten characters in `AuthKey_….p8`)")
     }

@@ -247,6 +247,7 @@ impl Settings {
             insecure_accept_missing_nonce: false,
             insecure_omit_pkce: false,
             client_secret_issuer: None,
+            client_signer: None,
             insecure_introspection_without_audience: false,
             user_info_optional: false,
             id_token_signing_algs: None,

@@ -13,12 +13,12 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto::aws_lc::DEFAULT_PROVIDER};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, crypto::aws_lc::DEFAULT_PROVIDER, jwk::EllipticCurve};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::parse_strict_object;
+use super::{SigningAlgorithm, parse_strict_object};
 
 /// A private key, with its algorithm and `kid`.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct PrivateKey {
 /// The error of an unusable key file.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum PrivateKeyError {
-    #[error("it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK")]
+    #[error("it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK or a JWK Set")]
     Unreadable,
     #[error("the JWK is not a private key of type RSA, P-256, P-384 or Ed25519")]
     UnsupportedJwk,
@@ -47,7 +47,12 @@ impl PrivateKey {
             return PrivateKey::from_pem(text, None, None);
         }
         let jwk = parse_strict_object(text.as_bytes()).map_err(|_| PrivateKeyError::Unreadable)?;
-        let pkcs8 = pkcs8(&jwk).ok_or(PrivateKeyError::UnsupportedJwk)?;
+        PrivateKey::from_jwk(&jwk)
+    }
+
+    /// Reads a JWK with its private part.
+    pub(super) fn from_jwk(jwk: &Map<String, Value>) -> Result<PrivateKey, PrivateKeyError> {
+        let pkcs8 = pkcs8(jwk).ok_or(PrivateKeyError::UnsupportedJwk)?;
         let text = |name| jwk.get(name).and_then(Value::as_str);
         PrivateKey::from_pkcs8(&pkcs8, text("alg"), text("kid"))
     }
@@ -88,25 +93,62 @@ impl PrivateKey {
         }
     }
 
-    pub(crate) fn is_es256(&self) -> bool {
-        self.algorithm == Algorithm::ES256
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
     }
 
-    pub(crate) fn has_kid(&self) -> bool {
-        self.kid.is_some()
+    /// The JWS algorithm of its signatures.
+    pub(crate) fn alg(&self) -> SigningAlgorithm {
+        let name = format!("{:?}", self.algorithm);
+        name.parse().expect("every algorithm of a private key is known")
+    }
+
+    /// The public key as a JWK with `kty` and its numbers, and nothing else.
+    pub(super) fn public_jwk(&self) -> Option<Value> {
+        let (utils, der) = (&DEFAULT_PROVIDER.key_utils, self.key.as_bytes());
+        let encode = |number: Vec<u8>| URL_SAFE_NO_PAD.encode(number);
+        Some(match self.key.family() {
+            AlgorithmFamily::Rsa => {
+                let (n, e) = (utils.rsa_pub_components_from_private_key)(der).ok()?;
+                json!({ "kty": "RSA", "n": encode(n), "e": encode(e) })
+            }
+            AlgorithmFamily::Ec => {
+                let (crv, x, y) = (utils.ec_pub_components_from_private_key)(der, self.algorithm).ok()?;
+                json!({ "kty": "EC", "crv": crv, "x": encode(x), "y": encode(y) })
+            }
+            AlgorithmFamily::Ed => {
+                let x = (utils.ed_pub_components_from_private_key)(der, &EllipticCurve::Ed25519).ok()?;
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(x) })
+            }
+            AlgorithmFamily::Hmac => return None,
+        })
     }
 
     /// Signs a JWT of this type ([RFC 7515 §7.1](https://www.rfc-editor.org/rfc/rfc7515#section-7.1)).
     pub(crate) fn sign(&self, typ: &str, claims: &impl Serialize) -> Option<String> {
-        let header = Header {
-            typ: Some(typ.to_owned()),
-            kid: self.kid.clone(),
-            ..Header::new(self.algorithm)
-        };
-        let input = format!("{}.{}", part(&header)?, part(claims)?);
+        let input = signing_input(self.alg(), self.kid(), typ, claims)?;
         let signature = sign(self.algorithm, &self.key, input.as_bytes())?;
-        Some(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        Some(with_signature(&input, &signature))
     }
+}
+
+/// The header and the claims of a JWT to sign ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)).
+pub(crate) fn signing_input(
+    alg: SigningAlgorithm,
+    kid: Option<&str>,
+    typ: &str,
+    claims: &impl Serialize,
+) -> Option<String> {
+    let mut header = json!({ "typ": typ, "alg": alg.as_str() });
+    if let Some(kid) = kid {
+        header["kid"] = kid.into();
+    }
+    Some(format!("{}.{}", part(&header)?, part(claims)?))
+}
+
+/// The JWT of a signing input and its signature.
+pub(crate) fn with_signature(input: &str, signature: &[u8]) -> String {
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 impl fmt::Debug for PrivateKey {
@@ -172,4 +214,4 @@ fn pkcs8(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

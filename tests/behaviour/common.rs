@@ -183,6 +183,11 @@ impl App {
         self.provider.set_time(self.clock.now().unix_timestamp());
     }
 
+    /// Events that record why sign-ins fail, for a fairing of a test's own.
+    pub fn recorded(&self) -> Failures {
+        self.failures.clone()
+    }
+
     /// Why sign-ins failed.
     pub fn failures(&self) -> Vec<String> {
         let failures = self.failures_with_status().into_iter();

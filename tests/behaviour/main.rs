@@ -6,6 +6,7 @@ mod base_path;
 mod bearer;
 mod call_queues;
 mod clear_site_data;
+mod client_keys;
 mod common;
 mod cookie_holder;
 mod cookie_mixing;

@@ -146,7 +146,7 @@ async fn a_key_that_is_missing_or_none_stops_the_launch() {
     std::fs::write(file.path(), "hush").unwrap();
     let app = App::public(&provider).with("oidc.private_key_file", file.path());
     let (_, log) = launch_failure(app.rocket()).await;
-    let cause = "is not a usable private key: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK";
+    let cause = "is not a usable private key: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK or a JWK Set";
     assert!(log[0].contains(cause), "{log:?}");
     assert!(!log.concat().contains("hush"), "{log:?}");
 

@@ -7,16 +7,16 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::token::{Jws, KeySet, SigningAlgorithm};
+use crate::token::{Jws, KeySet, SigningAlgorithm, assertion_claims};
 
 const NOW: i64 = 1_700_000_000;
 
 /// A key as its owner has it, in PEM and as a JWK, and its public part.
-struct Made {
-    pem: String,
-    private: Value,
-    public: Value,
-    algorithm: SigningAlgorithm,
+pub(in crate::token) struct Made {
+    pub pem: String,
+    pub private: Value,
+    pub public: Value,
+    pub algorithm: SigningAlgorithm,
 }
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {
@@ -84,7 +84,7 @@ fn rsa() -> (Made, Vec<u8>) {
     (made(jwk, &pkcs8, SigningAlgorithm::RS256), pkcs8)
 }
 
-fn ec(curve: &str, algorithm: SigningAlgorithm) -> Made {
+pub(in crate::token) fn ec(curve: &str, algorithm: SigningAlgorithm) -> Made {
     let key = EcdsaKeyPair::generate(match curve {
         "P-256" => &ECDSA_P256_SHA256_FIXED_SIGNING,
         _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -98,7 +98,7 @@ fn ec(curve: &str, algorithm: SigningAlgorithm) -> Made {
     made(jwk, key.to_pkcs8v1().unwrap().as_ref(), algorithm)
 }
 
-fn ed25519() -> Made {
+pub(in crate::token) fn ed25519() -> Made {
     let key = Ed25519KeyPair::generate().unwrap();
     let d: Curve25519SeedBin<'_> = key.seed().unwrap().as_be_bytes().unwrap();
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": base64url(key.public_key()),
@@ -106,7 +106,7 @@ fn ed25519() -> Made {
     made(jwk, key.to_pkcs8v1().unwrap().as_ref(), SigningAlgorithm::EdDSA)
 }
 
-fn all() -> Vec<Made> {
+pub(in crate::token) fn all() -> Vec<Made> {
     vec![
         rsa().0,
         ec("P-256", SigningAlgorithm::ES256),
@@ -116,12 +116,14 @@ fn all() -> Vec<Made> {
 }
 
 /// The claims of an assertion that the public key verifies.
-fn claims(key: &PrivateKey, public: &Value, algorithm: SigningAlgorithm) -> Map<String, Value> {
+pub(in crate::token) fn claims(key: &PrivateKey, public: &Value, algorithm: SigningAlgorithm) -> Map<String, Value> {
     let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
-    let assertion = key.assertion("app", "https://op.example/token", now);
+    let assertion = key
+        .sign("JWT", &assertion_claims("app", "https://op.example/token", now))
+        .unwrap();
     let keys = json!({ "keys": [public] }).to_string();
     let keys = KeySet::parse(keys.as_bytes()).unwrap();
-    let jws = Jws::parse(assertion.expose()).unwrap();
+    let jws = Jws::parse(&assertion).unwrap();
     jws.verify(&keys, &[algorithm], None).unwrap().claims
 }
 
