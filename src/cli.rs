@@ -1,8 +1,9 @@
-//! `rocket-oidc`, the command-line tool: registers an app at a provider, diagnoses sign-in problems, and explains how
-//! a guard validates a token. Not part of the public API.
+//! `rocket-oidc`, the command-line tool: registers an app at a provider, diagnoses sign-in problems, explains how a
+//! guard validates a token, and makes the client's keys. Not part of the public API.
 
 mod app;
 mod doctor;
+mod keys;
 mod register;
 mod report;
 mod terminal;
@@ -31,6 +32,7 @@ enum Command {
     Register(register::Arguments),
     Doctor(doctor::Arguments),
     Token(token::Arguments),
+    Keys(keys::Arguments),
 }
 
 /// The error of a command: cause and remedy.
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
             Command::Register(arguments) => arguments.run(&terminal).await,
             Command::Doctor(arguments) => Ok(arguments.run(&terminal).await),
             Command::Token(arguments) => arguments.run(&terminal).await,
+            Command::Keys(arguments) => arguments.run(&terminal),
         }
     };
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

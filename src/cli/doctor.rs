@@ -2,6 +2,7 @@
 //! file for each group of checks.
 
 mod app_side;
+mod client_keys;
 mod clock;
 mod configuration;
 mod endpoints;
@@ -174,6 +175,7 @@ impl Doctor {
             self.end_session(&provider, &found.metadata).await;
             self.path(&provider, settings, site).await;
             self.backchannel_logout(&provider, &found, site).await;
+            self.client_keys(&provider, &found, settings, site).await;
             if !self.client_authentication(&provider, &found.metadata).await {
                 return self.report.not_checked(&["revocation", "introspection"]);
             }

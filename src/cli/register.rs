@@ -66,6 +66,11 @@ pub(super) struct Arguments {
     /// Register a client without a secret
     #[arg(long)]
     public_client: bool,
+    /// Register a client that authenticates with the keys of this file, the setting
+    /// `private_key_file`: the provider gets the URL of the public keys ({APP_URL}{MOUNT}/jwks.json),
+    /// or, of an app on loopback, the keys themselves
+    #[arg(long, value_name = "FILE", conflicts_with = "public_client")]
+    client_keys: Option<PathBuf>,
     /// Save the introspection endpoint to the file too
     #[arg(long)]
     introspection: bool,
@@ -295,6 +300,7 @@ impl Arguments {
         settings.issuer = None;
         settings.client_id = None;
         settings.client_secrets = Some(ClientSecrets::File(path.to_owned()));
+        settings.private_key_file = self.client_keys.clone();
         let mut uris = client.addresses.redirect_uris.iter();
         let rocket_config = RocketConfig {
             debug: uris.any(|uri| uri.scheme() == "http" && !is_loopback(uri)),

@@ -1,6 +1,7 @@
 //! The command-line tool, as the binary that people run, against a scripted provider on loopback.
 
 mod doctor;
+mod keys;
 mod redirects;
 mod register;
 mod several_providers;

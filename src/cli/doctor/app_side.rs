@@ -194,7 +194,14 @@ impl Doctor {
     }
 
     /// Reports that a URL of the app was not reached: the app may not run, and this machine does not call plain http.
-    fn app_unreachable(&mut self, check: &str, url: &Url, error: ProviderError, needed_by: &str, settings: &str) {
+    pub(super) fn app_unreachable(
+        &mut self,
+        check: &str,
+        url: &Url,
+        error: ProviderError,
+        needed_by: &str,
+        settings: &str,
+    ) {
         let no_response = format!("no response from {url}");
         let remedy = format!("start the app and run this command again; {needed_by} access to this URL too");
         let (finding, remedy) = match error {

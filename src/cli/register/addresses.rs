@@ -16,6 +16,8 @@ pub(super) struct Addresses {
     pub redirect_uris: Vec<Url>,
     pub post_logout_redirect_uris: Vec<String>,
     pub backchannel_logout_uri: String,
+    /// Where the app publishes the keys of this client.
+    pub jwks_uri: Url,
     /// The app's `base_url`.
     pub base_url: String,
     /// The callback path of this app, whatever a proxy makes of it.
@@ -55,14 +57,13 @@ impl Addresses {
                 continue;
             };
             let of_several = settings.provider_name.as_ref().map(|name| format!("/{name}"));
+            let of_several = of_several.unwrap_or_default();
+            let jwks_path = site.paths.route(&format!("jwks.json{of_several}"));
             let addresses = found.get_or_insert_with(|| Addresses {
+                jwks_uri: site.url(&jwks_path),
                 redirect_uris: vec![],
                 post_logout_redirect_uris: vec![],
-                backchannel_logout_uri: format!(
-                    "{}{}",
-                    site.url(&site.paths.route("backchannel-logout")),
-                    of_several.unwrap_or_default(),
-                ),
+                backchannel_logout_uri: format!("{}{}", site.url(&site.paths.route("backchannel-logout")), of_several,),
                 base_url: site.base_url.as_str().trim_end_matches('/').to_owned(),
                 callback_path: site.callback_path.clone(),
                 registration,

@@ -1,5 +1,7 @@
 //! The client metadata of a registration request (OpenID Connect Dynamic Client Registration 1.0 §2, RFC 7591 §2).
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::{Addresses, ApplicationType, Arguments};
@@ -7,6 +9,8 @@ use crate::{
     cli::{Failure, terminal::Terminal},
     printable::printable,
     provider::{Metadata, default_authentication_method},
+    settings::is_loopback,
+    token::{ClientKeys, PublicKey},
 };
 
 /// The client to be registered, by a request or by hand.
@@ -20,7 +24,9 @@ pub(super) struct ClientMetadata {
 }
 
 /// Members that the command line decides: an update removes those that it does not give.
-pub(super) const CONTROLLED: [&str; 3] = [
+pub(super) const CONTROLLED: [&str; 5] = [
+    "jwks",
+    "jwks_uri",
     "post_logout_redirect_uris",
     "backchannel_logout_uri",
     "backchannel_logout_session_required",
@@ -40,6 +46,8 @@ impl ClientMetadata {
         let host = first.and_then(|url| url.host_str()).unwrap_or_default();
         let token_endpoint_auth_method = if arguments.public_client {
             "none"
+        } else if arguments.client_keys.is_some() {
+            "private_key_jwt"
         } else {
             default_authentication_method(provider).as_str()
         };
@@ -56,6 +64,17 @@ impl ClientMetadata {
         add("response_types", json!(["code"]));
         add("grant_types", json!(grant_types));
         add("token_endpoint_auth_method", json!(token_endpoint_auth_method));
+        if let Some(path) = &arguments.client_keys {
+            let keys = client_keys(path)?;
+            add("token_endpoint_auth_signing_alg", json!(keys.active().alg().as_str()));
+            // A provider cannot read what this machine alone can.
+            if is_loopback(&addresses.jwks_uri) {
+                let keys: Vec<_> = keys.published().iter().map(PublicKey::jwk).collect();
+                add("jwks", json!({ "keys": keys }));
+            } else {
+                add("jwks_uri", json!(addresses.jwks_uri));
+            }
+        }
         if let Some(scope) = &arguments.scope {
             add("scope", json!(scope));
         }
@@ -112,13 +131,30 @@ impl ClientMetadata {
     }
 }
 
+/// Reads the keys that the app will have.
+fn client_keys(path: &Path) -> Result<ClientKeys, Failure> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let cause = format!("`{shown}` cannot be read: {error}");
+        Failure::new(cause, "generate it with `rocket-oidc keys new`")
+    })?;
+    let keys = ClientKeys::parse(&text);
+    keys.map_err(|error| {
+        Failure::new(
+            format!("`{shown}` is not a usable private key: {error}"),
+            error.remedy(),
+        )
+    })
+}
+
 /// The members of the metadata that are displayed, with their labels.
-const LABELS: [(&str, &str); 9] = [
+const LABELS: [(&str, &str); 10] = [
     ("application_type", "application type"),
     ("redirect_uris", "redirect URI"),
     ("response_types", "response type"),
     ("grant_types", "grant types"),
     ("token_endpoint_auth_method", "client authentication"),
+    ("jwks_uri", "client keys"),
     ("scope", "scopes"),
     ("contacts", "contacts"),
     ("post_logout_redirect_uris", "post-logout redirect URI"),

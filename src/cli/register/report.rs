@@ -97,6 +97,9 @@ impl Arguments {
         if mount != DEFAULT_MOUNT {
             settings.push(("mount", mount));
         }
+        if let Some(path) = &self.client_keys {
+            settings.push(("private_key_file", path.display().to_string()));
+        }
         if let Some(scope) = &self.scope {
             let returned = registered.and_then(registered_scopes);
             let is_registered = |word: &&str| match &returned {
@@ -133,7 +136,7 @@ impl Arguments {
         let mut settings = vec![("issuer", issuer.clone()), ("client_id", "…".to_owned())];
         settings.extend(other);
         self.print_settings(&settings, terminal);
-        if client.token_endpoint_auth_method != "none" {
+        if !["none", "private_key_jwt"].contains(&client.token_endpoint_auth_method) {
             let of_several = self
                 .provider
                 .as_ref()
@@ -211,7 +214,7 @@ impl Arguments {
             let cause = format!("the provider requires client authentication with {method}{problem}");
             terminal.warn(&cause, Some(&remedy));
         }
-        if registered.client_secret.is_none() && !self.public_client {
+        if registered.client_secret.is_none() && !self.public_client && self.client_keys.is_none() {
             warn("the provider issued no client secret");
         }
         if registered.registration_client_uri.is_none() || registered.registration_access_token.is_none() {
