@@ -8,6 +8,8 @@ pub mod apis {}
 pub mod attacks {}
 #[doc = include_str!("../docs/manual/bound_tokens.md")]
 pub mod bound_tokens {}
+#[doc = include_str!("../docs/manual/client_keys.md")]
+pub mod client_keys {}
 #[doc = include_str!("../docs/manual/command_line.md")]
 pub mod command_line {}
 #[doc = include_str!("../docs/conformance.md")]
