@@ -411,6 +411,26 @@ mod tests {
         assert_eq!(call(&queue, -100_000, Ok(())).await, "made");
     }
 
+    /// Nothing was sent: it neither counts as an outage nor ends one.
+    #[tokio::test]
+    async fn a_failure_of_the_clients_signer_says_nothing_about_the_provider() {
+        let queue = queue(Duration::from_secs(5));
+        let signer = ProviderError::ClientSigner {
+            cause: "it panicked".to_owned(),
+        };
+        for _ in 0..4 {
+            assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
+        }
+        for _ in 0..20 {
+            assert_eq!(call(&queue, 0, Err(signer.clone())).await, "made");
+        }
+        assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
+        assert_eq!(call(&queue, 0, Ok(())).await, "provider_unavailable 1");
+        // As the probe it decides nothing, and the next call is the probe.
+        assert_eq!(call(&queue, 1, Err(signer)).await, "made");
+        assert_eq!(call(&queue, 1, Ok(())).await, "made");
+    }
+
     #[tokio::test]
     async fn what_may_be_about_one_call_opens_nothing() {
         use CountedOutages::{AllButStatus500, OnlyStatus429};
