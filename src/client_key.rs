@@ -16,7 +16,6 @@ use crate::{
 
 /// The client's private key, wherever it is.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each provider")]
 pub(crate) enum ClientKey {
     /// The setting `private_key_file`.
     Keys(ClientKeys),

@@ -40,9 +40,9 @@ enum Command {
     },
     /// Make the next of three steps from one key to another
     ///
-    /// 1. A new key is appended: it is published, and does not sign yet. 2. The new key signs; of the
-    /// former one only the public part stays. 3. The former key is removed. Restart the app after each
-    /// step, and wait an hour before the next one: the provider reads the keys meanwhile.
+    /// First a new key is appended: it is published, and does not sign yet. Then it signs, and of the
+    /// former one only the public part stays. Then the former key is removed. Restart the app after
+    /// each step, and wait an hour before the next one: the provider reads the keys meanwhile.
     Rotate {
         /// The file
         file: PathBuf,

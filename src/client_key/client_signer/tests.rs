@@ -22,6 +22,8 @@ enum Does {
     Hangs,
 }
 
+type Change<'a> = &'a dyn Fn(&mut Service);
+
 struct Service {
     pkcs8: Vec<u8>,
     does: Does,
@@ -128,7 +130,7 @@ fn a_signer_that_is_not_what_it_says_is_rejected() {
             .extend(members.as_object().unwrap().clone());
         jwk
     };
-    let cases: [(&dyn Fn(&mut Service), &str); 6] = [
+    let cases: [(Change<'_>, &str); 6] = [
         (
             &|service| service.jwk["d"] = "aHVzaA".into(),
             "its public JWK is not usable: the key is a private key",
