@@ -16,6 +16,7 @@ mod cookies;
 #[cfg(feature = "dev-provider")]
 mod dev_provider;
 mod facts;
+mod fair_queue;
 mod fairing;
 mod guard;
 #[cfg(feature = "__internals")]

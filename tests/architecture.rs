@@ -48,6 +48,7 @@ const LAYERS: &[&str] = &[
     "secret",
     "clock",
     "tasks",
+    "fair_queue",
     "observing",
     "printable",
     "facts",

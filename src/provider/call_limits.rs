@@ -2,34 +2,33 @@
 //! kinds that anyone's request can cause. An attacker's calls do not open it.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Endpoint, ProviderError,
     back_off::LogThrottle,
     breaker::{Breaker, CountedOutages},
 };
+use crate::fair_queue::{FairQueue, QueueSize};
 
 /// The queue size for a kind of call that anyone can cause: how many run at a time, and how many run or wait. One
 /// client has a quarter of both.
-const ANY_REQUEST: Size = Size {
+const ANY_REQUEST: QueueSize = QueueSize {
     running: 16,
     places: 128,
 };
 /// The queue size for calls of sign-ins and sessions, which have separate limits for each client.
-const SESSIONS: Size = Size {
+const SESSIONS: QueueSize = QueueSize {
     running: 64,
     places: 1024,
 };
 /// The queue size for revocations of ended sessions, which come in bursts, as when a session store is back.
-const REVOCATIONS: Size = Size {
+const REVOCATIONS: QueueSize = QueueSize {
     running: 64,
     places: 10_000,
 };
@@ -67,26 +66,10 @@ impl CallLimits {
                 ..Queue::new(Endpoint::Token, SESSIONS, max_wait)
             },
             token_exchange: Queue {
-                of_client: SESSIONS.quarter(),
                 breaker: Some(Mutex::default()),
-                ..Queue::new(Endpoint::Token, SESSIONS, max_wait)
+                ..Queue::with_shares(Endpoint::Token, SESSIONS, SESSIONS.quarter(), max_wait)
             },
             revocation: Queue::new(Endpoint::Revocation, REVOCATIONS, MAX_REVOCATION_WAIT),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Size {
-    running: usize,
-    places: usize,
-}
-
-impl Size {
-    fn quarter(self) -> Size {
-        Size {
-            running: self.running / 4,
-            places: self.places / 4,
         }
     }
 }
@@ -95,45 +78,27 @@ impl Size {
 #[derive(Debug)]
 pub(super) struct Queue {
     endpoint: Endpoint,
-    size: Size,
-    of_client: Size,
-    max_wait: Duration,
-    places: Mutex<Places>,
-    running: Semaphore,
+    queue: FairQueue,
     breaker: Option<Mutex<Breaker>>,
     logged: LogThrottle,
-}
-
-/// The places taken by running and waiting calls.
-#[derive(Debug, Default)]
-struct Places {
-    taken: usize,
-    clients: HashMap<Option<IpAddr>, ClientPlaces>,
-}
-
-#[derive(Debug)]
-struct ClientPlaces {
-    taken: usize,
-    running: Arc<Semaphore>,
 }
 
 impl Queue {
     fn for_any_request(endpoint: Endpoint, max_wait: Duration) -> Queue {
         Queue {
-            of_client: ANY_REQUEST.quarter(),
             breaker: Some(Mutex::default()),
-            ..Queue::new(endpoint, ANY_REQUEST, max_wait)
+            ..Queue::with_shares(endpoint, ANY_REQUEST, ANY_REQUEST.quarter(), max_wait)
         }
     }
 
-    fn new(endpoint: Endpoint, size: Size, max_wait: Duration) -> Queue {
+    fn new(endpoint: Endpoint, size: QueueSize, max_wait: Duration) -> Queue {
+        Queue::with_shares(endpoint, size, size, max_wait)
+    }
+
+    fn with_shares(endpoint: Endpoint, size: QueueSize, of_client: QueueSize, max_wait: Duration) -> Queue {
         Queue {
             endpoint,
-            size,
-            of_client: size,
-            max_wait,
-            places: Mutex::default(),
-            running: Semaphore::new(size.running),
+            queue: FairQueue::new(size, of_client, max_wait),
             breaker: None,
             logged: LogThrottle::default(),
         }
@@ -153,14 +118,8 @@ impl Queue {
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         self.check(counted, now)?;
-        let place = Place::take(self, client).ok_or_else(|| self.busy(now))?;
         let begun = Instant::now();
-        let turn = async {
-            // First the client's permit: calls behind a client at its limit do not wait for it.
-            let of_client = place.running.acquire().await;
-            (of_client, self.running.acquire().await)
-        };
-        let Ok((Ok(_of_client), Ok(_running))) = timeout(self.max_wait, turn).await else {
+        let Some(_turn) = self.queue.turn(client).await else {
             return Err(self.busy(now));
         };
         let passed = |now: OffsetDateTime| now + Duration::from_secs(begun.elapsed().as_secs());
@@ -202,47 +161,6 @@ impl Queue {
             counted,
             is_probe,
         })
-    }
-}
-
-/// A place in the queue, released when dropped.
-struct Place<'q> {
-    queue: &'q Queue,
-    client: Option<IpAddr>,
-    running: Arc<Semaphore>,
-}
-
-impl Place<'_> {
-    fn take(queue: &Queue, client: Option<IpAddr>) -> Option<Place<'_>> {
-        let mut places = lock(&queue.places);
-        if places.taken >= queue.size.places {
-            return None;
-        }
-        let of_client = places.clients.entry(client).or_insert_with(|| ClientPlaces {
-            taken: 0,
-            running: Arc::new(Semaphore::new(queue.of_client.running)),
-        });
-        // After this check `taken` is above zero, so that no empty entry stays.
-        if of_client.taken >= queue.of_client.places {
-            return None;
-        }
-        of_client.taken += 1;
-        let running = of_client.running.clone();
-        places.taken += 1;
-        Some(Place { queue, client, running })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut places = lock(&self.queue.places);
-        places.taken = places.taken.saturating_sub(1);
-        if let Some(of_client) = places.clients.get_mut(&self.client) {
-            of_client.taken = of_client.taken.saturating_sub(1);
-            if of_client.taken == 0 {
-                places.clients.remove(&self.client);
-            }
-        }
     }
 }
 
@@ -289,7 +207,7 @@ mod tests {
         FutureExt,
         future::{join, join_all},
     };
-    use tokio::sync::Notify;
+    use tokio::sync::{Notify, Semaphore};
 
     use super::*;
 
@@ -515,8 +433,7 @@ mod tests {
         assert_eq!(call(&queue, 1, Ok(())).await, "provider_unavailable 1");
         drop(probe);
         assert_eq!(call(&queue, 1, Ok(())).await, "made");
-        assert_eq!(lock(&queue.places).taken, 0);
-        assert!(lock(&queue.places).clients.is_empty());
+        assert!(queue.queue.is_empty());
     }
 
     /// One client gets at most a quarter, running or waiting; all clients together get at most the whole.
@@ -548,7 +465,7 @@ mod tests {
         assert!(results.iter().all(|it| ["made", "provider_busy"].contains(it)));
         assert_eq!(most.into_inner(), 16);
         assert_eq!(made.into_inner(), 128);
-        assert!(lock(&queue.places).clients.is_empty());
+        assert!(queue.queue.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
