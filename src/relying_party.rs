@@ -20,7 +20,7 @@ mod sign_in_url;
 mod silent;
 mod user;
 
-use std::{ops::Deref, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
 use rocket::Request;
 use url::form_urlencoded::byte_serialize;
@@ -259,6 +259,12 @@ impl RelyingParty {
     pub(crate) fn is_of_issuer(&self, issuer: &str) -> bool {
         let client = self.client();
         client.is_some_and(|client| client.provider.registration.expected_issuer().accepts(issuer))
+    }
+
+    /// The address of the client of a request, for rate limits.
+    pub(crate) fn client_address(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = request.remote().map(|peer| peer.ip());
+        self.trusted_proxies.client(peer, request.real_ip())
     }
 
     /// The name of the provider for people.

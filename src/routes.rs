@@ -219,7 +219,10 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         if let Some(rp) = providers.in_settings(name) {
             return Ok(Some(rp));
         }
-        let found = providers.named(name).await.map_err(status_of)?;
+        let found = providers
+            .named(name, self.client_address())
+            .await
+            .map_err(status_of)?;
         let named = RequestState::of(self.request).named.get_or_init(|| found);
         if named.provider_name() == name {
             Ok(Some(named))
@@ -230,8 +233,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
 
     /// The client address for rate limits.
     fn client_address(&self) -> Option<IpAddr> {
-        let peer = self.request.remote().map(|peer| peer.ip());
-        self.rp.trusted_proxies.client(peer, self.request.real_ip())
+        self.rp.client_address(self.request)
     }
 
     /// The path of this crate's routes in the browser.

@@ -90,7 +90,7 @@ impl RelyingParty {
             (None, Some(name)) if self.is_enabled() && name != self.provider_name() => Err(ApiTokenError::NoProvider),
             (None, _) => Ok(Cow::Borrowed(self)),
             (Some(_), None) => Err(ApiTokenError::NoProvider),
-            (Some(providers), Some(name)) => match providers.named(name).await {
+            (Some(providers), Some(name)) => match providers.named(name, None).await {
                 Ok(rp) => Ok(Cow::Owned(RelyingParty::clone(&rp))),
                 Err(NoProvider::Unknown) => Err(ApiTokenError::NoProvider),
                 Err(NoProvider::Undecided) => Err(ApiTokenError::ProviderUndecided),

@@ -191,7 +191,7 @@ impl RelyingParty {
         let Some(providers) = self.providers() else {
             return Ok((self.provider_name() == name).then_some(Cow::Borrowed(self)));
         };
-        match providers.named(name).await {
+        match providers.named(name, None).await {
             Ok(rp) => Ok(Some(Cow::Owned(RelyingParty::clone(&rp)))),
             Err(NoProvider::Unknown) => Ok(None),
             Err(NoProvider::Undecided) => Err(StoreError::new("the provider of the user cannot be looked up")),

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fmt,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -14,7 +15,12 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use url::Url;
 
 use super::RelyingParty;
-use crate::{clock::Clock, secret::Secret, settings::is_provider_name};
+use crate::{
+    clock::Clock,
+    fair_queue::{FairQueue, QueueSize},
+    secret::Secret,
+    settings::is_provider_name,
+};
 
 /// Finds providers that are not in the settings: those that tenants have registered. Set it by
 /// [`Oidc::provider_source`](crate::Oidc::provider_source).
@@ -22,6 +28,9 @@ use crate::{clock::Clock, secret::Secret, settings::is_provider_name};
 /// It is asked when a name is needed: by a URL, by a session's cookie, or by
 /// [`provider_for`](crate::Oidc::provider_for). An answer is used for a minute, and that a name is unknown for ten
 /// seconds. Simultaneous requests ask once. The 2,000 providers that were used last keep their metadata and keys.
+///
+/// Anyone can make up names. Of names that are not among these providers, 16 are looked up at a time, four for one
+/// client address; a request that finds the queue full, or waits longer than `http.timeout`, is responded to with 503.
 ///
 /// ```
 /// use rocket_openidconnect::{Oidc, ProviderRegistration, ProviderSource, Secret};
@@ -169,6 +178,11 @@ const UNKNOWN_TTL: i64 = 10;
 const MAX_KNOWN: u64 = 2_000;
 /// … and of unknown names, which never displace them.
 const MAX_UNKNOWN: u64 = 10_000;
+/// How many names that are not known are looked up at a time, and how many wait. One client has a quarter of both.
+const LOOKUPS: QueueSize = QueueSize {
+    running: 16,
+    places: 1_024,
+};
 
 /// Makes the relying party of a registration, or says what is wrong with it.
 pub(crate) type MakeRelyingParty =
@@ -181,10 +195,48 @@ pub(crate) struct SourcedProviders {
     clock: Clock,
     /// How long the source may take.
     timeout: Duration,
-    known: Cache<String, Arc<Slot>>,
-    unknown: Cache<String, Arc<Slot>>,
+    names: Names,
+    /// The lookups of names that are not known, which anyone can make up.
+    lookups: FairQueue,
     /// When a failure of the source was last logged as an error, in seconds since 1970.
     reported: AtomicI64,
+}
+
+/// The names that were asked for. Unknown ones have a cache of their own, so that they evict no provider.
+struct Names {
+    known: Cache<String, Arc<Slot>>,
+    unknown: Cache<String, Arc<Slot>>,
+}
+
+impl Names {
+    fn new(max_known: u64, max_unknown: u64) -> Names {
+        let bounded = |max| {
+            let cache = Cache::builder().max_capacity(max);
+            cache.eviction_policy(EvictionPolicy::lru()).build()
+        };
+        Names {
+            known: bounded(max_known),
+            unknown: bounded(max_unknown),
+        }
+    }
+
+    /// What is known of a name, and whether it was that of a provider.
+    fn slot(&self, name: &str) -> (Arc<Slot>, bool) {
+        match self.known.get(name) {
+            Some(slot) => (slot, true),
+            None => (self.unknown.get_with_by_ref(name, Arc::default), false),
+        }
+    }
+
+    fn keep(&self, name: &str, slot: Arc<Slot>, is_known: bool) {
+        let (to, from) = if is_known {
+            (&self.known, &self.unknown)
+        } else {
+            (&self.unknown, &self.known)
+        };
+        to.insert(name.to_owned(), slot);
+        from.invalidate(name);
+    }
 }
 
 /// What is known of one name. Simultaneous requests ask the source once: the lock of `asking` is held meanwhile.
@@ -227,34 +279,37 @@ impl SourcedProviders {
         clock: Clock,
         timeout: Duration,
     ) -> SourcedProviders {
-        let bounded = |max| {
-            let cache = Cache::builder().max_capacity(max);
-            cache.eviction_policy(EvictionPolicy::lru()).build()
-        };
         SourcedProviders {
             source,
             make,
             clock,
             timeout,
-            known: bounded(MAX_KNOWN),
-            unknown: bounded(MAX_UNKNOWN),
+            names: Names::new(MAX_KNOWN, MAX_UNKNOWN),
+            lookups: FairQueue::new(LOOKUPS, LOOKUPS.quarter(), timeout),
             reported: AtomicI64::new(i64::MIN),
         }
     }
 
-    /// The relying party of the provider with this name.
-    pub(crate) async fn named(&self, name: &str) -> Result<Arc<RelyingParty>, NoProvider> {
+    /// The relying party of the provider with this name. `client` is the address of the client that asks.
+    pub(crate) async fn named(&self, name: &str, client: Option<IpAddr>) -> Result<Arc<RelyingParty>, NoProvider> {
         if !is_provider_name(name) {
             return Err(NoProvider::Unknown);
         }
-        let slot = match self.known.get(name) {
-            Some(slot) => slot,
-            None => self.unknown.get_with_by_ref(name, Arc::default),
-        };
+        let (slot, is_known) = self.names.slot(name);
         if let (_, Some(valid)) = slot.read(self.now()) {
             return valid;
         }
         let failures = slot.failures.load(Ordering::Acquire);
+        // Before the lock of the name: no request waits there for the turn of another client.
+        let _turn = if is_known {
+            None
+        } else {
+            let Some(turn) = self.lookups.turn(client).await else {
+                self.report("too many names of providers are looked up");
+                return Err(NoProvider::Undecided);
+            };
+            Some(turn)
+        };
         let _asking = slot.asking.lock().await;
         let (former, valid) = slot.read(self.now());
         if let Some(valid) = valid {
@@ -277,12 +332,7 @@ impl SourcedProviders {
         };
         let ttl = if found.is_some() { KNOWN_TTL } else { UNKNOWN_TTL };
         let until = self.now().saturating_add(ttl);
-        let (to, from) = match found {
-            Some(_) => (&self.known, &self.unknown),
-            None => (&self.unknown, &self.known),
-        };
-        to.insert(name.to_owned(), slot.clone());
-        from.invalidate(name);
+        self.names.keep(name, slot.clone(), found.is_some());
         let rp = found.as_ref().map(|(_, rp)| rp.clone());
         *slot.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Answer { until, found });
         rp.ok_or(NoProvider::Unknown)
@@ -329,5 +379,33 @@ impl SourcedProviders {
 
     fn now(&self) -> i64 {
         self.clock.now().unix_timestamp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anyone can make up names: they are bounded, and evict no provider.
+    #[test]
+    fn unknown_names_evict_no_provider() {
+        let names = Names::new(2, 3);
+        let (acme, is_known) = names.slot("acme");
+        assert!(!is_known);
+        names.keep("acme", acme.clone(), true);
+        for n in 0..100 {
+            let name = format!("made-up-{n}");
+            let (slot, is_known) = names.slot(&name);
+            assert!(!is_known);
+            names.keep(&name, slot, false);
+        }
+        names.unknown.run_pending_tasks();
+        assert_eq!(names.unknown.entry_count(), 3);
+        let (kept, is_known) = names.slot("acme");
+        assert!(is_known && Arc::ptr_eq(&kept, &acme));
+
+        // A provider that is gone is an unknown name.
+        names.keep("acme", acme, false);
+        assert!(!names.slot("acme").1);
     }
 }

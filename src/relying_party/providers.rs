@@ -1,6 +1,6 @@
 //! Several providers in one app, each with a relying party of its own: its own keys, settings and sessions.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, net::IpAddr, sync::Arc};
 
 use rocket::Request;
 
@@ -77,11 +77,12 @@ impl Providers {
         self.of_settings.iter().find(|rp| rp.provider_name() == name)
     }
 
-    /// The relying party of the provider with this name.
-    pub(crate) async fn named(&self, name: &str) -> Result<Arc<RelyingParty>, NoProvider> {
+    /// The relying party of the provider with this name. `client` is the address of the client whose request names it,
+    /// which limits the lookups of names that the app's source does not know.
+    pub(crate) async fn named(&self, name: &str, client: Option<IpAddr>) -> Result<Arc<RelyingParty>, NoProvider> {
         match (self.in_settings(name), &self.of_source) {
             (Some(rp), _) => Ok(rp.clone()),
-            (None, Some(source)) => source.named(name).await,
+            (None, Some(source)) => source.named(name, client).await,
             (None, None) => Err(NoProvider::Unknown),
         }
     }
@@ -106,9 +107,10 @@ impl Providers {
         &self,
         by: &dyn ProviderFor,
         request: &Request<'_>,
+        client: Option<IpAddr>,
     ) -> Result<Arc<RelyingParty>, NoProvider> {
         match by.provider_for(request).await {
-            Ok(Some(name)) => self.named(&name).await,
+            Ok(Some(name)) => self.named(&name, client).await,
             Ok(None) => Err(NoProvider::Unknown),
             Err(error) => {
                 tracing::error!(reason = "provider_undecided", "`provider_for` failed: {error}");

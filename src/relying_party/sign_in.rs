@@ -490,7 +490,7 @@ impl Client<'_> {
         let (Some(name), Some(providers)) = (other, app.providers()) else {
             return Ok(());
         };
-        let ended = match providers.named(name).await {
+        let ended = match providers.named(name, app.client_address(request)).await {
             Ok(other) => other.sessions.end_before_other(jar, now, changes).await,
             // Its sessions have ended with it.
             Err(NoProvider::Unknown) => Ok(()),

@@ -17,7 +17,7 @@ pub(crate) async fn relying_party<'r>(
 ) -> Result<&'r RelyingParty, NoProvider> {
     match tenants(app) {
         None => Ok(app),
-        Some(providers) => Box::pin(tenant(request, providers)).await,
+        Some(providers) => Box::pin(tenant(request, app, providers)).await,
     }
 }
 
@@ -36,7 +36,8 @@ pub(crate) async fn relying_party_of_session<'r>(
     let name = here.sessions.provider_in(request.cookies()).ok_or(NoSession::Absent)?;
     let of_session = &RequestState::of(request).provider;
     if of_session.get().is_none() {
-        let _ = of_session.set(Box::pin(providers.named(name)).await);
+        let client = app.client_address(request);
+        let _ = of_session.set(Box::pin(providers.named(name, client)).await);
     }
     match of_session.get() {
         Some(Ok(rp)) => Ok(rp),
@@ -50,10 +51,11 @@ pub(crate) async fn relying_party_of_session<'r>(
 pub(crate) async fn resource_server<'r>(request: &'r Request<'_>) -> Result<Option<&'r ResourceServer>, NoProvider> {
     let rocket = request.rocket();
     let app = rocket.state::<ResourceServer>();
-    match rocket.state::<RelyingParty>().and_then(tenants) {
+    let rp = rocket.state::<RelyingParty>();
+    match rp.and_then(|rp| Some((rp, tenants(rp)?))) {
         None => Ok(app),
-        Some(providers) => {
-            let here = Box::pin(tenant(request, providers)).await?;
+        Some((rp, providers)) => {
+            let here = Box::pin(tenant(request, rp, providers)).await?;
             Ok(here.resource_server.as_deref())
         }
     }
@@ -67,12 +69,16 @@ fn tenants(app: &RelyingParty) -> Option<&Providers> {
 }
 
 /// Asks the app once for each request.
-async fn tenant<'r>(request: &'r Request<'_>, providers: &Providers) -> Result<&'r RelyingParty, NoProvider> {
+async fn tenant<'r>(
+    request: &'r Request<'_>,
+    app: &RelyingParty,
+    providers: &Providers,
+) -> Result<&'r RelyingParty, NoProvider> {
     let tenant = &RequestState::of(request).provider;
     if tenant.get().is_none()
         && let Some(by) = &providers.chosen_by
     {
-        let chosen = providers.chosen(&**by, request).await;
+        let chosen = providers.chosen(&**by, request, app.client_address(request)).await;
         let _ = tenant.set(chosen);
     }
     match tenant.get() {

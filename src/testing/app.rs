@@ -32,7 +32,7 @@ pub(super) fn relying_party_at(rocket: &Rocket<Orbit>, name: &str) -> Arc<Relyin
         );
         return app.clone();
     };
-    match block_on(providers.named(name)) {
+    match block_on(providers.named(name, None)) {
         Ok(rp) => rp,
         Err(NoProvider::Unknown) => panic!("there is no provider `{name}`: {}", names(providers)),
         Err(NoProvider::Undecided) => panic!("the app's `provider_source` failed for the provider `{name}`"),
@@ -59,7 +59,7 @@ pub(super) fn relying_party_of(request: &Request<'_>) -> Arc<RelyingParty> {
     let Some((providers, by)) = providers.and_then(|it| Some((it, it.chosen_by.as_ref()?))) else {
         return first_relying_party(request.rocket());
     };
-    match block_on(providers.chosen(&**by, request)) {
+    match block_on(providers.chosen(&**by, request, None)) {
         Ok(rp) => rp,
         Err(_) => panic!(
             "the app's `provider_for` chooses none of its providers for this request: {}. Add the headers by which it \
