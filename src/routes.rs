@@ -127,13 +127,20 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         OidcRoute::LoggedOut.at(Method::Get, LOGGED_OUT, "oidc_logged_out"),
         OidcRoute::BackchannelLogout.at(Method::Post, "/backchannel-logout", "oidc_backchannel_logout"),
     ];
-    if rp.providers().is_some() || !rp.settings.providers.is_empty() {
+    let are_several = rp.providers().is_some() || !rp.settings.providers.is_empty();
+    if are_several {
         routes.extend([
             OidcRoute::LoginAt.at(Method::Get, "/login/<provider>", "oidc_login_at"),
             OidcRoute::LoginConfirmed.at(Method::Post, "/login/<provider>", "oidc_login_confirmed"),
             OidcRoute::Authorize.at(Method::Get, "/authorize/<provider>", "oidc_authorize_at"),
             OidcRoute::AuthorizeHead.at(Method::Head, "/authorize/<provider>", "oidc_authorize_head_at"),
             OidcRoute::AuthorizeForm.at(Method::Post, "/authorize/<provider>", "oidc_authorize_form_at"),
+            OidcRoute::InitiateLogin.at(Method::Get, "/initiate-login/<provider>", "oidc_initiate_login_at"),
+            OidcRoute::InitiateLoginForm.at(
+                Method::Post,
+                "/initiate-login/<provider>",
+                "oidc_initiate_login_form_at",
+            ),
             OidcRoute::BackchannelLogout.at(
                 Method::Post,
                 "/backchannel-logout/<provider>",
@@ -144,6 +151,10 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     if rp.settings.frontchannel_logout {
         let route = OidcRoute::FrontchannelLogout;
         routes.push(route.at(Method::Get, "/frontchannel-logout", "oidc_frontchannel_logout"));
+        if are_several {
+            let path = "/frontchannel-logout/<provider>";
+            routes.push(route.at(Method::Get, path, "oidc_frontchannel_logout_at"));
+        }
     }
     routes
 }
@@ -219,10 +230,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         if let Some(rp) = providers.in_settings(name) {
             return Ok(Some(rp));
         }
-        let found = providers
-            .named(name, self.client_address())
-            .await
-            .map_err(status_of)?;
+        let found = providers.named(name, self.client_address()).await.map_err(status_of)?;
         let named = RequestState::of(self.request).named.get_or_init(|| found);
         if named.provider_name() == name {
             Ok(Some(named))

@@ -29,9 +29,9 @@ pub(crate) struct PrivatePaths {
     readers: Vec<String>,
     /// The canonical forms of all private paths.
     canonical: Vec<String>,
-    /// Among several providers, the callback of each is below this path.
-    callbacks: Option<String>,
-    /// And so are the callback and the back-channel logout of each below these, in their canonical forms.
+    /// Among several providers, the callback and the front-channel logout of each are below these paths.
+    readers_below: Vec<String>,
+    /// And so are these and the back-channel logout of each below these, in their canonical forms.
     prefixes: Vec<String>,
     logged_out: String,
     /// The local paths of post-logout redirects, as configured and in their canonical forms.
@@ -42,7 +42,10 @@ impl PrivatePaths {
     pub(crate) fn new(rp: &RelyingParty) -> PrivatePaths {
         let (callback, front_channel) = (rp.routed_path("authorize"), rp.routed_path("frontchannel-logout"));
         let logged_out = rp.routed_path(LOGGED_OUT.trim_start_matches('/'));
-        let callbacks = rp.providers().map(|_| format!("{callback}/"));
+        let readers_below = match rp.providers() {
+            Some(_) => [&callback, &front_channel].map(|path| format!("{path}/")).to_vec(),
+            None => vec![],
+        };
         let providers = rp.providers().into_iter().flat_map(|providers| &providers.of_settings);
         let all: Vec<_> = providers.map(|rp| &**rp).chain([rp]).collect();
         // Also where a proxy does with the path of the app what the settings do not say: Rocket logs the URI.
@@ -54,7 +57,7 @@ impl PrivatePaths {
             forms.collect()
         };
         let logged_out_route = LOGGED_OUT.trim_start_matches('/');
-        let prefixes = canonical_forms(&["authorize", "backchannel-logout"]);
+        let prefixes = canonical_forms(&["authorize", "backchannel-logout", "frontchannel-logout"]);
         let prefixes = prefixes.into_iter().map(|path| format!("{path}/"));
         let post_logout = all.iter().filter_map(|rp| {
             let path = rp.site.paths.in_rocket(rp.post_logout.local_path.as_deref()?);
@@ -68,12 +71,12 @@ impl PrivatePaths {
                 logged_out_route,
             ]),
             post_logout: post_logout.collect(),
-            prefixes: if callbacks.is_some() {
-                prefixes.collect()
-            } else {
+            prefixes: if readers_below.is_empty() {
                 vec![]
+            } else {
+                prefixes.collect()
             },
-            callbacks,
+            readers_below,
             readers: vec![callback, front_channel, logged_out.clone()],
             logged_out,
         }
@@ -95,11 +98,8 @@ impl PrivatePaths {
         }
         let is_below = |prefix: &String| here.starts_with(prefix) && here.len() > prefix.len();
         if self.prefixes.iter().any(is_below) {
-            let is_callback = self
-                .callbacks
-                .as_ref()
-                .is_some_and(|callbacks| path.starts_with(callbacks));
-            return take(request, is_get && is_callback, None);
+            let is_reader = self.readers_below.iter().any(|reader| path.starts_with(reader));
+            return take(request, is_get && is_reader, None);
         }
         if let Some((post_logout, _)) = self.post_logout.iter().find(|(_, canonical)| *canonical == here)
             && has_state(request)

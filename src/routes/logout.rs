@@ -151,15 +151,27 @@ impl<'r> RouteContext<'r, '_> {
 
     /// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page loads this in a frame (OpenID Connect
     /// Front-Channel Logout 1.0 §2). The browser sends no cookie: `sid` identifies the session.
+    ///
+    /// Among several providers, `GET {mount}/frontchannel-logout/{provider}` is for one; without the name, `iss` selects
+    /// those in the settings.
     pub(super) async fn frontchannel_logout(&self) -> Outcome<'r> {
         let parameter = |name| self.returned_parameter(name).unwrap_or_default();
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         if !self.rp.is_enabled() {
             return Outcome::Error(Status::NotFound);
         }
-        let clients: Vec<_> = match self.rp.providers() {
-            Some(providers) => providers.of_issuer(&issuer).filter_map(|rp| rp.client()).collect(),
-            None => self.rp.client().into_iter().collect(),
+        let named = match self.named_provider().await {
+            Ok(named) => named,
+            Err(status) => return Outcome::Error(status),
+        };
+        let clients: Vec<_> = match (named, self.rp.providers()) {
+            (Some(rp), _) => Some(rp)
+                .filter(|rp| rp.is_of_issuer(&issuer))
+                .and_then(|rp| rp.client())
+                .into_iter()
+                .collect(),
+            (None, Some(providers)) => providers.of_issuer(&issuer).filter_map(|rp| rp.client()).collect(),
+            (None, None) => self.rp.client().into_iter().collect(),
         };
         let mut ended = vec![];
         let ending = async {

@@ -119,14 +119,27 @@ impl<'r> RouteContext<'r, '_> {
 
     /// `GET {mount}/initiate-login?iss=…`: the provider, or a third-party page, asks the user to sign in here
     /// ([Core §4](https://openid.net/specs/openid-connect-core-1_0.html#ThirdPartyInitiatedLogin)).
+    ///
+    /// Among several providers, `{mount}/initiate-login/{provider}` is for one; without the name, `iss` selects one of
+    /// those in the settings.
     pub(super) async fn initiate_login(&self) -> Outcome<'r> {
         let parameter = |name| self.request.query_value::<String>(name).and_then(Result::ok);
+        let named = match self.named_provider().await {
+            Ok(named) => named,
+            Err(status) => return Outcome::Error(status),
+        };
         if let Some(providers) = self.rp.providers() {
             let actual = parameter("iss").unwrap_or_default();
-            let named: Vec<_> = providers.of_issuer(&actual).collect();
-            let [rp] = named[..] else {
+            let of_issuer: Vec<_> = match named {
+                Some(rp) => Some(rp).filter(|rp| rp.is_of_issuer(&actual)).into_iter().collect(),
+                None => providers.of_issuer(&actual).collect(),
+            };
+            let [rp] = of_issuer[..] else {
                 let error = SignInError::InitiatedByAnotherIssuer {
-                    expected: "an issuer of one of `oidc.providers`".to_owned(),
+                    expected: match named {
+                        Some(rp) => rp.issuer().to_owned(),
+                        None => "an issuer of one of `oidc.providers`".to_owned(),
+                    },
                     actual: Some(printable(&actual)),
                 };
                 return self.failed(error, &self.rp.home()).await;
