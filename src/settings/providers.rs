@@ -8,7 +8,7 @@ use figment::{
 };
 
 use super::{
-    Accepts, InsecureSetting, Settings, SettingsError,
+    Accepts, AudienceClaim, InsecureSetting, Settings, SettingsError, TokenEndpointAuthMethod,
     declaration::{Invalid, Parser, Setting, SettingType},
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
@@ -248,10 +248,15 @@ impl Settings {
             insecure_omit_pkce: false,
             client_secret_issuer: None,
             client_signer: None,
+            // `none` would leave a registered secret unused.
+            token_endpoint_auth_method: self
+                .token_endpoint_auth_method
+                .filter(|method| *method != TokenEndpointAuthMethod::None),
             insecure_introspection_without_audience: false,
             user_info_optional: false,
             id_token_signing_algs: None,
             accepts: Accepts::AccessTokens,
+            audience_claim: AudienceClaim::Aud,
             trust_groups: has_tenants,
             acr_values: if has_tenants {
                 self.requested_acr_values()
@@ -405,6 +410,7 @@ fn merge(table: &mut Dict, over: Dict) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::SigningAlgorithm;
 
     /// Names in the settings are few, those that a source finds may be any number.
     #[test]
@@ -425,5 +431,48 @@ mod tests {
             format!("{observed:?}"),
             "ObservedProvider { name: Some(\"acme\"), label: Some(\"(found)\") }"
         );
+    }
+
+    /// What makes the app less secure is decided for the operator's providers, and never for those that others register.
+    #[test]
+    fn no_insecure_setting_applies_to_a_found_provider() {
+        let app = Settings {
+            insecure_http_hosts: vec!["op.example".to_owned()],
+            id_token_signing_algs: Some(vec![SigningAlgorithm::HS256]),
+            insecure_accept_missing_nonce: true,
+            insecure_omit_pkce: true,
+            trusted_audiences: vec!["other".to_owned()],
+            insecure_introspection_without_audience: true,
+            audience: Some(vec!["https://api.example".to_owned()]),
+            user_info_optional: true,
+            accepts: Accepts::UntypedTokens,
+            audience_claim: AudienceClaim::ClientId,
+            token_endpoint_auth_method: Some(TokenEndpointAuthMethod::None),
+            ..Settings::default()
+        };
+        let insecure = |settings: &Settings| {
+            let found = settings.insecure_settings().into_iter();
+            found.map(|found| found.setting.into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            insecure(&app),
+            [
+                "insecure_http_hosts",
+                "id_token_signing_algs",
+                "insecure_accept_missing_nonce",
+                "insecure_omit_pkce",
+                "trusted_audiences",
+                "insecure_introspection_without_audience",
+            ]
+        );
+        for has_tenants in [false, true] {
+            let found = app.of_found_provider("acme", has_tenants);
+            assert_eq!(insecure(&found), [""; 0]);
+            assert!(!found.user_info_optional);
+            assert_eq!(found.accepts, Accepts::AccessTokens);
+            assert_eq!(found.audience_claim, AudienceClaim::Aud);
+            assert_eq!(found.token_endpoint_auth_method, None);
+            assert_eq!(found.counts_groups(), has_tenants);
+        }
     }
 }
