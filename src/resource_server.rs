@@ -579,6 +579,7 @@ impl Issuer {
     ) -> Issuer {
         let (registration, settings) = (&provider.registration, &provider.settings);
         let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
+        let tenants = other.map_or(&settings.tenants, |(_, other)| &other.tenants);
         Issuer {
             is_introspected: is_introspected && registration.may_introspect(settings),
             is_authorization_server: false,
@@ -598,7 +599,7 @@ impl Issuer {
                 require_at_jwt: settings.require_at_jwt,
                 roles: match roles {
                     Some(roles) => ClaimPath::parse_all(roles),
-                    None if settings.counts_groups() => ClaimPath::parse_all(&settings.roles_claim),
+                    None if settings.counts_groups_of(tenants) => ClaimPath::parse_all(&settings.roles_claim),
                     None => vec![],
                 },
                 algorithms: settings.access_token_signing_algs.clone(),

@@ -163,7 +163,8 @@ impl<C> User<C> {
     /// The `groups` claim, or an empty list. A single string is a list of one. Empty too if the user is in more groups
     /// than fit into a token: see [`groups_overage`](Self::groups_overage).
     ///
-    /// Among several providers, it is empty unless the user's has `trust_groups = true`.
+    /// Among several providers, and of an issuer with several [`tenants`](crate::settings::Settings::tenants), it is empty
+    /// unless `trust_groups = true`.
     pub fn groups(&self) -> Vec<&str> {
         let counts = |handle: &SessionHandle| handle.rp.settings.counts_groups();
         if !self.handle.as_ref().is_none_or(counts) {

@@ -151,6 +151,11 @@ impl SettingType for ProviderTable {
     }
 }
 
+/// Whether these tenants are several organisations.
+fn are_several(tenants: &[String]) -> bool {
+    tenants.len() > 1 || tenants.iter().any(|tenant| tenant == "any")
+}
+
 /// A name is part of URLs, cookies and environment variables.
 fn check_name(name: &str) -> Result<(), Mistake> {
     rule("", is_provider_name(name))
@@ -191,9 +196,14 @@ impl Settings {
         self.trust_groups || (self.provider_name.is_none() && !self.has_several_tenants())
     }
 
+    /// The same for tokens of a further issuer with these tenants, which names no roles of its own.
+    pub(crate) fn counts_groups_of(&self, tenants: &[String]) -> bool {
+        self.counts_groups() && (self.trust_groups || !are_several(tenants))
+    }
+
     /// Whether administrators of several organisations decide about groups.
     fn has_several_tenants(&self) -> bool {
-        self.tenants.len() > 1 || self.tenants.iter().any(|tenant| tenant == "any")
+        are_several(&self.tenants)
     }
 
     /// The full key of a setting, for a text.

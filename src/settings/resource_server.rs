@@ -134,7 +134,7 @@ settings! {
         pub audience_claim: AudienceClaim = AudienceClaim::Aud,
         /// See [`Settings::roles_claim`].
         ///
-        /// _Default:_ `roles_claim` of the table `oidc`
+        /// _Default:_ `roles_claim` of the table `oidc`; with several `tenants`, none
         pub roles_claim: Option<Vec<String>> as Option<Words<RolesClaim>> = None,
     }
 }

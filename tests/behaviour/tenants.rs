@@ -527,6 +527,29 @@ async fn a_user_with_more_groups_than_fit_into_the_token() {
     }
 }
 
+/// Administrators of several organisations decide about groups: they count where the setting says so.
+#[rocket::async_test]
+async fn groups_of_several_tenants_count_where_the_setting_says_so() {
+    for (tenants, trusts, seen) in [
+        (json!([ONE]), None, "[\"staff\"] false"),
+        (json!([ONE, TWO]), None, "[] false"),
+        (json!("any"), None, "[] false"),
+        (json!([ONE, TWO]), Some(true), "[\"staff\"] false"),
+    ] {
+        let entra = Entra::start().await;
+        entra.provider.on_user_info(|reply| reply.remove("groups"));
+        entra.id_tokens(|token| token.set("groups", json!(["staff"])));
+        let mut app = entra.app(tenants.clone());
+        if let Some(trusts) = trusts {
+            app = app.with("oidc.trust_groups", trusts);
+        }
+        let rocket = launched(&entra, &app).mount("/", routes![staff, groups]);
+        let browser = Browser::open(rocket).await;
+        browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+        assert_eq!(browser.visit("/groups").await.body, seen, "{tenants} {trusts:?}");
+    }
+}
+
 // ---- Refresh.
 
 #[rocket::async_test]
@@ -661,6 +684,68 @@ async fn an_access_token_of_an_accepted_tenant() {
         let body: Value = rocket::serde::json::from_str(&answer.body).unwrap();
         let issuer = template(&api.provider).replace("{tenantid}", tenant);
         assert_eq!(body["iss"], json!(issuer));
+    }
+}
+
+/// As groups.
+#[rocket::async_test]
+async fn roles_of_several_tenants_count_where_the_setting_says_so() {
+    let partner = TestProvider::start().await;
+    partner.set_time(NOW);
+    let template_of_partner = template(&partner);
+    partner.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template_of_partner))));
+    let further = |tenants: Value, more: Value| {
+        let mut table = json!({
+            "issuer": template_of_partner, "server_metadata_url": metadata_url(&partner), "tenants": tenants,
+            "audience": "partner-api",
+        });
+        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "roles_claim": "roles", "issuers": { "partner": table } })
+    };
+    let own = |tenants: Value, more: Value| {
+        let mut settings = json!({ "roles_claim": "roles", "tenants": tenants });
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        settings
+    };
+    for (settings, is_further, counts) in [
+        (own(json!([ONE]), json!({})), false, true),
+        (own(json!([ONE, TWO]), json!({})), false, false),
+        (own(json!("any"), json!({})), false, false),
+        (own(json!([ONE, TWO]), json!({ "trust_groups": true })), false, true),
+        (further(json!([ONE]), json!({})), true, true),
+        (further(json!([ONE, TWO]), json!({})), true, false),
+        (further(json!("any"), json!({})), true, false),
+        // The table of the issuer says it.
+        (
+            further(json!([ONE, TWO]), json!({ "roles_claim": "roles" })),
+            true,
+            true,
+        ),
+    ] {
+        let change = |token: &mut JwtParts| token.set("roles", json!(["admin"]));
+        let answer = if is_further {
+            let token = partner.access_token("notes:read", |token| {
+                token.set("aud", "partner-api");
+                of_tenant(token, &template_of_partner, ONE);
+                change(token);
+            });
+            Api::with(settings.clone()).await.call("/whoami", &token).await
+        } else {
+            let provider = TestProvider::start().await;
+            let template = template(&provider);
+            provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
+            let mut settings = settings.clone();
+            settings["issuer"] = json!(template);
+            settings["server_metadata_url"] = json!(metadata_url(&provider));
+            ask(&Api::at(provider, settings).await, ONE, change).await
+        };
+        assert_eq!(answer.status, 200, "{settings}");
+        let body: Value = rocket::serde::json::from_str(&answer.body).unwrap();
+        let has_role = body["scopes"].to_string().contains("admin");
+        assert_eq!(has_role, counts, "{settings}: {body}");
     }
 }
 
