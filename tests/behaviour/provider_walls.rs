@@ -9,7 +9,7 @@ use rocket::{
 use rocket_openidconnect::{Bearer, Clock, LoggedIn, Oidc, OptionalUser, ProviderFor, RelyingParty};
 
 use crate::{
-    common::{App, NOW},
+    common::{App, NOW, frontchannel_logout},
     support::{Browser, Page, TestProvider},
 };
 
@@ -138,14 +138,38 @@ async fn each_tenant_signs_in_at_its_own_provider() {
     assert_eq!(tenants.beta.requests().len(), 0);
 }
 
+/// The digits of a client that its cookies' names end with.
+fn digits(cookies: &[(String, String)]) -> String {
+    let session = cookies.iter().find_map(|(name, _)| name.strip_prefix("oidc_session_"));
+    session.expect("a session").to_owned()
+}
+
 /// One jar has the cookies of both, as on one host with two paths.
 #[rocket::async_test]
 async fn every_cookie_of_one_tenant_is_nobody_at_the_other() {
     for store in ["cookie", "memory"] {
-        let tenants = Tenants::start(json!({ "session.store": store })).await;
+        let settings = json!({ "session.store": store, "silent": true, "max_state_length": 200 });
+        let tenants = Tenants::start(settings).await;
         let browser = tenants.open().await;
         sign_in(&browser, &tenants.beta, BETA).await;
-        let of_beta = browser.cookies();
+        // An attempt with a cookie of its own, and a sign-out at the provider, are under way.
+        let long = format!("/oidc/login?next=/me%3Fpage={}", "x".repeat(300));
+        let attempt = at(&browser, BETA, &long).await.location.unwrap();
+        let attempt = tenants.beta.authorize(&attempt).path_and_query();
+        let of_session = browser.cookies();
+        at(&browser, BETA, "/open").await;
+        let page = post(&browser, BETA, "/oidc/logout", &[], "").await;
+        assert!(tenants.beta.is_end_session(page.location.as_deref().unwrap()));
+        let mut of_beta = browser.cookies();
+        of_beta.retain(|(name, _)| of_session.iter().all(|(other, _)| other != name));
+        of_beta.extend(of_session);
+        for kind in ["session", "browser", "attempt", "logout", "last_session"] {
+            let has = of_beta
+                .iter()
+                .any(|(name, _)| name.starts_with(&format!("oidc_{kind}")));
+            assert!(has, "{kind} is not in {of_beta:#?}");
+        }
+        sign_in(&browser, &tenants.beta, BETA).await;
         assert_eq!(at(&browser, BETA, "/me").await.body, "beta alice");
         at(&browser, ACME, "/me").await.redirects_to("/oidc/login/acme?");
         assert_eq!(at(&browser, ACME, "/open").await.body, "nobody");
@@ -155,28 +179,146 @@ async fn every_cookie_of_one_tenant_is_nobody_at_the_other() {
         // Neither replaced the other.
         assert_eq!(at(&browser, BETA, "/me").await.body, "beta alice");
 
-        // Under the names of the other tenant's cookies, too.
-        let kinds = ["oidc_session", "oidc_browser"];
+        // Under the names of the other tenant's cookies, too: all of them, and with the host of either.
+        let mut of_acme = browser.cookies();
+        of_acme.retain(|(name, _)| !name.ends_with(&digits(&of_beta)));
+        let (beta, acme) = (digits(&of_beta), digits(&of_acme));
+        assert_ne!(beta, acme);
         let thief = browser.another();
-        for kind in kinds {
-            let value = of_beta
-                .iter()
-                .find(|(name, _)| name.starts_with(kind))
-                .unwrap()
-                .1
-                .clone();
-            let is_of_acme = |name: &str| name.starts_with(kind) && of_beta.iter().all(|(beta, _)| beta != name);
-            let (name, _) = browser
-                .cookies()
-                .into_iter()
-                .find(|(name, _)| is_of_acme(name))
-                .unwrap();
-            let mut cookie = rocket::http::Cookie::new(name, value);
+        for (name, value) in of_beta {
+            let mut cookie = rocket::http::Cookie::new(name.replace(&beta, &acme), value);
             cookie.set_path("/");
             thief.set_cookie(cookie);
         }
-        assert_eq!(at(&thief, ACME, "/open").await.body, "nobody", "{store}");
-        at(&thief, ACME, "/me").await.redirects_to("/oidc/login/acme?");
+        for (host, name) in [(ACME, "acme"), (BETA, "beta")] {
+            assert_eq!(at(&thief, host, "/open").await.body, "nobody", "{store} {host}");
+            let login = format!("/oidc/login/{name}?");
+            at(&thief, host, "/me").await.redirects_to(&login);
+        }
+        for path in [attempt.clone(), attempt.replace("/authorize/beta", "/authorize/acme")] {
+            at(&thief, ACME, &path).await.is(Status::BadRequest);
+        }
+        assert_eq!(tenants.acme.count("/token"), 1, "{store}");
+    }
+}
+
+/// Posts a form, as a page of the app at this host does.
+async fn post(browser: &Browser, host: &str, path: &str, more: &[(&str, &str)], form: &str) -> Page {
+    let headers = [("Host", host), ("Content-Type", "application/x-www-form-urlencoded")];
+    let headers = [&headers[..], more].concat();
+    browser.request(Method::Post, path, &headers, form).await
+}
+
+#[rocket::async_test]
+async fn a_sign_out_at_one_tenant_is_none_at_the_other() {
+    for store in ["cookie", "memory"] {
+        let tenants = Tenants::start(json!({ "session.store": store })).await;
+        let browser = tenants.open().await;
+        sign_in(&browser, &tenants.beta, BETA).await;
+        post(&browser, ACME, "/oidc/logout?next=/open", &[], "")
+            .await
+            .redirects_to("/open");
+        assert_eq!(at(&browser, BETA, "/me").await.body, "beta alice", "{store}");
+
+        // The button of a page, where the browser hides the origin.
+        let button = async |host: &str| {
+            let page = at(&browser, host, "/oidc/logout").await.body;
+            let value = page.split("name=\"button\" value=\"").nth(1).expect("a button");
+            format!("button={}", value.split('"').next().unwrap())
+        };
+        sign_in(&browser, &tenants.acme, ACME).await;
+        let (of_acme, of_beta) = (button(ACME).await, button(BETA).await);
+        let hidden = [("Origin", "null")];
+        let path = "/oidc/logout?next=/open";
+        post(&browser, BETA, path, &hidden, &of_acme)
+            .await
+            .is(Status::Forbidden);
+        assert_eq!(at(&browser, BETA, "/me").await.body, "beta alice", "{store}");
+        let page = post(&browser, BETA, path, &hidden, &of_beta).await;
+        let location = page.location.clone().unwrap_or_else(|| panic!("{page:#?}"));
+        assert!(tenants.beta.is_end_session(&location), "{location}");
+        at(&browser, BETA, "/me").await.redirects_to("/oidc/login/beta?");
+        assert_eq!(at(&browser, ACME, "/me").await.body, "acme alice", "{store}");
+
+        // The return from the provider belongs to the tenant that the sign-out was at.
+        let returned = tenants.beta.end_session(&location).unwrap();
+        let returned = returned.strip_prefix("http://beta.example:8000").unwrap();
+        assert_eq!(at(&browser, ACME, returned).await.location.as_deref(), Some("/"));
+        assert_eq!(at(&browser, BETA, returned).await.location.as_deref(), Some("/open"));
+    }
+}
+
+/// The provider, or a page of others, sends a user to a tenant: for the tenant's provider alone.
+#[rocket::async_test]
+async fn a_third_party_begins_a_sign_in_at_the_provider_of_the_tenant_alone() {
+    let tenants = Tenants::start(json!({})).await;
+    let browser = tenants.open().await;
+    let (acme, beta) = (tenants.acme.issuer(), tenants.beta.issuer());
+    let query = |issuer: &str| format!("?iss={}&target_link_uri=/me", issuer.replace('/', "%2F"));
+    for path in ["/oidc/initiate-login", "/oidc/initiate-login/acme"] {
+        at(&browser, ACME, &format!("{path}{}", query(&beta)))
+            .await
+            .is(Status::BadRequest);
+        at(&browser, ACME, path).await.is(Status::BadRequest);
+        let page = at(&browser, ACME, &format!("{path}{}", query(&acme))).await;
+        let callback = tenants.acme.authorize(page.location.as_deref().unwrap());
+        let page = at(&browser, ACME, &callback.path_and_query()).await;
+        page.redirects_to("/me");
+    }
+    let path = format!("/oidc/initiate-login/beta{}", query(&beta));
+    at(&browser, ACME, &path).await.is(Status::NotFound);
+    assert_eq!(tenants.beta.requests().len(), 0);
+}
+
+#[rocket::async_test]
+async fn a_front_channel_logout_ends_no_session_of_another_tenant() {
+    for store in ["cookie", "memory"] {
+        let tenants = Tenants::start(json!({ "session.store": store, "frontchannel_logout": true })).await;
+        let browser = tenants.open().await;
+        sign_in(&browser, &tenants.acme, ACME).await;
+        sign_in(&browser, &tenants.beta, BETA).await;
+        let guest = browser.another();
+        let beta = frontchannel_logout(&tenants.beta.issuer(), "sid-1");
+        let named = |path: &str, name: &str| path.replace("-logout?", &format!("-logout/{name}?"));
+        at(&guest, ACME, &beta).await.is(Status::BadRequest);
+        at(&guest, ACME, &named(&beta, "acme")).await.is(Status::BadRequest);
+        at(&guest, ACME, &named(&beta, "beta")).await.is(Status::NotFound);
+        assert_eq!(at(&browser, BETA, "/me").await.body, "beta alice", "{store}");
+        at(&guest, BETA, &named(&beta, "beta")).await.is(Status::Ok);
+        at(&browser, BETA, "/me").await.redirects_to("/oidc/login/beta?");
+        // The other provider has a session of the same `sid`.
+        assert_eq!(at(&browser, ACME, "/me").await.body, "acme alice", "{store}");
+        let acme = frontchannel_logout(&tenants.acme.issuer(), "sid-1");
+        at(&guest, ACME, &acme).await.is(Status::Ok);
+        at(&browser, ACME, "/me").await.redirects_to("/oidc/login/acme?");
+    }
+}
+
+/// A visitor is signed in silently at the tenant's provider alone.
+#[rocket::async_test]
+async fn a_silent_sign_in_is_at_the_provider_of_the_tenant() {
+    let tenants = Tenants::start(json!({ "silent": true })).await;
+    let browser = tenants.open().await;
+    for (host, name, provider) in [(ACME, "acme", &tenants.acme), (BETA, "beta", &tenants.beta)] {
+        assert_eq!(at(&browser, host, "/open").await.body, "nobody");
+        let page = at(&browser, host, "/open").await;
+        page.redirects_to(&format!("/oidc/login/{name}?next=%2Fopen&silent=true"));
+        let page = at(&browser, host, page.location.as_deref().unwrap()).await;
+        let location = page.location.as_deref().unwrap();
+        assert!(location.contains("prompt=none"), "{location}");
+        let callback = provider.authorize(location).path_and_query();
+        at(&browser, host, &callback).await.redirects_to("/open");
+        assert_eq!(at(&browser, host, "/open").await.body, name);
+    }
+    // A sign-out at one keeps nobody from signing in silently at the other.
+    post(&browser, ACME, "/oidc/logout", &[], "").await;
+    for _ in 0..3 {
+        assert_eq!(at(&browser, ACME, "/open").await.body, "nobody");
+    }
+    assert_eq!(at(&browser, BETA, "/open").await.body, "beta");
+    // A host of no tenant has no provider to ask.
+    for _ in 0..3 {
+        assert_eq!(at(&browser, "gamma.example", "/open").await.body, "nobody");
     }
 }
 

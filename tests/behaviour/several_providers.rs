@@ -8,12 +8,13 @@ use std::{
 use rocket::{
     Build, Request, Rocket, get,
     http::{Cookie, Method, Status},
+    response::{self, Responder},
     routes,
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Acr, Bearer, Claims, Clock, Events, LoggedIn, NewSignIn, Oidc, Refused, RelyingParty, SessionChange, SignInError,
-    SignedInAt, User, UserKey, acr_values, provider_names,
+    Acr, Bearer, Claims, Clock, Events, LoggedIn, NewSignIn, Oidc, Pages, ProviderChoice, Refused, RelyingParty,
+    SessionChange, SignInConfirmation, SignInError, SignedInAt, User, UserKey, acr_values, provider_names,
 };
 
 use crate::{
@@ -221,10 +222,53 @@ async fn the_order_of_the_page_is_set() {
     assert!(place("two") < place("one"), "{}", page.body);
 }
 
+/// The app's own pages of the choice and of the question.
+struct OwnPages;
+
+impl Pages for OwnPages {
+    fn choose_provider(&self, request: &Request<'_>, choice: &ProviderChoice) -> response::Result<'static> {
+        Json(json!({ "mine": choice })).respond_to(request)
+    }
+
+    fn confirm_sign_in(&self, request: &Request<'_>, sign_in: &SignInConfirmation) -> response::Result<'static> {
+        Json(json!({ "mine": sign_in })).respond_to(request)
+    }
+}
+
+#[rocket::async_test]
+async fn the_app_renders_the_choice_and_the_question() {
+    let several = Several::start().await;
+    let several = several.with(json!({ "providers.two.logo": "/logos/two.svg", "providers.one.order": 1 }));
+    let fairing = Oidc::fairing().clock(several.app.clock()).pages(OwnPages);
+    let browser = Browser::open(several.app.bare().attach(fairing)).await;
+    let choice = browser.visit("/oidc/login?next=/who").await;
+    let expected = json!({ "mine": {
+        "providers": [
+            { "name": "two", "label": "two", "logo": "/logos/two.svg", "url": "/oidc/login/two?next=%2Fwho" },
+            { "name": "one", "label": "Acme & Co", "logo": null, "url": "/oidc/login/one?next=%2Fwho" },
+        ],
+        "next": "/who",
+    }});
+    assert_eq!(choice.is(Status::Ok).json::<Value>(), expected);
+    let question = browser
+        .visit_with("/oidc/login/one?next=/who", &[("Sec-Fetch-Site", "cross-site")])
+        .await;
+    let expected = json!({ "mine": {
+        "action": "/oidc/login/one?next=%2Fwho", "fields": [], "provider": "Acme & Co", "cancel": "/", "signed_in": null,
+    }});
+    assert_eq!(question.is(Status::Ok).json::<Value>(), expected);
+    for page in [choice, question] {
+        assert_eq!(page.header("Cache-Control"), Some("no-store"));
+        let policy = page.header("Content-Security-Policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+}
+
 #[rocket::async_test]
 async fn the_same_subject_at_another_provider_is_another_user() {
     let several = Several::start().await;
-    let several = several.with(json!({ "session.store": "memory" }));
+    // Nor are their sessions counted together.
+    let several = several.with(json!({ "session.store": "memory", "session.max_per_user": 1 }));
     let one = several.open().await;
     let two = one.another();
     several.sign_in_at_one(&one).await;
@@ -760,6 +804,30 @@ async fn a_front_channel_logout_is_of_the_providers_of_its_issuer() {
     other.visit("/who").await.is(Status::Ok);
     frame(&two).await.is(Status::Ok);
     is_signed_out(&other.visit("/who").await);
+}
+
+/// Among several providers, the user chooses.
+#[rocket::async_test]
+async fn a_silent_sign_in_is_not_tried_where_the_user_chooses() {
+    for (several, is_tried) in [(true, false), (false, true)] {
+        let app = Several::start().await.with(json!({ "silent": true }));
+        let app = if several {
+            app
+        } else {
+            let one = app.one.issuer();
+            let one = json!({ "issuer": one, "client_id": "app", "client_secret": "hush" });
+            app.with(json!({ "providers": null })).with(one)
+        };
+        let browser = app.open().await;
+        let mut statuses = vec![];
+        for _ in 0..3 {
+            statuses.push(browser.visit("/").await.status);
+        }
+        assert_eq!(statuses.contains(&303), is_tried, "{statuses:?}");
+        let page = browser.visit("/oidc/login?silent=true&next=/who").await;
+        assert!([200, 303].contains(&page.status), "{page:#?}");
+        assert_eq!(app.one.count("/authorize") + app.two.count("/authorize"), 0);
+    }
 }
 
 #[rocket::async_test]
