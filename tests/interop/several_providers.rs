@@ -1,5 +1,6 @@
 //! An app with several providers, in Chromium: two npm `oidc-provider`s and the development provider.
 
+mod mix_up;
 mod world;
 
 use std::env;

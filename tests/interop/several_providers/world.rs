@@ -30,6 +30,8 @@ pub struct Differences {
     pub logout_tokens_of_a_to: Option<&'static str>,
     /// The port of a development provider.
     pub dev_provider: Option<u16>,
+    /// The port of a hostile provider.
+    pub hostile: Option<u16>,
 }
 
 impl World {
@@ -90,6 +92,11 @@ impl World {
         if let Some(dev_port) = differences.dev_provider {
             providers["dev"] = json!({
                 "issuer": format!("http://localhost:{dev_port}"), "client_id": "app", "client_secret": "shared",
+            });
+        }
+        if let Some(hostile) = differences.hostile {
+            providers["hostile"] = json!({
+                "issuer": format!("http://127.0.0.1:{hostile}"), "client_id": "rocket-app", "client_secret": "known",
             });
         }
         let environment = [
