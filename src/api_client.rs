@@ -1,22 +1,25 @@
 //! A client for another API: it adds the access token to each request, for one base address.
 
+mod bound_client;
 mod error;
 mod rejection;
 mod token_source;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, Request, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue},
     redirect::Policy,
 };
+use time::OffsetDateTime;
 use url::Url;
 
+pub use bound_client::BoundClient;
 pub use error::ApiCallError;
 pub use token_source::TokenSource;
 
-use crate::{api_tokens::IssuedToken, settings::is_loopback};
+use crate::{api_tokens::IssuedToken, provider::ServerNonces, settings::is_loopback};
 
 /// Exported by `internals`.
 #[cfg(feature = "__internals")]
@@ -32,6 +35,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// before anything is sent. It follows no redirect, so that no token leaves for another server: the app receives the
 /// redirect. If the API answers 401 with `error="invalid_token"`, it gets another token and sends the request once
 /// more: if the body can be sent again, if the token is older than a minute, and for a session at most once in 10 s.
+///
+/// A token that is bound to a key of this app is sent with a proof (DPoP,
+/// [RFC 9449 §7](https://www.rfc-editor.org/rfc/rfc9449#section-7)), and once more if the API demands a nonce in it.
 ///
 /// Make one at launch, as managed state: clones share its connections.
 ///
@@ -56,6 +62,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct ApiClient {
     base: Url,
     client: Client,
+    /// The nonces of the API, for proofs.
+    nonces: Arc<ServerNonces>,
 }
 
 impl ApiClient {
@@ -84,6 +92,7 @@ impl ApiClient {
         Ok(ApiClient {
             client: builder.build()?,
             base,
+            nonces: Arc::default(),
         })
     }
 
@@ -119,25 +128,55 @@ impl ApiClient {
         self.check(request.url())?;
         let again = request.try_clone();
         let token = tokens.token().await?;
-        let response = self.execute(request, &token).await?;
-        let is_rejected =
-            response.status() == StatusCode::UNAUTHORIZED && rejection::is_invalid_token(response.headers());
-        let Some(again) = again.filter(|_| is_rejected) else {
+        let mut may_repeat = true;
+        let response = self.prove(request, &token, tokens.now(), &mut may_repeat).await?;
+        let Some(again) = again.filter(|_| rejects(&response, &token)) else {
             return Ok(response);
         };
         match tokens.renewed(&token).await? {
-            Some(newer) => self.execute(again, &newer).await,
+            Some(newer) => self.prove(again, &newer, tokens.now(), &mut may_repeat).await,
             None => Ok(response),
         }
     }
 
-    async fn execute(&self, mut request: Request, token: &IssuedToken) -> Result<Response, ApiCallError> {
-        let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-        let mut value = value.map_err(|_| ApiCallError::Request {
-            cause: "the token is not a header".to_owned(),
-        })?;
-        value.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, value);
+    /// Sends a request, and once more with another proof if the API demands a nonce in it
+    /// ([RFC 9449 §9](https://www.rfc-editor.org/rfc/rfc9449#section-9)).
+    async fn prove(
+        &self,
+        request: Request,
+        token: &IssuedToken,
+        now: OffsetDateTime,
+        may_repeat: &mut bool,
+    ) -> Result<Response, ApiCallError> {
+        let again = token.key().and_then(|_| request.try_clone());
+        let response = self.execute(request, token, now).await?;
+        let has_nonce = token.is_bound() && self.nonces.learn(&self.base, response.headers());
+        let is_demanded = response.status() == StatusCode::UNAUTHORIZED && rejection::demands_nonce(response.headers());
+        match again.filter(|_| has_nonce && is_demanded && std::mem::take(may_repeat)) {
+            Some(again) => {
+                let response = self.execute(again, token, now).await?;
+                self.nonces.learn(&self.base, response.headers());
+                Ok(response)
+            }
+            None => Ok(response),
+        }
+    }
+
+    async fn execute(
+        &self,
+        mut request: Request,
+        token: &IssuedToken,
+        now: OffsetDateTime,
+    ) -> Result<Response, ApiCallError> {
+        let scheme = if token.is_bound() { "DPoP" } else { "Bearer" };
+        let authorization = sensitive(format!("{scheme} {}", token.expose()))?;
+        if let Some(key) = token.key() {
+            let nonce = self.nonces.of(&self.base);
+            let (method, url) = (request.method().as_str(), request.url());
+            let proof = key.proof(method, url, Some(token.secret()), nonce.as_deref(), now);
+            request.headers_mut().insert("DPoP", sensitive(proof)?);
+        }
+        request.headers_mut().insert(AUTHORIZATION, authorization);
         Ok(self.client.execute(request).await?)
     }
 
@@ -162,6 +201,22 @@ impl ApiClient {
             ),
         }
     }
+}
+
+/// A header value that is not printed.
+fn sensitive(text: String) -> Result<HeaderValue, ApiCallError> {
+    let value = HeaderValue::try_from(text);
+    let mut value = value.map_err(|_| ApiCallError::Request {
+        cause: "the token is not a header".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether the API rejects the token itself.
+fn rejects(response: &Response, token: &IssuedToken) -> bool {
+    let is_invalid = |scheme| rejection::is_invalid_token(response.headers(), scheme);
+    response.status() == StatusCode::UNAUTHORIZED && (is_invalid("Bearer") || token.is_bound() && is_invalid("DPoP"))
 }
 
 /// The base address, whose path ends in a slash.

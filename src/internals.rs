@@ -181,7 +181,7 @@ pub fn dpop_proof(proof: &str, uri: &str, token: &str, now: i64) -> Option<(Stri
     let expected = ProofExpectations {
         method: "GET",
         targets: &targets,
-        token_hash: &token_hash(token),
+        token_hash: Some(&token_hash(token)),
         max_age: Duration::from_secs(60),
         accepts_nonce: None,
     };

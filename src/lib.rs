@@ -45,7 +45,7 @@ pub mod testing;
 mod token;
 
 #[cfg(feature = "api-client")]
-pub use api_client::{ApiCallError, ApiClient, TokenSource};
+pub use api_client::{ApiCallError, ApiClient, BoundClient, TokenSource};
 pub use api_tokens::{ApiTokenError, IssuedToken};
 pub use client_key::ClientSigner;
 pub use clock::Clock;

@@ -6,6 +6,7 @@ mod addresses;
 mod back_off;
 mod breaker;
 mod call_limits;
+mod challenge;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
@@ -17,6 +18,7 @@ mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod outage;
+mod proofs;
 mod public_resolver;
 mod public_urls;
 mod pushed_authorization_endpoint;
@@ -25,11 +27,15 @@ mod refresh_error;
 mod registration_endpoint;
 mod retry_after;
 mod revocation_endpoint;
+mod server_nonces;
 mod token_endpoint;
 mod tolerance;
 mod userinfo_endpoint;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use openidconnect::{HttpResponse, http::header::CONTENT_TYPE};
@@ -37,6 +43,10 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
 
+#[cfg(feature = "api-client")]
+pub(crate) use challenge::has_challenge;
+#[cfg(all(feature = "api-client", feature = "__internals"))]
+pub(crate) use challenge::has_error;
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
 pub use endpoint::Endpoint;
@@ -51,6 +61,7 @@ pub(crate) use refresh_error::RefreshVerdict;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
+pub(crate) use server_nonces::ServerNonces;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 #[cfg(feature = "cli")]
 pub(crate) use tolerance::strings;
@@ -65,7 +76,7 @@ use self::{
 use crate::{
     settings::{MetadataSource, ProviderKind, Registration, Settings},
     tasks,
-    token::{KeySet, SigningAlgorithm, StaleKeys},
+    token::{KeySet, ProofKey, SigningAlgorithm, StaleKeys},
 };
 
 /// Exported by `internals`.
@@ -82,7 +93,7 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     use crate::token::Document;
 
-    let tokens = Tokens::accept(&Document::parse(body).ok()?).ok()?;
+    let tokens = Tokens::accept(&Document::parse(body).ok()?, false).ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
 
@@ -114,6 +125,10 @@ pub(crate) struct Provider {
     reading: Arc<Mutex<()>>,
     /// The signing algorithm of the last accepted ID token.
     last_algorithm: ArcSwapOption<SigningAlgorithm>,
+    /// The nonces of its servers.
+    nonces: ServerNonces,
+    /// The key of this process for tokens of the client itself.
+    client_proof_key: OnceLock<ProofKey>,
 }
 
 #[derive(Debug)]
@@ -159,6 +174,8 @@ impl Provider {
             attempts: Mutex::default(),
             reading: Arc::default(),
             last_algorithm: ArcSwapOption::empty(),
+            nonces: ServerNonces::default(),
+            client_proof_key: OnceLock::new(),
         })
     }
 
@@ -257,7 +274,7 @@ impl Provider {
 
     async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
         if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
-            return metadata;
+            return self.with_proofs(metadata?);
         }
         self.accept_metadata(&self.read(Endpoint::Metadata, self.first_url()).await?)
     }
@@ -284,16 +301,26 @@ impl Provider {
         };
         let body = reply.body();
         let metadata = metadata::accept(body, &self.registration.issuer, need, &self.addresses);
-        metadata.map_err(|error| match error {
-            error if metadata::is_metadata(body) => error,
-            _ if is_web_page(reply) => ProviderError::NotMetadata {
-                cause: "it is a web page".to_owned(),
-            },
-            ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
-            _ => ProviderError::NotMetadata {
-                cause: "it has no `issuer`".to_owned(),
-            },
-        })
+        metadata
+            .and_then(|metadata| self.with_proofs(metadata))
+            .map_err(|error| match error {
+                error if metadata::is_metadata(body) => error,
+                _ if is_web_page(reply) => ProviderError::NotMetadata {
+                    cause: "it is a web page".to_owned(),
+                },
+                ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
+                _ => ProviderError::NotMetadata {
+                    cause: "it has no `issuer`".to_owned(),
+                },
+            })
+    }
+
+    /// The metadata, unless bound tokens are required for sign-in, and it lists no algorithm for them.
+    fn with_proofs(&self, metadata: Metadata) -> Result<Metadata, ProviderError> {
+        if self.redirect_uri.is_some() {
+            self.proof_algorithm(&metadata)?;
+        }
+        Ok(metadata)
     }
 
     /// Reads a document; any status but 200 is an error.

@@ -47,7 +47,7 @@ use crate::{
     requirement::Authentication,
     secret::{self, Secret},
     settings::ONLY_PROVIDER,
-    token::{ClaimSources, Claims},
+    token::{ClaimSources, Claims, ProofKey},
 };
 
 /// The prefix of the session cookies' names.
@@ -113,6 +113,8 @@ pub(crate) struct SessionTokens {
     pub nonce: Option<Secret>,
     /// The `authorization_details` that the provider granted.
     pub authorization_details: Vec<Value>,
+    /// The key that access token and refresh token are bound to; `None` for bearer tokens.
+    pub proof_key: Option<ProofKey>,
     pub sources: ClaimSources,
 }
 

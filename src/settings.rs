@@ -417,6 +417,15 @@ settings! {
         ///
         /// _Default:_ `false`
         pub pushed_authorization_requests: bool = false,
+        /// Whether tokens are bound to a key that each session has for itself, so that they are useless to whoever else
+        /// obtains them: `off`, `auto` if the metadata lists an algorithm for it that this app has, or `required`, which
+        /// then refuses bearer tokens. The algorithms are ES256, Ed25519 and EdDSA. An API that gets
+        /// [`User::access_token`](crate::User::access_token) must accept bound tokens, and the app must send proofs: see
+        /// [`User::bound_client`](crate::User::bound_client).
+        /// [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)
+        ///
+        /// _Default:_ `off`
+        pub dpop: Dpop = Dpop::Off,
         /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of URLs.
         /// [Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)
         ///
@@ -585,6 +594,19 @@ pub enum TokenEndpointAuthMethod {
     None,
 }
 
+/// Whether the tokens of this app are bound to a key by DPoP ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Dpop {
+    /// They are bearer tokens.
+    Off,
+    /// They are bound if the provider's metadata lists an algorithm that this app has, and if the provider binds them.
+    Auto,
+    /// Bearer tokens are refused.
+    Required,
+}
+
 /// How the provider sends its authorization response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -615,7 +637,7 @@ pub enum ClearSiteData {
     All,
 }
 
-named!(TokenEndpointAuthMethod, ResponseMode, ClearSiteData);
+named!(TokenEndpointAuthMethod, Dpop, ResponseMode, ClearSiteData);
 
 impl TokenEndpointAuthMethod {
     /// The name in the standard (OpenID Connect Core 1.0 §9).

@@ -1,103 +1,24 @@
-//! How an API rejects a token: the challenge of RFC 6750.
+//! How an API rejects a token: the challenge of RFC 6750 or of RFC 9449.
 
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::HeaderMap;
 
-/// The maximum length of a header that is read.
-const MAX_LENGTH: usize = 8 * 1024;
+use crate::provider::has_challenge;
+#[cfg(feature = "__internals")]
+use crate::provider::has_error;
 
-/// Whether a challenge of the scheme `Bearer` has `error="invalid_token"`
+/// Whether a challenge has `error="invalid_token"`
 /// ([RFC 6750 §3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1)).
-pub(super) fn is_invalid_token(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(WWW_AUTHENTICATE).iter();
-    let texts = values.filter_map(|value| value.to_str().ok());
-    texts.filter(|text| text.len() <= MAX_LENGTH).any(has_invalid_token)
+pub(super) fn is_invalid_token(headers: &HeaderMap, scheme: &str) -> bool {
+    has_challenge(headers, scheme, "invalid_token")
 }
 
-/// Reads a list of challenges ([RFC 9110 §11.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1)): a scheme,
-/// then its parameters, which commas divide as they divide challenges.
+/// Whether a proof needs the nonce of the response
+/// ([RFC 9449 §9](https://www.rfc-editor.org/rfc/rfc9449#section-9)).
+pub(super) fn demands_nonce(headers: &HeaderMap) -> bool {
+    has_challenge(headers, "DPoP", "use_dpop_nonce")
+}
+
+#[cfg(feature = "__internals")]
 pub(crate) fn has_invalid_token(text: &str) -> bool {
-    let mut is_bearer = false;
-    for item in items(text) {
-        let (before, value) = match item.split_once('=') {
-            Some((before, value)) => (before.trim_end(), Some(value.trim_start())),
-            None => (item, None),
-        };
-        let name = match before.split_once([' ', '\t']) {
-            Some((scheme, name)) => {
-                is_bearer = scheme.eq_ignore_ascii_case("bearer");
-                name.trim_start()
-            }
-            None if value.is_none() => {
-                is_bearer = before.eq_ignore_ascii_case("bearer");
-                ""
-            }
-            None => before,
-        };
-        let value = value.unwrap_or_default();
-        let value = value
-            .strip_prefix('"')
-            .and_then(|value| value.strip_suffix('"'))
-            .unwrap_or(value);
-        if is_bearer && name.eq_ignore_ascii_case("error") && value == "invalid_token" {
-            return true;
-        }
-    }
-    false
-}
-
-/// The elements of a list that commas divide, except those in quotation marks.
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let divides = move |c: char| {
-        let was_escaped = std::mem::replace(&mut is_escaped, false);
-        match c {
-            '\\' if is_quoted && !was_escaped => is_escaped = true,
-            '"' if !was_escaped => is_quoted = !is_quoted,
-            ',' => return !is_quoted,
-            _ => {}
-        }
-        false
-    };
-    text.split(divides).map(str::trim).filter(|item| !item.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_bearer_challenge_with_this_error_counts() {
-        for (text, expected) in [
-            (r#"Bearer error="invalid_token""#, true),
-            (
-                r#"Bearer realm="x", error="invalid_token", error_description="expired""#,
-                true,
-            ),
-            (r#"bearer   ERROR = invalid_token"#, true),
-            (r#"Basic realm="x", Bearer error="invalid_token""#, true),
-            (r#"Basic realm="x", Bearer realm="y",error="invalid_token""#, true),
-            (r#"Bearer, error="invalid_token""#, true),
-            (r#"Bearer error="insufficient_scope""#, false),
-            (r#"Bearer"#, false),
-            (r#"Basic error="invalid_token""#, false),
-            (r#"Bearer realm="x", Basic error="invalid_token""#, false),
-            (r#"DPoP error="invalid_token""#, false),
-            (r#"Bearer realm="error=\"invalid_token\"""#, false),
-            (r#"Bearer realm="a, error=invalid_token""#, false),
-            (r#"Bearer realm="a\", error=invalid_token"#, false),
-            (r#"Bearer error_description="invalid_token""#, false),
-            (r#"error="invalid_token""#, false),
-            ("", false),
-            (",,=,\"", false),
-        ] {
-            assert_eq!(has_invalid_token(text), expected, "{text}");
-        }
-        let mut headers = HeaderMap::new();
-        headers.append(WWW_AUTHENTICATE, "Basic".parse().unwrap());
-        headers.append(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#.parse().unwrap());
-        assert!(is_invalid_token(&headers));
-        let long = format!("Bearer realm=\"{}\", error=\"invalid_token\"", "x".repeat(MAX_LENGTH));
-        headers.insert(WWW_AUTHENTICATE, long.parse().unwrap());
-        assert!(!is_invalid_token(&headers));
-    }
+    has_error(text, "Bearer", "invalid_token")
 }

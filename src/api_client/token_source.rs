@@ -1,11 +1,17 @@
 //! Where the tokens of a call come from.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use time::OffsetDateTime;
 
 use crate::{
     api_tokens::{ApiTokenError, IssuedToken, Target},
     clock::Clock,
-    relying_party::{RelyingParty, SessionHandle, User},
+    relying_party::{RefreshError, RelyingParty, SessionHandle, User},
     resource_server::Accepted,
     session::{CurrentSession, NoSession},
 };
@@ -28,6 +34,12 @@ enum Owner {
     },
     Session {
         session: Arc<CurrentSession>,
+        handle: Option<SessionHandle>,
+    },
+    /// The access token of a session itself.
+    Own {
+        /// The newest generation that is known here.
+        session: Arc<Mutex<Arc<CurrentSession>>>,
         handle: Option<SessionHandle>,
     },
     Subject {
@@ -77,6 +89,18 @@ impl<C> User<C> {
 }
 
 impl TokenSource {
+    /// The user's own access token, that of the sign-in.
+    pub(super) fn of_own_token<C>(user: &User<C>) -> TokenSource {
+        let (session, handle) = user.shared_session();
+        TokenSource {
+            owner: Owner::Own {
+                session: Arc::new(Mutex::new(session)),
+                handle,
+            },
+            target: Target::of_resource(None, &[]),
+        }
+    }
+
     /// The tokens in exchange for this one.
     pub(crate) fn of_subject(
         (accepted, client, clock): (Arc<Accepted>, Option<IpAddr>, Clock),
@@ -106,6 +130,19 @@ impl TokenSource {
                 let handle = handle.as_ref().ok_or(ApiTokenError::NoSession(NoSession::Absent))?;
                 handle.token_for(session, target).await
             }
+            Owner::Own { session, handle } => {
+                let current = locked(session);
+                let now = handle
+                    .as_ref()
+                    .map_or_else(OffsetDateTime::now_utc, |it| it.rp.clock.now());
+                match own_token(&current, now) {
+                    Some(token) => Ok(token),
+                    None => match handle {
+                        Some(handle) => refreshed(session, handle).await,
+                        None => Err(ApiTokenError::NoSession(NoSession::Absent)),
+                    },
+                }
+            }
             Owner::Subject {
                 accepted,
                 client,
@@ -126,6 +163,15 @@ impl TokenSource {
                 let client = handle.rp.client();
                 client.is_some_and(|client| client.reject_token_of_session(session, &handle.answer, &target, rejected))
             }),
+            Owner::Own { session, handle } => {
+                let Some(handle) = handle else { return Ok(None) };
+                // Within 10 s of the last refresh there is none, and the token is the same.
+                let newer = match refreshed(session, handle).await {
+                    Err(ApiTokenError::ResponseSent | ApiTokenError::NoRefreshToken) => return Ok(None),
+                    newer => newer?,
+                };
+                return Ok((newer.secret() != rejected.secret()).then_some(newer));
+            }
             Owner::Subject { accepted, clock, .. } => accepted.reject_exchanged(&target, rejected, clock),
         };
         if may_renew {
@@ -134,6 +180,63 @@ impl TokenSource {
             Ok(None)
         }
     }
+
+    /// The time of the app, for a proof.
+    pub(super) fn now(&self) -> OffsetDateTime {
+        match &self.owner {
+            Owner::Client { rp, .. } => rp.clock.now(),
+            Owner::Session { handle, .. } | Owner::Own { handle, .. } => {
+                let handle = handle.as_ref();
+                handle.map_or_else(OffsetDateTime::now_utc, |handle| handle.rp.clock.now())
+            }
+            Owner::Subject { clock, .. } => clock.now(),
+        }
+    }
+}
+
+fn locked(session: &Mutex<Arc<CurrentSession>>) -> Arc<CurrentSession> {
+    session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The access token of a session, unless it has expired.
+fn own_token(session: &CurrentSession, now: OffsetDateTime) -> Option<IssuedToken> {
+    let tokens = session.tokens()?;
+    let is_valid = tokens
+        .access_token_expires_at
+        .is_none_or(|expiry| now.unix_timestamp() < expiry);
+    let token = tokens.access_token.as_ref().filter(|_| is_valid)?;
+    Some(IssuedToken::of_session(token, tokens.proof_key.as_ref(), now))
+}
+
+/// The access token of a session after its refresh, as [`User::refresh`] does it.
+async fn refreshed(session: &Mutex<Arc<CurrentSession>>, handle: &SessionHandle) -> Result<IssuedToken, ApiTokenError> {
+    if handle.rp.sessions.is_in_cookies() && handle.answer.is_sent() {
+        return Err(ApiTokenError::ResponseSent);
+    }
+    let current = locked(session);
+    let newer = match handle.rp.refresh_now(&current).await {
+        Ok(newer) => newer,
+        Err(not_refreshed) => {
+            if let Some(pending) = &not_refreshed.pending {
+                handle.answer.set(pending);
+            }
+            if let RefreshError::NoSession(reason) = not_refreshed.error {
+                handle.answer.not_refreshed(&current, reason);
+            }
+            return Err(match not_refreshed.error {
+                RefreshError::NoSession(reason) => ApiTokenError::NoSession(reason),
+                RefreshError::NoRefreshToken => ApiTokenError::NoRefreshToken,
+                error => ApiTokenError::Later {
+                    reason: error.reason(),
+                    cause: error.to_string(),
+                },
+            });
+        }
+    };
+    handle.answer.set(&newer);
+    let token = own_token(&newer, handle.rp.clock.now());
+    *session.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+    token.ok_or(ApiTokenError::NoRefreshToken)
 }
 
 impl fmt::Debug for TokenSource {

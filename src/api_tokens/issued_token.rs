@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     provider::{Endpoint, ProviderError, Tokens},
     secret::Secret,
-    token::MAX_ACCESS_TOKEN,
+    token::{MAX_ACCESS_TOKEN, ProofKey},
 };
 
 /// How long a token is cached whose lifetime the provider does not state.
@@ -29,6 +29,8 @@ pub struct IssuedToken(Arc<Issued>);
 struct Issued {
     token: Secret,
     scopes: Option<Vec<String>>,
+    /// The key that it is bound to.
+    key: Option<ProofKey>,
     issued_at: OffsetDateTime,
     expires_at: Option<OffsetDateTime>,
     /// Until when it is cached.
@@ -37,13 +39,14 @@ struct Issued {
 
 impl IssuedToken {
     /// The token of a response to a request that was sent at this time. `latest` is when it is not used any more in
-    /// any case.
+    /// any case, and `key` what it is bound to.
     ///
     /// Its lifetime counts from the request: the provider's, from some time between it and the response.
     pub(crate) fn accept(
         reply: Tokens,
         requested_at: OffsetDateTime,
         latest: Option<OffsetDateTime>,
+        key: Option<ProofKey>,
     ) -> Result<IssuedToken, ProviderError> {
         let malformed = |cause: &str| {
             Err(ProviderError::Malformed {
@@ -67,15 +70,36 @@ impl IssuedToken {
         Ok(IssuedToken(Arc::new(Issued {
             token: reply.access_token,
             scopes: reply.scope,
+            key,
             issued_at: requested_at,
             expires_at,
             usable_until: latest.map_or(usable_until, |latest| latest.min(usable_until)),
         })))
     }
 
-    /// The token itself, for the header `Authorization: Bearer …` (RFC 6750 §2.1).
+    /// The access token of a session, which is not cached beside it.
+    #[cfg(feature = "api-client")]
+    pub(crate) fn of_session(token: &Secret, key: Option<&ProofKey>, now: OffsetDateTime) -> IssuedToken {
+        IssuedToken(Arc::new(Issued {
+            token: token.clone(),
+            scopes: None,
+            key: key.cloned(),
+            issued_at: now,
+            expires_at: None,
+            usable_until: now,
+        }))
+    }
+
+    /// The token itself, for the header `Authorization: Bearer …` (RFC 6750 §2.1). If it [is bound](Self::is_bound), it is
+    /// of no use there: [`ApiClient`](crate::ApiClient) sends it with a proof.
     pub fn expose(&self) -> &str {
         self.0.token.expose()
+    }
+
+    /// Whether the token is bound to a key of this app (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)): each
+    /// request with it needs a proof.
+    pub fn is_bound(&self) -> bool {
+        self.0.key.is_some()
     }
 
     /// When the provider says that it expires; `None` if it does not say.
@@ -91,6 +115,12 @@ impl IssuedToken {
 
     pub(super) fn issued_at(&self) -> OffsetDateTime {
         self.0.issued_at
+    }
+
+    /// The key that it is bound to.
+    #[cfg(feature = "api-client")]
+    pub(crate) fn key(&self) -> Option<&ProofKey> {
+        self.0.key.as_ref()
     }
 
     pub(crate) fn secret(&self) -> &Secret {
@@ -137,7 +167,7 @@ mod tests {
 
     fn lasting(expires_in: Option<u64>, latest: Option<i64>) -> IssuedToken {
         let reply = tokens("at", expires_in.map(Duration::from_secs));
-        IssuedToken::accept(reply, at(1_000), latest.map(at)).unwrap()
+        IssuedToken::accept(reply, at(1_000), latest.map(at), None).unwrap()
     }
 
     #[test]
@@ -178,7 +208,7 @@ mod tests {
 
     #[test]
     fn only_what_a_header_may_carry_is_a_token() {
-        let cause = |text: &str| match IssuedToken::accept(tokens(text, None), at(0), None) {
+        let cause = |text: &str| match IssuedToken::accept(tokens(text, None), at(0), None, None) {
             Ok(token) => token.expose().to_owned(),
             Err(error) => error.to_string(),
         };

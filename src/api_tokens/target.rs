@@ -25,6 +25,8 @@ pub(crate) struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Binding {
     None,
+    /// The proof key of its owner, which has one alone.
+    ProofKey,
 }
 
 impl Target {
@@ -73,6 +75,12 @@ impl Target {
             scopes: scopes.into_iter().map(str::to_owned).collect(),
             binding: Binding::None,
         })
+    }
+
+    /// The same, of a token that is bound to the proof key of its owner.
+    pub(crate) fn bound(mut self, is_bound: bool) -> Target {
+        self.binding = if is_bound { Binding::ProofKey } else { Binding::None };
+        self
     }
 
     /// The API, for a log line.
@@ -136,6 +144,13 @@ mod tests {
         assert_ne!(target(api, &["a"]), target(api, &["a", "b"]));
         assert_ne!(target(api, &["a"]), target(Some("https://api.example/"), &["a"]));
         assert_ne!(target(api, &["a"]), target(None, &["a"]));
+    }
+
+    #[test]
+    fn a_bound_token_is_not_a_bearer_token() {
+        let target = || Target::of_resource(Some("https://api.example"), &["a"]).unwrap();
+        assert_ne!(target(), target().bound(true));
+        assert_eq!(target(), target().bound(false));
     }
 
     #[test]

@@ -9,15 +9,18 @@ use super::{AttemptSecrets, SignInParameters};
 use crate::{
     provider::SignInClient,
     settings::{ProviderKind, ResponseMode, Settings},
+    token::ProofKey,
 };
 
 /// Builds the authorization URL: always code flow with `state` and `nonce`, and with PKCE S256 unless the settings omit
-/// it. `parameters` override those of the settings.
+/// it. `parameters` override those of the settings. With a proof key, the code is bound to it
+/// ([RFC 9449 §10](https://www.rfc-editor.org/rfc/rfc9449#section-10)).
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
     secrets: &AttemptSecrets,
     parameters: &SignInParameters,
+    proof_key: Option<&ProofKey>,
 ) -> Url {
     let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
 
@@ -29,6 +32,9 @@ pub(crate) fn authorization_request(
     if !settings.insecure_omit_pkce {
         let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
         request = request.set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&code_verifier));
+    }
+    if let Some(key) = proof_key {
+        request = request.add_extra_param("dpop_jkt", key.thumbprint().to_owned());
     }
     // The `openidconnect` client adds `openid` itself.
     let additional = parameters

@@ -12,6 +12,7 @@ use crate::{
     secret::Secret,
     session::EarlierEnds,
     settings::AppPaths,
+    token::{ProofAlgorithm, ProofKey},
 };
 
 const ID_LEN: usize = 16;
@@ -19,7 +20,7 @@ const ID_LEN: usize = 16;
 const ID_TEXT_LEN: usize = 22;
 const TIME_LEN: usize = 8;
 /// The fixed part of the payload: id, start time, flags and the digest of the browser id. It is followed by the
-/// earlier ends of sessions and the parameters, if any, and the return address.
+/// algorithm of the proof key, the provider, the earlier ends of sessions and the parameters, if any, and the return address.
 const FIXED_LEN: usize = ID_LEN + TIME_LEN + 1 + ID_LEN;
 
 /// The maximum length of parameters and return address in a cookie, in bytes, if there are parameters.
@@ -31,6 +32,7 @@ const HAS_ENDS: u8 = 4;
 const HAS_PARAMETERS: u8 = 8;
 const HAS_PROVIDER: u8 = 16;
 const IS_SILENT: u8 = 32;
+const HAS_PROOF_KEY: u8 = 64;
 
 /// A random id of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +75,8 @@ pub(crate) struct SignInAttempt {
     /// What this sign-in asks for beside the settings. `None` if that is in a cookie which the browser did not send:
     /// such an attempt begins no session, or a user could leave out what the app demands.
     pub(crate) parameters: Option<SignInParameters>,
+    /// The algorithm of the key that its tokens are to be bound to; `None` for bearer tokens.
+    pub(crate) proof_algorithm: Option<ProofAlgorithm>,
     /// Where the browser is redirected afterwards.
     pub(crate) return_to: ReturnTo,
 }
@@ -86,6 +90,9 @@ pub(crate) struct AttemptSecrets {
     pub(crate) nonce: Secret,
     /// The PKCE secret (RFC 7636 §4.1).
     pub(crate) code_verifier: Secret,
+    /// What the key is made of that its tokens are to be bound to
+    /// ([RFC 9449 §10](https://www.rfc-editor.org/rfc/rfc9449#section-10)); the request carries its thumbprint.
+    pub(crate) proof_key_seed: Secret,
 }
 
 impl SignInAttempt {
@@ -106,6 +113,7 @@ impl SignInAttempt {
             earlier_ends: EarlierEnds::default(),
             has_details: false,
             parameters: Some(SignInParameters::default()),
+            proof_algorithm: None,
             return_to,
         }
     }
@@ -170,7 +178,7 @@ impl SignInAttempt {
         Ok((attempt.ok_or(DecryptError::Layout)?, decrypted.key))
     }
 
-    /// Derives nonce and code verifier from the attempt id and the browser id, under the key that encrypted
+    /// Derives nonce, code verifier and the seed of the proof key from the attempt id and the browser id, under the key that encrypted
     /// `state`: neither id alone reveals them.
     pub(crate) fn secrets(&self, keys: &KeyRing, key: KeyNumber, browser: &BrowserId, state: Secret) -> AttemptSecrets {
         let derive = |label| keys.derive(key, label, &[&self.id.0, &browser.0]);
@@ -178,6 +186,7 @@ impl SignInAttempt {
             state,
             nonce: derive("nonce"),
             code_verifier: derive("code_verifier"),
+            proof_key_seed: derive("proof_key"),
         }
     }
 
@@ -258,12 +267,14 @@ impl SignInAttempt {
             | flag(!self.earlier_ends.is_empty(), HAS_ENDS)
             | flag(!parameters.is_empty(), HAS_PARAMETERS)
             | flag(self.provider.is_some(), HAS_PROVIDER)
-            | flag(self.is_silent, IS_SILENT);
+            | flag(self.is_silent, IS_SILENT)
+            | flag(self.proof_algorithm.is_some(), HAS_PROOF_KEY);
         let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
         bytes.extend_from_slice(&self.id.0);
         bytes.extend_from_slice(&self.begun.to_be_bytes());
         bytes.push(flags);
         bytes.extend_from_slice(&self.browser);
+        bytes.extend(self.proof_algorithm.map(ProofAlgorithm::number));
         if let Some(provider) = &self.provider {
             bytes.extend_from_slice(&length_of(provider));
             bytes.extend_from_slice(provider.as_bytes());
@@ -286,8 +297,15 @@ impl SignInAttempt {
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
         let (browser, mut address) = rest.split_first_chunk()?;
-        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS | HAS_PROVIDER | IS_SILENT) != 0 {
+        const KNOWN: u8 =
+            IS_RESTARTED | HAS_DETAILS | HAS_ENDS | HAS_PARAMETERS | HAS_PROVIDER | IS_SILENT | HAS_PROOF_KEY;
+        if flags & !KNOWN != 0 {
             return None;
+        }
+        let mut proof_algorithm = None;
+        if flags & HAS_PROOF_KEY != 0 {
+            let (number, rest) = address.split_first()?;
+            (proof_algorithm, address) = (Some(ProofAlgorithm::of_number(*number)?), rest);
         }
         let mut provider = None;
         if flags & HAS_PROVIDER != 0 {
@@ -321,6 +339,7 @@ impl SignInAttempt {
             earlier_ends,
             has_details,
             parameters,
+            proof_algorithm,
             return_to: ReturnTo::parse(address, paths),
         })
     }
@@ -371,6 +390,11 @@ fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 impl AttemptSecrets {
+    /// The key that the tokens of this attempt are to be bound to.
+    pub(crate) fn proof_key(&self, algorithm: ProofAlgorithm) -> ProofKey {
+        ProofKey::of_seed(algorithm, self.proof_key_seed.expose()).expect("a derived secret has 32 bytes")
+    }
+
     /// Random secrets without an attempt, for a request whose response is never read.
     #[cfg(feature = "cli")]
     pub(crate) fn random() -> AttemptSecrets {
@@ -378,6 +402,7 @@ impl AttemptSecrets {
             state: Secret::random(),
             nonce: Secret::random(),
             code_verifier: Secret::random(),
+            proof_key_seed: Secret::random(),
         }
     }
 }
@@ -497,12 +522,13 @@ mod tests {
     #[test]
     fn state_is_the_attempt() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
-        for (is_restarted, count) in [(false, 0), (true, 0), (true, 1), (true, 8)] {
+        for (is_restarted, count) in [(false, 0), (true, 0), (true, 1), (true, 2), (true, 3), (true, 8)] {
             let return_to = ReturnTo::parse("/me?a=b", &PATHS);
             let attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
             let ends = ends(count);
             let is_silent = count == 1;
             let mut attempt = attempt.after_ends(ends.clone()).silently(is_silent);
+            attempt.proof_algorithm = ProofAlgorithm::of_number(count);
             let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
             assert_eq!(details, None);
             let state = secrets.state.expose();
@@ -511,6 +537,7 @@ mod tests {
             assert_eq!(read.is_restarted, is_restarted);
             assert_eq!(read.is_silent, is_silent);
             assert_eq!(read.earlier_ends, ends);
+            assert_eq!(read.proof_algorithm, attempt.proof_algorithm);
             assert_eq!(read.return_to.as_str(), "/me?a=b");
             assert_eq!(read.ends(Duration::from_secs(60)), 1_800_000_060);
             assert_eq!(read.ends(Duration::MAX), i64::MAX);

@@ -137,8 +137,20 @@ impl Provider {
         &self,
         endpoint: Endpoint,
         url: &Url,
+        form: Vec<(&str, &str)>,
+        authentication: &ClientAuthentication,
+    ) -> Result<Response<Vec<u8>>, ProviderError> {
+        self.post_proved_form(endpoint, url, form, authentication, None).await
+    }
+
+    /// As [`post_form`](Self::post_form), with a DPoP proof.
+    pub(super) async fn post_proved_form(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
         mut form: Vec<(&str, &str)>,
         authentication: &ClientAuthentication,
+        proof: Option<String>,
     ) -> Result<Response<Vec<u8>>, ProviderError> {
         let client_id = self.registration.client_id.as_str();
         let mut authorization = None;
@@ -167,6 +179,9 @@ impl Provider {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(proof) = proof {
+            request = request.header("DPoP", proof);
         }
         let request = request
             .body(form.into_bytes())

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
-use crate::secret::Secret;
+use crate::{secret::Secret, token::ProofKey};
 
 impl Provider {
     /// Reads the metadata now, bypassing the cache and the back-off.
@@ -40,7 +40,8 @@ impl Provider {
     /// client first (RFC 6749 §4.1.3, §5.2).
     pub(crate) async fn try_code(&self, metadata: &Metadata, now: OffsetDateTime) -> Result<(), ProviderError> {
         let code = Secret::random();
-        self.exchange_code(metadata, &code, &Secret::random(), now)
+        let key = self.proof_algorithm(metadata)?.map(ProofKey::random);
+        self.exchange_code(metadata, &code, &Secret::random(), key.as_ref(), now)
             .await
             .map(drop)
     }

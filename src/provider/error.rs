@@ -13,6 +13,8 @@ use crate::{
 };
 
 const ISSUER_MEMBER: &str = "issuer";
+/// The algorithms of proofs ([RFC 9449 §5.1](https://www.rfc-editor.org/rfc/rfc9449#section-5.1)).
+pub(super) const PROOF_ALGORITHMS: &str = "dpop_signing_alg_values_supported";
 
 /// Why a call to the provider failed.
 ///
@@ -184,6 +186,16 @@ pub enum ProviderError {
         /// Its error, or what is wrong with its signature.
         cause: String,
     },
+    /// `token_type` is not `DPoP`, and tokens must be bound to a key (RFC 9449 §5): `dpop = "required"`, or the tokens of
+    /// the session were bound before.
+    #[error("the provider sent an access token of the type `Bearer`, which is not bound to the app's key")]
+    NotBound,
+    /// `token_type` is `DPoP`, and the access token is not bound to the key of the request (RFC 9449 §6).
+    #[error("the provider sent an access token of the type `DPoP` {}", if *names_key { "that is bound to another key" } else { "without `cnf.jkt`" })]
+    BoundToOtherKey {
+        /// Whether it names another key, or none.
+        names_key: bool,
+    },
     /// The HTTP client could not be built.
     #[error("the HTTP client could not be built: {cause}")]
     HttpClient {
@@ -257,6 +269,9 @@ impl ProviderError {
         const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
         const PUBLIC: &str = "have the registration of this provider corrected; if the host is in your own network, list it in `oidc.internal_provider_hosts`";
         const SIGNER: &str = "check the key service behind the app's `ClientSigner`; a signature of ECDSA has the form of a JWS, not DER";
+        const DPOP: &str = "set `oidc.dpop` to `auto` or `off`, or use a provider that binds tokens to keys (DPoP)";
+        const NOT_BOUND: &str = "register the client for bound tokens at the provider (`dpop_bound_access_tokens`), or set `oidc.dpop` to `auto`";
+        const OTHER_KEY: &str = "report it to the provider: the token is not bound to the key of the proof; until it is fixed, set `oidc.dpop` to `off`";
         const CERTIFICATES: &str = "check this machine's certificate store";
 
         let status = if self.is_outage() { 503 } else { 502 };
@@ -291,6 +306,9 @@ impl ProviderError {
             ProviderError::MetadataMember { member, .. } if *member == ISSUER_MEMBER => {
                 facts("provider_reply_malformed", NO_PROVIDER)
             }
+            ProviderError::MetadataMember { member, .. } if *member == PROOF_ALGORITHMS => {
+                facts("provider_without_dpop", DPOP)
+            }
             ProviderError::MetadataMember { .. } => facts("provider_reply_malformed", MEMBER),
             ProviderError::NotMetadata { .. } => facts("provider_not_metadata", METADATA_URL),
             ProviderError::IssuerMismatch { actual, .. } if actual.contains(TENANT_ID) => {
@@ -319,6 +337,8 @@ impl ProviderError {
                 }
             }
             ProviderError::ClientSigner { .. } => facts("client_signer", SIGNER),
+            ProviderError::NotBound => facts("token_not_bound", NOT_BOUND),
+            ProviderError::BoundToOtherKey { .. } => facts("token_bound_to_other_key", OTHER_KEY),
             ProviderError::HttpClient { .. } => facts("http_client", CERTIFICATES),
         }
     }
@@ -378,6 +398,9 @@ fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
         (Endpoint::Registration, _) => "correct what the provider reports, or register the client in its console",
         _ if reason == "invalid_client" => {
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
+        }
+        (_, "use_dpop_nonce" | "invalid_dpop_proof") => {
+            "synchronise the clock of this machine, and check the provider's log for this request"
         }
         (_, UNVERIFIED_ADDRESS) => "the user has to verify their primary e-mail address at GitHub first",
         _ if reason == "invalid_grant" => {

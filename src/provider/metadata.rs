@@ -45,6 +45,9 @@ pub(crate) struct Metadata {
     id_token_signing_algorithms: Vec<SigningAlgorithm>,
     #[serde(rename = "userinfo_signing_alg_values_supported")]
     userinfo_signing_algorithms: Vec<SigningAlgorithm>,
+    /// RFC 9449 §5.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpop_signing_alg_values_supported: Option<Vec<String>>,
     #[cfg(feature = "cli")]
     pub(crate) grant_types_supported: Option<Vec<String>>,
     #[cfg(feature = "cli")]
@@ -169,6 +172,7 @@ pub(crate) fn accept(
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
         userinfo_signing_algorithms: asymmetric(list("userinfo_signing_alg_values_supported")),
+        dpop_signing_alg_values_supported: list("dpop_signing_alg_values_supported"),
         #[cfg(feature = "cli")]
         grant_types_supported: list("grant_types_supported"),
         #[cfg(feature = "cli")]
@@ -280,6 +284,7 @@ fn without_members() -> Metadata {
         token_endpoint_auth_methods_supported: None,
         id_token_signing_algorithms: vec![],
         userinfo_signing_algorithms: vec![],
+        dpop_signing_alg_values_supported: None,
         #[cfg(feature = "cli")]
         grant_types_supported: None,
         #[cfg(feature = "cli")]

@@ -199,7 +199,7 @@ async fn a_token_endpoint_whose_name_changes_to_a_private_address() {
     let provider = provider(&issuer, &http);
     let metadata = provider.metadata(now()).await.unwrap();
     assert_eq!(metadata.token_endpoint().unwrap().as_str(), endpoint);
-    let refreshed = provider.refresh(&metadata, &Secret::new("rt"), now()).await;
+    let refreshed = provider.refresh(&metadata, &Secret::new("rt"), None, now()).await;
     assert_eq!(
         refreshed.unwrap_err().to_string(),
         "the provider's token endpoint is not reachable: `rebind.example` has no public address"

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
-use crate::token::Document;
+use crate::token::{Document, ProofKey};
 
 /// The remedy for an error that [`demands_pushed_request`].
 pub(crate) const PUSH_REQUESTS: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when they are pushed";
@@ -42,13 +42,15 @@ impl Provider {
         }
     }
 
-    /// Pushes the authorization request in the query of a URL, and returns the URL that refers to it (§4). Anyone can
-    /// begin a sign-in, so that the call counts for the client with this address.
+    /// Pushes the authorization request in the query of a URL, and returns the URL that refers to it (§4), with a proof of
+    /// the key that the tokens are to be bound to, if there is one. Anyone can begin a sign-in, so that the call counts
+    /// for the client with this address.
     pub(crate) async fn push_authorization_request(
         &self,
         metadata: &Metadata,
         endpoint_url: &Url,
         request: &Url,
+        key: Option<&ProofKey>,
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Url, ProviderError> {
@@ -63,13 +65,23 @@ impl Provider {
             .collect();
         let form: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
         let client_id = self.registration.client_id.as_str();
+        let mut is_repeated = false;
         let push = async {
-            let authentication = self.authentication(method, endpoint_url, now).await?;
-            let mut form = form;
-            if authentication.is_in_a_header() {
-                form.push(("client_id", client_id));
-            }
-            let response = self.post_form(endpoint, endpoint_url, form, &authentication).await?;
+            let response = loop {
+                // Each request has a proof and an assertion of its own.
+                let authentication = self.authentication(method, endpoint_url, now).await?;
+                let mut form = form.clone();
+                if authentication.is_in_a_header() {
+                    form.push(("client_id", client_id));
+                }
+                let proof = self.proof(key, "POST", endpoint_url, None, now);
+                let push = self.post_proved_form(endpoint, endpoint_url, form, &authentication, proof);
+                let response = push.await?;
+                if !self.demands_nonce(key, endpoint_url, &response) || is_repeated {
+                    break response;
+                }
+                is_repeated = true;
+            };
             match response.status().as_u16() {
                 200 | 201 => Ok(response),
                 400..500 => Err(ProviderError::of_error_reply(endpoint, &response)),

@@ -62,6 +62,10 @@ impl RefreshVerdict {
             "invalid_grant" => RefreshVerdict::Ends,
             // §4.1.2.1 defines these for the authorization endpoint; providers send them here too.
             "temporarily_unavailable" | "server_error" => RefreshVerdict::Waits { retry_after },
+            // RFC 9449 §8: the nonce of the first response had expired when the second request arrived.
+            "use_dpop_nonce" => RefreshVerdict::Waits { retry_after },
+            // RFC 9449 §5: a wrong clock, which concerns all sessions.
+            "invalid_dpop_proof" => RefreshVerdict::OperatorsFault,
             // §5.2: the request lacks a parameter, repeats one, or is otherwise malformed. It is the same request for
             // all sessions, so that a new sign-in does not fix it.
             "invalid_request" | "unsupported_grant_type" => RefreshVerdict::OperatorsFault,
@@ -136,7 +140,7 @@ mod tests {
         let provider = Arc::new(provider);
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let metadata = provider.metadata(now).await.unwrap();
-        let refreshed = provider.refresh(&metadata, &Secret::new("rt"), now).await;
+        let refreshed = provider.refresh(&metadata, &Secret::new("rt"), None, now).await;
         server.join().unwrap();
         refreshed.expect_err("an error")
     }
@@ -179,6 +183,8 @@ mod tests {
             (400, r#"{"error":"unauthorized_client"}"#, OperatorsFault),
             (400, r#"{"error":"unsupported_grant_type"}"#, OperatorsFault),
             (400, r#"{"error":"invalid_request"}"#, OperatorsFault),
+            (400, r#"{"error":"invalid_dpop_proof"}"#, OperatorsFault),
+            (400, r#"{"error":"use_dpop_nonce"}"#, WAITS),
             (200, r#"{"ok":false,"error":"bad_client_secret"}"#, OperatorsFault),
             (200, r#"{"error":"incorrect_client_credentials"}"#, OperatorsFault),
             // The user has to act.

@@ -11,7 +11,12 @@ use time::OffsetDateTime;
 use super::{
     Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages, call_limits::Queue, github, tolerance,
 };
-use crate::{printable::printable, secret::Secret, settings::ProviderKind, token::Document};
+use crate::{
+    printable::printable,
+    secret::Secret,
+    settings::ProviderKind,
+    token::{Document, ProofKey},
+};
 
 /// The `openidconnect` client that builds authorization requests.
 pub(crate) type SignInClient = CoreClient<EndpointSet>;
@@ -70,13 +75,15 @@ impl Provider {
         })
     }
 
-    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Not retried, because a code is valid for
-    /// one attempt, unless the token endpoint does not exist any more and newer metadata names another one.
+    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1), with a proof of the key that the tokens are to
+    /// be bound to, if there is one. Not retried, because a code is valid for one attempt, unless the token endpoint does
+    /// not exist any more and newer metadata names another one, or it demands a nonce in the proof.
     pub(crate) async fn exchange_code(
         &self,
         metadata: &Metadata,
         code: &Secret,
         code_verifier: &Secret,
+        key: Option<&ProofKey>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let mut grant = vec![("grant_type", "authorization_code"), ("code", code.expose())];
@@ -84,23 +91,26 @@ impl Provider {
             grant.push(("code_verifier", code_verifier.expose()));
         }
         grant.extend(self.redirect_uri.as_ref().map(|uri| ("redirect_uri", uri.as_str())));
-        self.request_tokens(metadata, &grant, &self.limits.exchange, now).await
+        self.request_tokens(metadata, &grant, key, &self.limits.exchange, now)
+            .await
     }
 
     /// Refreshes the tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Not retried, because a provider
     /// that rotates refresh tokens treats a second use as theft, unless the token endpoint does not exist any more
-    /// and newer metadata names another one.
+    /// and newer metadata names another one, or it demands a nonce in the proof.
     pub(crate) async fn refresh(
         &self,
         metadata: &Metadata,
         refresh_token: &Secret,
+        key: Option<&ProofKey>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let grant = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
         ];
-        self.request_tokens(metadata, &grant, &self.limits.refresh, now).await
+        self.request_tokens(metadata, &grant, key, &self.limits.refresh, now)
+            .await
     }
 
     /// Requests a token for the client itself ([RFC 6749 §4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4)).
@@ -108,11 +118,12 @@ impl Provider {
         &self,
         metadata: &Metadata,
         parameters: &[(&'static str, String)],
+        key: Option<&ProofKey>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let mut grant = vec![("grant_type", "client_credentials")];
         grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
-        self.request_tokens(metadata, &grant, &self.limits.api_tokens, now)
+        self.request_tokens(metadata, &grant, key, &self.limits.api_tokens, now)
             .await
     }
 
@@ -123,6 +134,7 @@ impl Provider {
         metadata: &Metadata,
         refresh_token: &Secret,
         parameters: &[(&'static str, String)],
+        key: Option<&ProofKey>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let mut grant = vec![
@@ -130,7 +142,7 @@ impl Provider {
             ("refresh_token", refresh_token.expose()),
         ];
         grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
-        self.request_tokens(metadata, &grant, &self.limits.api_tokens, now)
+        self.request_tokens(metadata, &grant, key, &self.limits.api_tokens, now)
             .await
     }
 
@@ -152,7 +164,7 @@ impl Provider {
         ];
         grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
         let tokens = self
-            .request_tokens(metadata, &grant, self.exchanges_of(client), now)
+            .request_tokens(metadata, &grant, None, self.exchanges_of(client), now)
             .await?;
         // §2.2.1: both members are required. A token that is none to be sent has the type `N_A`.
         match tokens.issued_token_type.as_deref() {
@@ -184,7 +196,7 @@ impl Provider {
             ("requested_token_use", "on_behalf_of"),
         ];
         grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
-        self.request_tokens(metadata, &grant, self.exchanges_of(client), now)
+        self.request_tokens(metadata, &grant, None, self.exchanges_of(client), now)
             .await
     }
 
@@ -201,13 +213,14 @@ impl Provider {
         &self,
         metadata: &Metadata,
         grant: &[(&str, &str)],
+        key: Option<&ProofKey>,
         turn: impl Into<Turn<'_>>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let turn = turn.into();
-        match self.request_tokens_once(metadata, grant, turn, now).await {
+        match self.request_tokens_once(metadata, grant, key, turn, now).await {
             Err(error) if error.is_missing() => match self.moved(metadata, |it| it.token_endpoint().ok(), now).await {
-                Some(newer) => self.request_tokens_once(&newer, grant, turn, now).await,
+                Some(newer) => self.request_tokens_once(&newer, grant, key, turn, now).await,
                 None => Err(error),
             },
             tokens => tokens,
@@ -218,21 +231,31 @@ impl Provider {
         &self,
         metadata: &Metadata,
         grant: &[(&str, &str)],
+        key: Option<&ProofKey>,
         turn: Turn<'_>,
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let url = metadata.token_endpoint()?;
         let method = self.authentication_method(metadata);
-        let call = async {
-            let authentication = self.authentication(method, url, now).await?;
-            self.post_form(Endpoint::Token, url, grant.to_vec(), &authentication)
-                .await
+        let mut is_repeated = false;
+        let reply = loop {
+            // Each request has a proof and an assertion of its own.
+            let call = async {
+                let authentication = self.authentication(method, url, now).await?;
+                let proof = self.proof(key, "POST", url, None, now);
+                self.post_proved_form(Endpoint::Token, url, grant.to_vec(), &authentication, proof)
+                    .await
+            };
+            let reply = turn.queue.run(turn.client, turn.counted, now, call).await?;
+            if !self.demands_nonce(key, url, &reply) || is_repeated {
+                break reply;
+            }
+            is_repeated = true;
         };
-        let reply = turn.queue.run(turn.client, turn.counted, now, call).await?;
         match self.registration.kind() {
-            ProviderKind::OpenIdConnect => accept(&reply),
+            ProviderKind::OpenIdConnect => accept(&reply, key.is_some()),
             ProviderKind::GitHub => {
-                let tokens = accept(&github::form_as_json(reply))?;
+                let tokens = accept(&github::form_as_json(reply), false)?;
                 Ok(Tokens {
                     // Nothing could verify it.
                     id_token: None,
@@ -245,8 +268,8 @@ impl Provider {
     }
 }
 
-/// Parses a response of the token endpoint.
-fn accept(reply: &HttpResponse) -> Result<Tokens, ProviderError> {
+/// Parses a response of the token endpoint, to a request with a proof or without.
+fn accept(reply: &HttpResponse, has_proof: bool) -> Result<Tokens, ProviderError> {
     let document = Document::parse(reply.body());
     let has = |member| {
         document
@@ -258,15 +281,16 @@ fn accept(reply: &HttpResponse) -> Result<Tokens, ProviderError> {
         return Err(ProviderError::of_error_reply(Endpoint::Token, reply));
     }
     match document {
-        Ok(document) => Tokens::accept(&document),
+        Ok(document) => Tokens::accept(&document, has_proof),
         Err(_) if reply.body().is_empty() => Err(malformed("it is empty")),
         Err(_) => Err(malformed("it is not a JSON object")),
     }
 }
 
 impl Tokens {
-    /// Validates a success response, whose tokens stay strings: `token` verifies the ID token.
-    pub(super) fn accept(reply: &Document) -> Result<Tokens, ProviderError> {
+    /// Validates a success response, whose tokens stay strings: `token` verifies the ID token, and
+    /// [`binding`](Self::binding) the key.
+    pub(super) fn accept(reply: &Document, has_proof: bool) -> Result<Tokens, ProviderError> {
         let text = |member| match (reply.defect(member), reply.value(member)) {
             (Some(defect), _) => Err(malformed(format!("`{member}` is {defect}"))),
             (None, None) => Ok(None),
@@ -288,9 +312,9 @@ impl Tokens {
             },
         };
         match tokens.token_type.as_deref() {
-            Some(kind) if !kind.eq_ignore_ascii_case("bearer") => {
-                let kind = printable(kind);
-                Err(malformed(format!("`token_type` is `{kind}`, expected `Bearer`")))
+            Some(kind) if !kind.eq_ignore_ascii_case("bearer") && !(has_proof && tokens.is_dpop()) => {
+                let (kind, expected) = (printable(kind), if has_proof { "DPoP" } else { "Bearer" });
+                Err(malformed(format!("`token_type` is `{kind}`, expected `{expected}`")))
             }
             _ => Ok(tokens),
         }

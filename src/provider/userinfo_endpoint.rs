@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::{
     secret::Secret,
-    token::{Claims, KeySet, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info},
+    token::{Claims, KeySet, ProofKey, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info},
 };
 
 /// What causes a UserInfo request.
@@ -50,16 +50,16 @@ impl UserInfoRequestError {
 
 impl Provider {
     /// The UserInfo claims about the user with this issuer and `sub`; an error if they are about another. `None` if
-    /// the provider has no such endpoint.
+    /// the provider has no such endpoint. With the key that the access token is bound to, if it is.
     pub(crate) async fn user_info_about(
         self: &Arc<Self>,
         metadata: &Metadata,
         (issuer, subject): (&str, &str),
-        access_token: &Secret,
+        (access_token, key): (&Secret, Option<&ProofKey>),
         requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let request = self.user_info_reply(metadata, access_token, now);
+        let request = self.user_info_reply(metadata, (access_token, key), now);
         let reply = match requested_by {
             RequestedBy::Session => request.await?,
             RequestedBy::ApiClient(client) => {
@@ -106,13 +106,13 @@ impl Provider {
     async fn user_info_reply(
         self: &Arc<Self>,
         metadata: &Metadata,
-        access_token: &Secret,
+        token: (&Secret, Option<&ProofKey>),
         now: OffsetDateTime,
     ) -> Result<Option<HttpResponse>, ProviderError> {
-        match self.user_info(metadata, access_token).await {
+        match self.user_info(metadata, token, now).await {
             Err(error) if error.may_have_moved() => {
                 match self.moved(metadata, |it| it.userinfo_endpoint.as_ref(), now).await {
-                    Some(newer) => self.user_info(&newer, access_token).await,
+                    Some(newer) => self.user_info(&newer, token, now).await,
                     None => Err(error),
                 }
             }
@@ -120,23 +120,37 @@ impl Provider {
         }
     }
 
-    /// Requests UserInfo with an access token. `None` if the provider has no such endpoint.
+    /// Requests UserInfo with an access token, and a proof of the key that it is bound to
+    /// ([RFC 9449 §7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)). `None` if the provider has no such endpoint.
     async fn user_info(
         &self,
         metadata: &Metadata,
-        access_token: &Secret,
+        (access_token, key): (&Secret, Option<&ProofKey>),
+        now: OffsetDateTime,
     ) -> Result<Option<HttpResponse>, ProviderError> {
         let endpoint = Endpoint::UserInfo;
         let Some(url) = metadata.userinfo_endpoint.as_ref() else {
             return Ok(None);
         };
 
-        let request = Request::get(url.as_str())
-            .header(header::ACCEPT, "application/json, application/jwt")
-            .header(header::AUTHORIZATION, format!("Bearer {}", access_token.expose()))
-            .body(Vec::new())
-            .map_err(|_| ProviderError::Address { endpoint })?;
-        let reply = self.http.call(endpoint, request).await?;
+        let scheme = if key.is_some() { "DPoP" } else { "Bearer" };
+        let mut is_repeated = false;
+        let reply = loop {
+            let mut request = Request::get(url.as_str())
+                .header(header::ACCEPT, "application/json, application/jwt")
+                .header(header::AUTHORIZATION, format!("{scheme} {}", access_token.expose()));
+            if let Some(proof) = self.proof(key, "GET", url, Some(access_token), now) {
+                request = request.header("DPoP", proof);
+            }
+            let request = request
+                .body(Vec::new())
+                .map_err(|_| ProviderError::Address { endpoint })?;
+            let reply = self.http.call(endpoint, request).await?;
+            if !self.demands_nonce_at_resource(key, url, &reply) || is_repeated {
+                break reply;
+            }
+            is_repeated = true;
+        };
         if reply.status() == 200 {
             Ok(Some(reply))
         } else {

@@ -113,8 +113,12 @@ impl Client<'_> {
                 let now = clock.now();
                 let metadata = provider.metadata(now).await?;
                 let now = clock.now();
-                let reply = provider.client_credentials(&metadata, &parameters, now).await?;
-                Ok(IssuedToken::accept(reply, now, None)?)
+                let key = provider.client_proof_key(&metadata)?;
+                let reply = provider
+                    .client_credentials(&metadata, &parameters, key.as_ref(), now)
+                    .await?;
+                reply.binding(key.as_ref(), true)?;
+                Ok(IssuedToken::accept(reply, now, None, key)?)
             }
         };
         let tokens = &self.rp.client_tokens;

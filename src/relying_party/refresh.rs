@@ -142,6 +142,7 @@ impl RelyingParty {
             } else {
                 reply.authorization_details
             },
+            proof_key: old.proof_key.clone(),
             sources: old.sources.clone(),
         }
     }
@@ -297,7 +298,10 @@ impl Client<'_> {
             let cause = "the session has no refresh token".to_owned();
             return Err(Failure::later("no_refresh_token", cause));
         };
-        let reply = self.provider.refresh(metadata, refresh_token, now).await?;
+        let reply = self
+            .provider
+            .refresh(metadata, refresh_token, old.proof_key.as_ref(), now)
+            .await?;
         // The lock and the response may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
 
@@ -328,6 +332,9 @@ impl Client<'_> {
         let (pending, pending_tokens) = pending(current, old, received.refresh_token.clone(), now);
         let pending = self.store_refresh_token(current, pending, pending_tokens, now).await?;
 
+        // The tokens of a session that were bound stay so.
+        let binding = reply.binding(old.proof_key.as_ref(), true);
+        binding.map_err(|error| Failure::of_binding(&error).with_pending(&pending))?;
         let verified = self.verify_id_token(metadata, current, old, &reply, now).await;
         let id_token = verified.map_err(|failure| failure.with_pending(&pending))?;
         let mut session = Session::clone(&pending);

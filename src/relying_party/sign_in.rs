@@ -26,7 +26,7 @@ use crate::{
         BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, UserKind, store::StoreError,
         while_signing_in,
     },
-    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
+    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, ProofKey, SigningAlgorithm},
 };
 
 /// A sign-in that has begun.
@@ -89,12 +89,15 @@ impl Client<'_> {
         self.provider.keys_before_sign_in(&metadata, now).await?;
         let client = self.provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
+        attempt.proof_algorithm = self.provider.proof_algorithm(&metadata)?;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, asked_of(&attempt)?);
+        let key = attempt.proof_algorithm.map(|algorithm| secrets.proof_key(algorithm));
+        let asked = asked_of(&attempt)?;
+        let mut url = authorization_request(&client, &self.settings, &secrets, asked, key.as_ref());
         if let Some(endpoint) = self.provider.pushed_authorization_request_endpoint(&metadata)? {
             url = self
                 .provider
-                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
+                .push_authorization_request(&metadata, endpoint, &url, key.as_ref(), client_address, now)
                 .await?;
         }
         Ok(BegunSignIn {
@@ -224,16 +227,22 @@ impl Client<'_> {
         let name = attempt.id.short_name();
         let step = |step| self.attempts.step(&name, step, self.clock.now());
         let metadata = self.provider.metadata(now).await.map_err(SignInError::from)?;
+        let key = self.proof_key_of(&metadata, attempt, secrets)?;
         let code_sent = self.clock.stopwatch();
         let tokens = self
             .provider
-            .exchange_code(&metadata, code, &secrets.code_verifier, now)
+            .exchange_code(&metadata, code, &secrets.code_verifier, key.as_ref(), now)
             .await
             .map_err(SignInError::from)?;
         step("the code was exchanged for tokens");
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
+        let binding = tokens.binding(key.as_ref(), self.provider.requires_bound_tokens());
+        let bound_to = binding.as_ref().ok().copied().flatten();
         let sources = async {
+            if let Err(error) = binding {
+                return Err(SignInError::from(error).into());
+            }
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             if self.user_kind() == UserKind::OAuth2 {
                 let user = self
@@ -255,7 +264,9 @@ impl Client<'_> {
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
-            let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
+            let sources = self
+                .with_user_info(&metadata, id_token, (&tokens.access_token, bound_to), now)
+                .await?;
             step("UserInfo was requested, if it is enabled");
             Ok((issuer, sources, session_expiry, authentication, ends))
         };
@@ -264,7 +275,10 @@ impl Client<'_> {
         let mut session = Session::new(issuer, Claims::default(), now);
         session.provider = self.sessions.provider.clone();
         session.kind = self.user_kind();
-        let old = SessionTokens::default();
+        let old = SessionTokens {
+            proof_key: bound_to.cloned(),
+            ..SessionTokens::default()
+        };
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
             Ok((issuer, sources, session_expiry, authentication, ends)) => {
@@ -282,6 +296,21 @@ impl Client<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// The key that the tokens of an attempt are to be bound to: that of its request. An attempt that began before `dpop`
+    /// was set has one too.
+    fn proof_key_of(
+        &self,
+        metadata: &Metadata,
+        attempt: &SignInAttempt,
+        secrets: &AttemptSecrets,
+    ) -> Result<Option<ProofKey>, SignInError> {
+        let algorithm = match attempt.proof_algorithm {
+            Some(algorithm) => Some(algorithm),
+            None => self.provider.proof_algorithm(metadata)?,
+        };
+        Ok(algorithm.map(|algorithm| secrets.proof_key(algorithm)))
     }
 
     /// The recorded ends of sessions of the ID token's user. None of them applies to this sign-in: each was recorded
@@ -407,15 +436,14 @@ impl Client<'_> {
         &self,
         metadata: &Metadata,
         id_token: IdToken,
-        tokens: &Tokens,
+        access_token: (&Secret, Option<&ProofKey>),
         now: OffsetDateTime,
     ) -> Result<ClaimSources, SignInError> {
         let user_info = if self.settings.user_info_enabled {
             let user = (id_token.issuer(), id_token.subject());
-            let token = &tokens.access_token;
             let asked = self
                 .provider
-                .user_info_about(metadata, user, token, RequestedBy::Session, now);
+                .user_info_about(metadata, user, access_token, RequestedBy::Session, now);
             match asked.await {
                 Err(error) if self.settings.user_info_optional && error.is_outage() => {
                     tracing::warn!(

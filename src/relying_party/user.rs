@@ -205,7 +205,9 @@ impl<C> User<C> {
         T::deserialize(value).ok()
     }
 
-    /// An access token to call other APIs on behalf of this user. If it was about to expire, it was refreshed when
+    /// An access token to call other APIs on behalf of this user. With the setting
+    /// [`dpop`](crate::settings::Settings::dpop) it is bound to a key of this session: it is useless to others, and to an
+    /// API as `Bearer`. `User::bound_client`, with the cargo feature `api-client`, sends it with a proof. If it was about to expire, it was refreshed when
     /// the guard read the session: it is valid for the time of a request.
     ///
     /// ```
@@ -326,6 +328,12 @@ impl<C> User<C> {
         let expected = std::any::type_name::<C>();
         User::new(Arc::new(session), self.handle.clone(), handle.rp.clock.now())
             .map_err(|_| RefreshError::Claims { expected })
+    }
+
+    /// Whether the tokens of this session are bound to a key, which only this app has (DPoP,
+    /// [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)).
+    pub fn has_bound_tokens(&self) -> bool {
+        self.session.tokens().is_some_and(|tokens| tokens.proof_key.is_some())
     }
 
     /// The refresh token, if the session has one.

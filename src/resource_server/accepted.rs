@@ -121,7 +121,7 @@ impl Accepted {
                 .user_info_about(
                     &metadata,
                     (self.token.issuer(), subject),
-                    &self.token.token,
+                    (&self.token.token, None),
                     RequestedBy::ApiClient(client),
                     now,
                 )

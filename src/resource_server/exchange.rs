@@ -107,5 +107,6 @@ async fn request(
         reply,
         requested_at,
         Some(subject.latest(requested_at)),
+        None,
     )?)
 }

@@ -114,7 +114,7 @@ impl Possession {
         let expected = ProofExpectations {
             method: method(request),
             targets: &self.targets(request),
-            token_hash: token.hash(),
+            token_hash: Some(token.hash()),
             max_age: self.max_age,
             accepts_nonce: accepts_nonce
                 .as_ref()

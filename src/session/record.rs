@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Session, SessionTokens};
 use crate::{
     secret::{self, Secret},
-    token::{ClaimSources, Claims, parse_object},
+    token::{ClaimSources, Claims, ProofKey, optional_proof_key, parse_object},
 };
 
 /// Maximum inflated size of a record, in bytes. A session that would exceed it is rejected when it is encoded.
@@ -39,6 +39,14 @@ struct TokenMetadata {
     is_user_info_older: bool,
     #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
     authorization_details: Vec<Value>,
+    /// Not in the compressed stream, as all secrets.
+    #[serde(
+        rename = "k",
+        default,
+        with = "optional_proof_key",
+        skip_serializing_if = "Option::is_none"
+    )]
+    proof_key: Option<ProofKey>,
     /// The encoding of each token.
     #[serde(rename = "t")]
     tokens: [TokenEncoding; 3],
@@ -108,6 +116,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
             nonce: tokens.nonce.clone(),
             is_user_info_older: sources.is_user_info_older,
             authorization_details: tokens.authorization_details.clone(),
+            proof_key: tokens.proof_key.clone(),
             tokens: [encoding(0), encoding(1), encoding(2)],
             stream_len: stream.len(),
         }),
@@ -160,6 +169,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
         id_token,
         nonce: body.facts.nonce.clone(),
         authorization_details: body.facts.authorization_details.clone(),
+        proof_key: body.facts.proof_key.clone(),
         sources: body.sources(&stream)?,
     })
 }
@@ -312,6 +322,14 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     None
 }
 
+/// A proof key as the record has it.
+#[cfg(feature = "__internals")]
+#[derive(Serialize)]
+struct TextOfKey {
+    #[serde(with = "optional_proof_key")]
+    key: Option<ProofKey>,
+}
+
 /// A record as JSON, for tests and fuzzing.
 #[cfg(feature = "__internals")]
 pub(crate) fn to_json(record: &[u8]) -> Option<Value> {
@@ -333,6 +351,7 @@ pub(crate) fn to_json(record: &[u8]) -> Option<Value> {
         "refresh_token": text(&tokens.refresh_token),
         "id_token": text(&tokens.id_token),
         "nonce": text(&tokens.nonce),
+        "proof_key": serde_json::to_value(TextOfKey { key: tokens.proof_key.clone() }).ok()?["key"],
     }))
 }
 
@@ -349,7 +368,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::requirement::Authentication;
+    use crate::{requirement::Authentication, token::ProofAlgorithm};
 
     const ISSUER: &str = "https://op.example";
 
@@ -373,6 +392,7 @@ mod tests {
             id_token: id,
             nonce: Some(Secret::new("nonce")),
             authorization_details: vec![json!({ "type": "payment", "amount": "1.00" })],
+            proof_key: Some(ProofKey::random(ProofAlgorithm::Es256)),
             sources: ClaimSources::new(claims(id_token), user_info.map(claims)),
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Parameters of an authorization request that the sign-in itself sets.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "client_id",
     "response_type",
     "redirect_uri",
@@ -23,6 +23,7 @@ const RESERVED: [&str; 14] = [
     "nonce",
     "code_challenge",
     "code_challenge_method",
+    "dpop_jkt",
     "request",
     "request_uri",
     "response_mode",

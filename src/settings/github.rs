@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    ClientSecretsTable, ProviderPreset, Reach, Registration, ResponseMode, Settings, TokenEndpointAuthMethod,
+    ClientSecretsTable, Dpop, ProviderPreset, Reach, Registration, ResponseMode, Settings, TokenEndpointAuthMethod,
     metadata_source::MetadataSource,
     mistake::{Mistake, rule},
     presets::GITHUB_SCOPES,
@@ -142,7 +142,7 @@ impl Settings {
     }
 
     /// The settings that do not apply to GitHub, and whether each is set.
-    fn not_for_github(&self) -> [(&'static str, bool); 13] {
+    fn not_for_github(&self) -> [(&'static str, bool); 14] {
         let method = self.token_endpoint_auth_method;
         let is_other_method = method.is_some_and(|method| method != TokenEndpointAuthMethod::ClientSecretPost);
         [
@@ -157,6 +157,7 @@ impl Settings {
             ("insecure_accept_missing_nonce", self.insecure_accept_missing_nonce),
             ("response_mode", self.response_mode != ResponseMode::Query),
             ("pushed_authorization_requests", self.pushed_authorization_requests),
+            ("dpop", self.dpop == Dpop::Required),
             ("frontchannel_logout", self.frontchannel_logout),
             ("resource_server_only", self.resource_server_only),
         ]

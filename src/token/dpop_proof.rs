@@ -29,8 +29,8 @@ pub(crate) struct ProofExpectations<'a> {
     pub(crate) method: &'a str,
     /// The public URIs of the request: usually one. An API may have a host of its own beside that of the app.
     pub(crate) targets: &'a [TargetUri],
-    /// The [`token_hash`] of the access token of the request.
-    pub(crate) token_hash: &'a str,
+    /// The [`token_hash`] of the access token of the request; `None` for a request of tokens.
+    pub(crate) token_hash: Option<&'a str>,
     /// How old a proof may be.
     pub(crate) max_age: Duration,
     /// Whether the nonce of a proof is one of ours; `None` if none is required.
@@ -159,8 +159,9 @@ impl<'a> UnverifiedProof<'a> {
         if has_expired || is_early {
             return Err(DpopProofError::Times);
         }
-        let ath = string(claims, "ath")?;
-        if ath != expected.token_hash {
+        if let Some(token_hash) = expected.token_hash
+            && string(claims, "ath")? != token_hash
+        {
             return Err(DpopProofError::TokenHash);
         }
         if let Some(accepts) = expected.accepts_nonce {

@@ -4,6 +4,7 @@ mod apple;
 mod attempts;
 mod base_path;
 mod bearer;
+mod bound_sessions;
 mod call_queues;
 mod clear_site_data;
 mod client_keys;

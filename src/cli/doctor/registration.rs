@@ -90,7 +90,7 @@ impl Doctor {
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work = provider.push_authorization_request(metadata, endpoint, request, None, now());
+                let work = provider.push_authorization_request(metadata, endpoint, request, None, None, now());
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }
@@ -129,6 +129,7 @@ impl Doctor {
             &settings,
             &AttemptSecrets::random(),
             &SignInParameters::default(),
+            None,
         );
         let Some(address) = self.pushed(provider, metadata, &url).await else {
             return;

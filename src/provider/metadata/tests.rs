@@ -409,7 +409,7 @@ fn what_is_no_metadata() {
 #[test]
 #[cfg(feature = "cli")]
 fn products() {
-    const USED: [&str; 16] = [
+    const USED: [&str; 17] = [
         "authorization_endpoint",
         "token_endpoint",
         "jwks_uri",
@@ -424,6 +424,7 @@ fn products() {
         "authorization_response_iss_parameter_supported",
         "token_endpoint_auth_methods_supported",
         "id_token_signing_alg_values_supported",
+        "dpop_signing_alg_values_supported",
         "grant_types_supported",
         "scopes_supported",
     ];

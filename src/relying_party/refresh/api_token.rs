@@ -44,6 +44,7 @@ impl Client<'_> {
         target: Target,
     ) -> Result<IssuedToken, ApiTokenError> {
         self.can_have_tokens()?;
+        let target = target.bound(is_bound(current));
         self.check_alive(current).await?;
         let owner = current.shared_name();
         let tokens = &self.rp.session_tokens;
@@ -84,8 +85,8 @@ impl Client<'_> {
     ) -> bool {
         let may_request = !(self.sessions.is_in_cookies() && answer.is_sent());
         let interval = Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs()));
-        let owner = current.shared_name();
-        may_request && self.rp.session_tokens.reject(&owner, target, rejected, interval)
+        let (owner, target) = (current.shared_name(), target.clone().bound(is_bound(current)));
+        may_request && self.rp.session_tokens.reject(&owner, &target, rejected, interval)
     }
 
     /// Fails if the session has ended on any node, and drops its tokens then.
@@ -142,7 +143,7 @@ impl Client<'_> {
         let parameters = target.parameters(self.settings.resource_parameter);
         let reply = self
             .provider
-            .refresh_for(metadata, &sent, &parameters, requested_at)
+            .refresh_for(metadata, &sent, &parameters, old.proof_key.as_ref(), requested_at)
             .await?;
         let now = self.clock.now();
 
@@ -172,13 +173,15 @@ impl Client<'_> {
             ApiTokenError::from(failure)
         })?;
 
+        let key = reply.binding(old.proof_key.as_ref(), true)?.cloned();
         let session = advanced.as_ref().unwrap_or(current);
         let verified = self.verify_id_token(metadata, session, &old, &reply, now).await;
         verified.map_err(|failure| match failure {
             Failure::Ended(_) => ApiTokenError::IdToken,
             failure => failure.into(),
         })?;
-        Ok((IssuedToken::accept(reply, requested_at, None)?, advanced))
+        let token = IssuedToken::accept(reply, requested_at, None, key)?;
+        Ok((token, advanced))
     }
 
     /// The refresh token to send: one that could not be stored yet, else that of the session.
@@ -186,6 +189,11 @@ impl Client<'_> {
         let unstored = self.refreshes.unstored.get(current.name());
         unstored.or_else(|| current.tokens()?.refresh_token.clone())
     }
+}
+
+/// Whether the tokens of a session are bound to its key.
+fn is_bound(session: &CurrentSession) -> bool {
+    session.tokens().is_some_and(|tokens| tokens.proof_key.is_some())
 }
 
 /// The next generation of a session, with another refresh token and nothing else.

@@ -38,6 +38,14 @@ impl Failure {
         }
     }
 
+    /// The provider sent a token that is not bound to the key of the session.
+    pub(super) fn of_binding(error: &ProviderError) -> Failure {
+        let reason = error.reason();
+        tracing::error!(reason, "the access token of a refresh is refused: {error}");
+        tracing::info!("{}", error.remedy());
+        Failure::later(reason, error.to_string())
+    }
+
     /// With this session to use until the refresh is retried.
     pub(super) fn with_pending(mut self, session: &CurrentSession) -> Failure {
         if let Failure::Later { pending, .. } = &mut self {

@@ -68,9 +68,10 @@ impl Client<'_> {
                 return Ok(Some(user.await?.into_claims().1));
             }
             let user = (&*session.issuer, session.subject());
+            let token = (access_token, tokens.proof_key.as_ref());
             let asked = self
                 .provider
-                .user_info_about(metadata, user, access_token, RequestedBy::Session, now);
+                .user_info_about(metadata, user, token, RequestedBy::Session, now);
             Ok(asked.await?)
         };
         let kept = if self.settings.user_info_optional {

@@ -127,6 +127,9 @@ impl Sessions {
         ] {
             token.take_if(|_| !self.settings.tokens.contains(&kind));
         }
+        if tokens.access_token.is_none() && tokens.refresh_token.is_none() {
+            tokens.proof_key = None;
+        }
         // A user of a plain OAuth 2.0 provider is read again with the access token.
         let is_read_again = session.kind == UserKind::OAuth2 && tokens.access_token.is_some();
         if tokens.refresh_token.is_none() && !is_read_again {

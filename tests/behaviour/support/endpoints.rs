@@ -47,6 +47,8 @@ pub(super) struct Script {
     pub(super) introspection: Hook<Reply>,
     pub(super) paths: HashMap<String, Misbehaviour>,
     pub(super) refuses_pkce: bool,
+    /// The nonce that proofs must have.
+    pub(super) nonce: Option<String>,
 }
 
 /// Who signs in next, and what is known of everyone.
@@ -119,14 +121,25 @@ impl State {
     }
 
     fn user_info(&self, request: &RecordedRequest) -> Reply {
-        let token = request.bearer().unwrap_or("");
+        let token = request.bearer().or(request.dpop_token()).unwrap_or("");
+        let proved = match request.dpop_token() {
+            Some(token) => self.proved_key(request, Some(token)),
+            None => Ok(None),
+        };
         let mut reply = match self.active_token(token) {
-            Some(access) => {
+            _ if proved.is_err() => {
+                let mut refusal = proved.expect_err("it is an error");
+                let error = String::from_utf8_lossy(&refusal.body).contains("use_dpop_nonce");
+                let error = if error { "use_dpop_nonce" } else { "invalid_dpop_proof" };
+                refusal.set_header("WWW-Authenticate", &format!("dpop algs=\"ES256\", error=\"{error}\""));
+                refusal.with_status(401)
+            }
+            Some(access) if access["cnf"]["jkt"].as_str() == proved.as_ref().unwrap().as_deref() => {
                 let sub = access["sub"].as_str().unwrap_or("");
                 let claims = lock(&self.users).claims.get(sub).cloned();
                 self.user_info_reply(claims.unwrap_or_else(|| json!({"sub": sub})))
             }
-            None => Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""),
+            _ => Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""),
         };
         self.hook(|script| &script.user_info, &mut reply);
         reply
@@ -237,6 +250,7 @@ impl State {
             nonce: one("nonce")?.to_owned(),
             sid: format!("sid-{}", grants.sign_ins),
             auth_time: self.now(),
+            jkt: None,
         };
         grants.last = Some(grant.clone());
         let code_challenge = one("code_challenge").unwrap_or_default().to_owned();
@@ -245,6 +259,7 @@ impl State {
             grant,
             code_challenge,
             redirect_uri: redirect,
+            dpop_jkt: one("dpop_jkt").ok().map(str::to_owned),
         };
         grants.codes.insert(code.clone(), record);
         // RFC 9207 §2: the issuer of its metadata.
@@ -333,6 +348,7 @@ impl State {
             nonce: String::new(),
             sid: "sid-0".to_owned(),
             auth_time: self.now(),
+            jkt: None,
         })
     }
 }

@@ -19,6 +19,7 @@ mod foreign_host;
 mod github;
 pub mod http;
 pub mod keys;
+mod proofs;
 pub mod provider;
 pub mod return_addresses;
 mod test_store;

@@ -219,7 +219,7 @@ impl TestProvider {
         *lock(&self.0.state.metadata) = honest_metadata(&self.0.state.issuer);
     }
 
-    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+    pub(super) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         lock(&self.0.state.script)
     }
 

@@ -1,6 +1,6 @@
 //! The test provider's token endpoint: codes and refresh tokens, each good for one use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +20,8 @@ pub(super) struct Grant {
     pub(super) nonce: String,
     pub(super) sid: String,
     pub(super) auth_time: i64,
+    /// The thumbprint of the key that its tokens are bound to.
+    pub(super) jkt: Option<String>,
 }
 
 /// An authorization code's record.
@@ -28,6 +30,7 @@ pub(super) struct Code {
     pub(super) grant: Grant,
     pub(super) code_challenge: String,
     pub(super) redirect_uri: String,
+    pub(super) dpop_jkt: Option<String>,
 }
 
 /// All that has been issued.
@@ -39,12 +42,23 @@ pub(super) struct Grants {
     pub(super) access: HashMap<String, Value>,
     pub(super) last: Option<Grant>,
     pub(super) sign_ins: usize,
+    /// The ids of used proofs.
+    pub(super) proofs: HashSet<String>,
 }
 
 impl State {
     pub(super) fn token(&self, request: &RecordedRequest) -> Reply {
+        let jkt = match self.proved_key(request, None) {
+            Ok(jkt) => jkt,
+            Err(mut refusal) => {
+                self.change_token_response(&mut refusal, false);
+                return refusal;
+            }
+        };
         if request.form_value("grant_type") == Some("client_credentials") {
-            let mut reply = self.by_client_credentials(request).unwrap_or_else(|error| error);
+            let mut reply = self
+                .by_client_credentials(request, jkt.is_some())
+                .unwrap_or_else(|error| error);
             self.change_token_response(&mut reply, false);
             return reply;
         }
@@ -58,8 +72,8 @@ impl State {
         }
         let is_refresh = request.form_value("grant_type") == Some("refresh_token");
         let result = match request.form_value("grant_type") {
-            Some("authorization_code") => self.check_code(request),
-            Some("refresh_token") => self.check_refresh(request),
+            Some("authorization_code") => self.check_code(request, jkt),
+            Some("refresh_token") => self.check_refresh(request, jkt),
             other => Err(oauth_error("unsupported_grant_type", &format!("{other:?}"))),
         };
         let (mut reply, issued) = match result {
@@ -84,11 +98,12 @@ impl State {
     }
 
     /// RFC 6749 §4.4: no refresh token, no ID token.
-    fn by_client_credentials(&self, request: &RecordedRequest) -> Result<Reply, Reply> {
+    fn by_client_credentials(&self, request: &RecordedRequest, is_bound: bool) -> Result<Reply, Reply> {
         client_id(request)?;
         let scope = request.form_value("scope").unwrap_or("");
         Ok(Reply::json(json!({
-            "access_token": random("ct-"), "token_type": "Bearer", "expires_in": 300, "scope": scope,
+            "access_token": random("ct-"), "token_type": if is_bound { "DPoP" } else { "Bearer" },
+            "expires_in": 300, "scope": scope,
         })))
     }
 
@@ -109,11 +124,15 @@ impl State {
         Ok(reply)
     }
 
-    fn check_code(&self, request: &RecordedRequest) -> Result<Grant, Reply> {
+    fn check_code(&self, request: &RecordedRequest, jkt: Option<String>) -> Result<Grant, Reply> {
         let client_id = client_id(request)?;
         let code = request.form_value("code").unwrap_or("");
         let record = lock(&self.grants).codes.get(code).cloned();
-        let record = record.ok_or_else(|| invalid_grant("unknown or spent code"))?;
+        let mut record = record.ok_or_else(|| invalid_grant("unknown or spent code"))?;
+        if record.dpop_jkt.is_some() && record.dpop_jkt != jkt {
+            return Err(invalid_grant("code of another key"));
+        }
+        record.grant.jkt = jkt;
         if record.grant.client_id != client_id {
             return Err(invalid_grant("code of another client"));
         }
@@ -133,11 +152,12 @@ impl State {
         Ok(record.grant)
     }
 
-    fn check_refresh(&self, request: &RecordedRequest) -> Result<Grant, Reply> {
+    fn check_refresh(&self, request: &RecordedRequest, jkt: Option<String>) -> Result<Grant, Reply> {
         let client_id = client_id(request)?;
         let token = request.form_value("refresh_token").unwrap_or("");
         let grant = lock(&self.grants).refresh.get(token).cloned();
         match grant {
+            Some(grant) if grant.jkt != jkt => Err(invalid_grant("refresh token of another key")),
             Some(grant) if grant.client_id == client_id => Ok(grant),
             Some(_) => Err(invalid_grant("refresh token of another client")),
             None => Err(invalid_grant("unknown or spent refresh token")),
@@ -158,13 +178,17 @@ impl State {
         id_token.bind_access_token(&access_token);
         self.change_id_token(&mut id_token);
         let reply = Reply::json(json!({
-            "access_token": access_token, "token_type": "Bearer", "expires_in": 300,
+            "access_token": access_token, "token_type": if grant.jkt.is_some() { "DPoP" } else { "Bearer" },
+            "expires_in": 300,
             "refresh_token": refresh_token, "scope": grant.scope, "id_token": id_token.compact(),
         }));
-        let access_claims = json!({
+        let mut access_claims = json!({
             "iss": self.issuer(), "sub": grant.sub, "aud": super::TestProvider::API,
             "client_id": grant.client_id, "scope": grant.scope, "iat": now, "exp": now + 300,
         });
+        if let Some(jkt) = &grant.jkt {
+            access_claims["cnf"] = json!({ "jkt": jkt });
+        }
         let reply = reply.with_header("Cache-Control", "no-store");
         (
             reply,
