@@ -6,6 +6,7 @@
 mod answer;
 mod api_docs;
 mod api_tokens;
+mod dpop;
 mod endpoints;
 mod grants;
 #[cfg(feature = "testing")]
@@ -38,7 +39,7 @@ use url::Url;
 
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{AuthorizationRejected, InProcessProvider};
-use self::{grants::Grants, signing::SigningKey};
+use self::{dpop::DemandedNonce, grants::Grants, signing::SigningKey};
 use crate::{
     clock::Clock,
     provider::{Endpoint, http_client::HttpClient},
@@ -106,6 +107,7 @@ struct Op {
     clock: Clock,
     key: RwLock<Arc<SigningKey>>,
     grants: Grants,
+    nonce: DemandedNonce,
     claims_hook: ClaimsHook,
 }
 
@@ -129,6 +131,7 @@ impl Op {
             clock,
             key: RwLock::new(key),
             grants: Grants::default(),
+            nonce: DemandedNonce::default(),
             claims_hook: Box::new(|_, _| ()),
         }
     }
@@ -276,6 +279,9 @@ fn rocket(port: u16, op: Op) -> Result<Rocket<Build>, DevProviderError> {
         }))
         .attach(AdHoc::on_response("Pages of the app", |request, response| {
             Box::pin(async move { api_docs::allow_app(request, response) })
+        }))
+        .attach(AdHoc::on_response("Nonce", |request, response| {
+            Box::pin(async move { dpop::send_nonce(request, response) })
         }))
         .mount("/", endpoints::routes()))
 }

@@ -40,6 +40,9 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
+    if let Some(jkt) = &grant.jkt {
+        claims.insert("cnf".to_owned(), json!({ "jkt": jkt }));
+    }
     claims.extend(grant.token_claims.clone());
     let token = op.key().private.sign("at+jwt", &claims)?;
     op.grants.add_access_token(&token, grant, now);
@@ -92,7 +95,7 @@ pub(super) fn by_refresh_token(op: &Op, grant: Grant, audience: &[String], scope
             Status::Ok,
             json!({
                 "access_token": token,
-                "token_type": "Bearer",
+                "token_type": of_api.token_type(),
                 "expires_in": ACCESS_TOKEN_TTL,
                 "refresh_token": refresh_token,
                 "scope": scope,
@@ -123,6 +126,7 @@ pub(super) fn by_token_exchange(op: &Op, form: &HashMap<String, String>) -> Answ
     grant.request.scope.clone_from(&scope);
     grant.client_id.clone_from(&op.client.client_id);
     grant.token_claims = for_audience(&audience);
+    grant.jkt = None;
     let expires_in = ACCESS_TOKEN_TTL.min(expires_at - now);
     match access_token(op, &grant, now) {
         Some(token) => Answer::Json(
@@ -145,11 +149,17 @@ fn for_audience(audience: &[String]) -> Map<String, Value> {
 }
 
 /// The client credentials grant (RFC 6749 §4.4): a token for the client itself.
-pub(super) fn by_client_credentials(op: &Op, client_id: &str, form: &HashMap<String, String>) -> Answer {
+pub(super) fn by_client_credentials(
+    op: &Op,
+    client_id: &str,
+    form: &HashMap<String, String>,
+    jkt: Option<String>,
+) -> Answer {
     let now = op.now();
     let scope = form.get("scope").map_or("", String::as_str);
     let claims = Map::from_iter([("sub".to_owned(), json!(client_id))]);
     let mut grant = Grant::for_an_api(client_id, claims, scope, now);
+    grant.jkt = jkt;
     // RFC 8707 §2: the requested API. The command line has tokens for those of the app alone.
     let audience = match form.get("resource") {
         Some(resource) if client_id == CLI => match audience_of(&op.client, resource) {
@@ -169,7 +179,7 @@ pub(super) fn by_client_credentials(op: &Op, client_id: &str, form: &HashMap<Str
             Status::Ok,
             json!({
                 "access_token": token,
-                "token_type": "Bearer",
+                "token_type": grant.token_type(),
                 "expires_in": ACCESS_TOKEN_TTL,
                 "scope": scope,
             }),

@@ -19,6 +19,7 @@ use super::{
     answer::{Answer, bad_request, parameters, refused},
     api_docs::{self, API_DOCS},
     api_tokens,
+    dpop::{self, Proofs, proved_key, refused_proof},
     grants::{ACCESS_TOKEN_TTL, AuthorizationRequest, Grant},
     pages,
     signing::{at_hash, code_challenge, random},
@@ -109,6 +110,7 @@ fn metadata(op: &State<Op>) -> Answer {
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
             "code_challenge_methods_supported": ["S256"],
+            "dpop_signing_alg_values_supported": dpop::ALGORITHMS,
             "authorization_response_iss_parameter_supported": true,
         }),
     )
@@ -185,6 +187,7 @@ pub(super) fn authorization_request(op: &Op, query: &HashMap<String, String>) ->
         scope: parameter("scope").to_owned(),
         code_challenge: parameter("code_challenge").to_owned(),
         acr: parameter("acr_values").split_whitespace().next().map(str::to_owned),
+        dpop_jkt: parameter("dpop_jkt").to_owned(),
     })
 }
 
@@ -285,30 +288,35 @@ fn authenticate(op: &Op, authorization: &str, form: &HashMap<String, String>) ->
 
 /// The token endpoint (OpenID Connect Core 1.0 §3.1.3, §12).
 #[post("/token", data = "<form>")]
-fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
+fn token(op: &State<Op>, authorization: Authorization<'_>, proofs: Proofs<'_>, form: String) -> Answer {
     let form = parameters(&form);
     let client_id = match client_of(op, authorization.0, &form) {
         Ok(client_id) => client_id,
         Err(answer) => return answer,
     };
+    // Before the grant: a refused proof uses no code and no refresh token.
+    let jkt = match proved_key(op, &proofs, ("POST", "/token"), None) {
+        Ok(jkt) => jkt,
+        Err(error) => return refused_proof(&error),
+    };
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
     let now = op.now();
     match parameter("grant_type") {
-        "authorization_code" if client_id == API_DOCS => match redeem_code(op, &client_id, &form, now) {
+        "authorization_code" if client_id == API_DOCS => match redeem_code(op, &client_id, &form, jkt, now) {
             Ok(grant) => api_docs::token(op, &grant, now),
             Err(answer) => answer,
         },
         _ if client_id == API_DOCS => refused("unauthorized_client", "this client may use authorization_code only"),
-        "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
+        "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form, jkt),
         _ if client_id != op.client.client_id => refused(
             "unauthorized_client",
             "the command line may use client_credentials only",
         ),
-        "authorization_code" => match redeem_code(op, &client_id, &form, now) {
+        "authorization_code" => match redeem_code(op, &client_id, &form, jkt, now) {
             Ok(grant) => tokens(op, &grant, Some(&grant.request.nonce), now),
             Err(answer) => answer,
         },
-        "refresh_token" => refresh(op, &form, now),
+        "refresh_token" => refresh(op, &form, jkt.as_deref(), now),
         api_tokens::TOKEN_EXCHANGE => api_tokens::by_token_exchange(op, &form),
         _ => refused(
             "unsupported_grant_type",
@@ -319,14 +327,19 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
 
 /// The refresh grant (OpenID Connect Core 1.0 §12), with `resource` for another API (RFC 8707 §2.2). What is requested is
 /// checked first: a request for an unknown API or scope does not use the refresh token.
-fn refresh(op: &Op, form: &HashMap<String, String>, now: i64) -> Answer {
+fn refresh(op: &Op, form: &HashMap<String, String>, jkt: Option<&str>, now: i64) -> Answer {
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
     let (token, scope) = (parameter("refresh_token"), parameter("scope"));
     let audience = match api_tokens::audience_of_target(&op.client, form.get("resource")) {
         Ok(audience) => audience,
         Err(answer) => return answer,
     };
-    let granted = op.grants.refresh_grant(token).map(|grant| grant.request.scope);
+    let grant = op.grants.refresh_grant(token);
+    let bound_to = grant.as_ref().and_then(|grant| grant.jkt.as_deref());
+    if bound_to.is_some() && bound_to != jkt {
+        return refused("invalid_grant", "the refresh token is bound to another key");
+    }
+    let granted = grant.map(|grant| grant.request.scope);
     let is_granted = |word: &str| {
         granted
             .as_ref()
@@ -343,10 +356,16 @@ fn refresh(op: &Op, form: &HashMap<String, String>, now: i64) -> Answer {
 }
 
 /// Redeems a code of this client (OpenID Connect Core 1.0 §3.1.3.2, RFC 7636 §4.6).
-fn redeem_code(op: &Op, client_id: &str, form: &HashMap<String, String>, now: i64) -> Result<Grant, Answer> {
+fn redeem_code(
+    op: &Op,
+    client_id: &str,
+    form: &HashMap<String, String>,
+    jkt: Option<String>,
+    now: i64,
+) -> Result<Grant, Answer> {
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
     let invalid = |description: &str| Err(refused("invalid_grant", description));
-    let Some(grant) = op.grants.use_code(parameter("code"), now) else {
+    let Some(mut grant) = op.grants.use_code(parameter("code"), now) else {
         return invalid("the code is unknown, used or expired");
     };
     if grant.client_id != client_id {
@@ -358,6 +377,11 @@ fn redeem_code(op: &Op, client_id: &str, form: &HashMap<String, String>, now: i6
     if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
         return invalid("`code_verifier` does not match `code_challenge`");
     }
+    let named = &grant.request.dpop_jkt;
+    if !named.is_empty() && jkt.as_ref() != Some(named) {
+        return invalid("the proof is not by the key of `dpop_jkt`");
+    }
+    grant.jkt = jkt;
     Ok(grant)
 }
 
@@ -396,7 +420,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
         Status::Ok,
         json!({
             "access_token": access_token,
-            "token_type": "Bearer",
+            "token_type": grant.token_type(),
             "expires_in": ACCESS_TOKEN_TTL,
             "refresh_token": refresh_token,
             "id_token": id_token,
@@ -423,9 +447,30 @@ fn visible_claims(grant: &Grant) -> Map<String, Value> {
 
 /// The UserInfo endpoint (OpenID Connect Core 1.0 §5.3).
 #[get("/userinfo")]
-fn user_info(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
-    let token = authorization.0.strip_prefix("Bearer ").unwrap_or_default();
-    match op.grants.access_token(token, op.now()) {
+fn user_info(op: &State<Op>, authorization: Authorization<'_>, proofs: Proofs<'_>) -> Answer {
+    claims_about_user(op, "GET", authorization.0, &proofs)
+}
+
+#[post("/userinfo")]
+fn user_info_post(op: &State<Op>, authorization: Authorization<'_>, proofs: Proofs<'_>) -> Answer {
+    claims_about_user(op, "POST", authorization.0, &proofs)
+}
+
+/// The claims for an access token; for a bound one, with a proof of its key (RFC 9449 §7.1).
+fn claims_about_user(op: &Op, method: &str, authorization: &str, proofs: &Proofs<'_>) -> Answer {
+    let (scheme, token) = authorization.split_once(' ').unwrap_or_default();
+    let is_dpop = scheme.eq_ignore_ascii_case("dpop");
+    let proved = if is_dpop {
+        match proved_key(op, proofs, (method, "/userinfo"), Some(token)) {
+            Ok(proved) => proved,
+            Err(error) => return dpop::challenge(&error),
+        }
+    } else {
+        None
+    };
+    let known = op.grants.access_token(token, op.now());
+    let is_of_scheme = is_dpop || scheme.eq_ignore_ascii_case("bearer");
+    match known.filter(|(grant, _)| is_of_scheme && grant.jkt == proved && grant.jkt.is_some() == is_dpop) {
         Some((grant, _)) => {
             let mut claims = visible_claims(&grant);
             (op.claims_hook)(Statement::UserInfo, &mut claims);
@@ -436,11 +481,6 @@ fn user_info(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
             json!({ "error": "invalid_token" }),
         ),
     }
-}
-
-#[post("/userinfo")]
-fn user_info_post(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
-    user_info(op, authorization)
 }
 
 /// The introspection endpoint (RFC 7662).
@@ -461,9 +501,12 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
                 "client_id": grant.client_id,
                 "scope": grant.request.scope,
                 "exp": expires_at,
-                "token_type": "Bearer",
+                "token_type": grant.token_type(),
             });
             let mut body = body.as_object().cloned().unwrap_or_default();
+            if let Some(jkt) = &grant.jkt {
+                body.insert("cnf".into(), json!({ "jkt": jkt }));
+            }
             body.extend(grant.token_claims);
             Value::Object(body)
         }

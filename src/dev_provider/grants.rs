@@ -25,6 +25,8 @@ pub(super) struct AuthorizationRequest {
     pub scope: String,
     pub code_challenge: String,
     pub acr: Option<String>,
+    /// The thumbprint of the key that the code is bound to, or nothing (RFC 9449 §10).
+    pub dpop_jkt: String,
 }
 
 /// What the client is granted by a user's sign-in.
@@ -36,6 +38,8 @@ pub(super) struct Grant {
     pub claims: Map<String, Value>,
     pub request: AuthorizationRequest,
     pub auth_time: i64,
+    /// The thumbprint of the key that its tokens are bound to (RFC 9449 §6).
+    pub jkt: Option<String>,
     /// Additional claims of its access tokens.
     pub token_claims: Map<String, Value>,
 }
@@ -56,6 +60,7 @@ impl Grant {
                 ..AuthorizationRequest::default()
             },
             auth_time: now,
+            jkt: None,
         }
     }
 }
@@ -98,6 +103,7 @@ struct Tables {
     codes: Table<Grant>,
     access_tokens: Table<Grant>,
     refresh_tokens: Table<Grant>,
+    proofs: Table<()>,
 }
 
 /// All tables, behind a lock.
@@ -159,6 +165,16 @@ impl Grants {
             return None;
         }
         Some(grant)
+    }
+
+    /// Records the id of a proof; `false` if it was used before.
+    pub fn use_proof(&self, jti: &str, ends: i64, now: i64) -> bool {
+        let proofs = &mut self.tables().proofs;
+        let is_new = proofs.find(jti, now).is_none();
+        if is_new {
+            proofs.insert(jti.to_owned(), Some(ends), ());
+        }
+        is_new
     }
 
     /// Issues an access token and a refresh token.

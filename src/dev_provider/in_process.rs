@@ -157,6 +157,11 @@ impl InProcessProvider {
         Ok(())
     }
 
+    /// Demands another nonce in proofs than before.
+    pub(crate) fn change_nonce(&self) {
+        self.op().nonce.change();
+    }
+
     pub(crate) fn revoke(&self, token: &str) {
         self.op().grants.revoke(token);
     }

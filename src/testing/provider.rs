@@ -314,6 +314,14 @@ impl TestProvider {
         });
     }
 
+    /// From now on, proofs (DPoP, [RFC 9449 §8](https://www.rfc-editor.org/rfc/rfc9449#section-8)) must have a nonce of
+    /// this provider, and another one after each call of this. An app with
+    /// [`dpop`](crate::settings::Settings::dpop) learns it from the response, and repeats its request.
+    #[track_caller]
+    pub fn demand_dpop_nonces(&self) {
+        self.each().iter().for_each(|of| of.provider.change_nonce());
+    }
+
     /// From now on, UserInfo and the ID tokens of a refresh are about another user: they have another `sub` (OpenID
     /// Connect Core 1.0 §5.3.2 and §12.2).
     pub fn swap_sub(&self) {

@@ -55,6 +55,33 @@ fn a_sign_in_step_by_step() {
     assert_eq!(provider.requests().len(), 0);
 }
 
+/// The test's provider binds tokens, and judges proofs as an API of this crate does.
+#[test]
+fn tokens_are_bound_and_proofs_have_nonces() {
+    let (provider, client) = open(figment().merge(("oidc.dpop", "required")));
+    provider.demand_dpop_nonces();
+    client.sign_in("/me", json!({ "sub": "alice" }));
+    // Each with the nonce the second time.
+    assert_eq!(provider.requests_to(Endpoint::Token).len(), 2);
+    let user_info = provider.requests_to(Endpoint::UserInfo);
+    assert!(user_info[0].authorization().unwrap().starts_with("DPoP "));
+    assert_eq!(user_info.len(), 1);
+
+    provider.advance_clock(FIVE_MINUTES);
+    assert!(is_signed_in(&client));
+    assert_eq!(provider.requests_to(Endpoint::Token).len(), 3);
+    provider.demand_dpop_nonces();
+    provider.advance_clock(FIVE_MINUTES);
+    assert!(is_signed_in(&client));
+    assert_eq!(provider.requests_to(Endpoint::Token).len(), 5);
+
+    // An app that asks for none gets bearer tokens.
+    let (provider, client) = open(figment());
+    client.sign_in("/me", json!({ "sub": "alice" }));
+    let user_info = provider.requests_to(Endpoint::UserInfo);
+    assert!(user_info[0].authorization().unwrap().starts_with("Bearer "));
+}
+
 /// An app that greets users by the name that Apple sends once.
 #[test]
 fn what_the_browser_says_of_a_user_is_added_to_the_callback() {
