@@ -171,6 +171,7 @@ impl Doctor {
             self.supported_features(&provider, &found);
             self.redirect_uri(&provider, &found.metadata).await;
             self.scopes(&provider, &found.metadata);
+            self.binding(&provider, &found.metadata);
             self.user_info(&provider, &found.metadata).await;
             self.end_session(&provider, &found.metadata).await;
             self.path(&provider, settings, site).await;

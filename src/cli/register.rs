@@ -77,6 +77,9 @@ pub(super) struct Arguments {
     /// Have the provider notify the app when a session ends (back-channel logout)
     #[arg(long)]
     backchannel_logout: bool,
+    /// Have the provider bind all tokens to keys, as for the setting `dpop = "required"`
+    #[arg(long)]
+    dpop: bool,
     /// Have the provider redirect users to this path after sign-out
     #[arg(
         long,

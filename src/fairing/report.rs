@@ -70,7 +70,11 @@ async fn report_provider(rp: &RelyingParty, provider: &Arc<Provider>) {
     if rp.settings.rp_initiated_logout && kind == ProviderKind::OpenIdConnect {
         log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
     }
-    match provider.metadata(rp.clock.now()).await {
+    let metadata = provider.metadata(rp.clock.now()).await;
+    if let Some(binding) = provider.describe_binding(metadata.as_deref().ok()) {
+        log("tokens bound to keys (DPoP)", &binding);
+    }
+    match metadata {
         Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint.is_none() => {
             log("UserInfo", "not requested, the provider has no UserInfo endpoint");
         }
@@ -94,6 +98,9 @@ fn report_one_of_several(rp: &RelyingParty) {
     log("redirect URI to register", rp.site.redirect_uri.as_str());
     if rp.settings.rp_initiated_logout && registration.kind() == ProviderKind::OpenIdConnect {
         log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
+    }
+    if let Some(binding) = client.provider.describe_binding(None) {
+        log("tokens bound to keys (DPoP)", &binding);
     }
     for insecure in rp.settings.insecure_settings_of_provider() {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());

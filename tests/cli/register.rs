@@ -131,6 +131,7 @@ async fn every_option_has_its_effect() {
         "--name=Notes",
         "--scope=openid notes:read",
         "--introspection",
+        "--dpop",
         "--backchannel-logout",
         "--post-logout=/bye",
         "--initial-access-token=-",
@@ -152,6 +153,7 @@ async fn every_option_has_its_effect() {
             "post_logout_redirect_uris": ["https://app.example/bye", "https://www.app.example/bye"],
             "backchannel_logout_uri": "https://app.example/auth/backchannel-logout",
             "backchannel_logout_session_required": true,
+            "dpop_bound_access_tokens": true,
         })
     );
     let introspection = &tool.web("other.json")["token_introspection_uri"];
@@ -169,6 +171,7 @@ async fn every_option_has_its_effect() {
     for line in [
         "client_secrets = \"other.json\"",
         "mount = \"/auth\"",
+        "dpop = \"required\"",
         "scopes = \"openid notes:read\"",
         "post_logout_redirect_uri = \"/bye\"",
         "introspection_auth_method = \"client_secret_basic\"",

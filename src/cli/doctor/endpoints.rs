@@ -18,6 +18,13 @@ impl Doctor {
         }
     }
 
+    /// Reports whether tokens are bound to keys (DPoP).
+    pub(super) fn binding(&mut self, provider: &Provider, metadata: &Metadata) {
+        if let Some(binding) = provider.describe_binding(Some(metadata)) {
+            self.report.ok("bound tokens", binding);
+        }
+    }
+
     pub(super) async fn user_info(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "UserInfo";
         if !provider.settings.user_info_enabled {

@@ -24,12 +24,13 @@ pub(super) struct ClientMetadata {
 }
 
 /// Members that the command line decides: an update removes those that it does not give.
-pub(super) const CONTROLLED: [&str; 5] = [
+pub(super) const CONTROLLED: [&str; 6] = [
     "jwks",
     "jwks_uri",
     "post_logout_redirect_uris",
     "backchannel_logout_uri",
     "backchannel_logout_session_required",
+    "dpop_bound_access_tokens",
 ];
 
 impl ClientMetadata {
@@ -87,6 +88,10 @@ impl ClientMetadata {
         if arguments.backchannel_logout {
             add("backchannel_logout_uri", json!(addresses.backchannel_logout_uri));
             add("backchannel_logout_session_required", json!(true));
+        }
+        if arguments.dpop {
+            // RFC 9449 §5.2.
+            add("dpop_bound_access_tokens", json!(true));
         }
         Ok(ClientMetadata {
             addresses,
@@ -148,7 +153,7 @@ fn client_keys(path: &Path) -> Result<ClientKeys, Failure> {
 }
 
 /// The members of the metadata that are displayed, with their labels.
-const LABELS: [(&str, &str); 10] = [
+const LABELS: [(&str, &str); 11] = [
     ("application_type", "application type"),
     ("redirect_uris", "redirect URI"),
     ("response_types", "response type"),
@@ -159,6 +164,7 @@ const LABELS: [(&str, &str); 10] = [
     ("contacts", "contacts"),
     ("post_logout_redirect_uris", "post-logout redirect URI"),
     ("backchannel_logout_uri", "back-channel logout URI"),
+    ("dpop_bound_access_tokens", "tokens bound to keys"),
 ];
 
 /// The strings of a member: one, or a list.

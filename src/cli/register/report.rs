@@ -100,6 +100,9 @@ impl Arguments {
         if let Some(path) = &self.client_keys {
             settings.push(("private_key_file", path.display().to_string()));
         }
+        if self.dpop {
+            settings.push(("dpop", "required".to_owned()));
+        }
         if let Some(scope) = &self.scope {
             let returned = registered.and_then(registered_scopes);
             let is_registered = |word: &&str| match &returned {
