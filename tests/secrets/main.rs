@@ -40,6 +40,8 @@ async fn no_secret_is_in_any_line() {
         "logout_token",
         "nonce",
         "private key",
+        "proof",
+        "proof key",
         "refresh_token",
         "request_uri",
         "sealed",

@@ -111,6 +111,7 @@ pub async fn run(secrets: &mut Secrets) {
     scene.end(secrets);
     post_the_response(secrets).await;
     push_the_request_with_a_key(secrets).await;
+    bind_tokens_to_a_key(secrets).await;
     over_the_network(secrets).await;
 }
 
@@ -423,6 +424,29 @@ async fn push_the_request_with_a_key(secrets: &mut Secrets) {
     let page = scene.browser.arrive_from_provider(&path).await;
     page.redirects_to("/me");
     scene.keep_session(secrets).await;
+    scene.end(secrets);
+}
+
+/// Bound tokens, with a nonce of the provider, and a refusal of the provider to bind one.
+async fn bind_tokens_to_a_key(secrets: &mut Secrets) {
+    let provider = TestProvider::start().await;
+    provider.bind_tokens(&["ES256"]);
+    provider.demand_nonce("a-nonce");
+    let scene = Scene::at(provider, &[("oidc.dpop", json!("required"))]).await;
+    scene.sign_in(secrets).await;
+    let session = opened_session(&scene.browser, &scene.provider);
+    secrets.add("proof key", session["proof_key"].as_str().expect("a key"));
+    scene.browser.visit("/debug").await.is(Status::Ok);
+    scene
+        .provider
+        .on_refresh_response(|reply| reply.set("token_type", "Bearer"));
+    scene.app.advance(Duration::from_secs(285));
+    scene.browser.visit("/me").await.is(Status::Ok);
+    for request in scene.provider.requests() {
+        if let Some(proof) = request.header("dpop") {
+            secrets.add("proof", proof);
+        }
+    }
     scene.end(secrets);
 }
 
