@@ -4,6 +4,7 @@
 mod access_tokens;
 mod api_docs;
 mod base_path;
+mod bound_sessions;
 mod bound_tokens;
 mod browser;
 mod browser_sign_in;

@@ -176,6 +176,12 @@ const provider = new Provider(ISSUER, {
         return resourceServers[indicator];
       },
     },
+    dPoP: {
+      enabled: true,
+      nonceSecret: flag('DPOP_NONCE') ? crypto.randomBytes(32) : undefined,
+      requireNonce: () => flag('DPOP_NONCE'),
+    },
+    fapi: { enabled: flag('FAPI'), ...(flag('FAPI') && { profile: '2.0' }) },
     claimsParameter: { enabled: true },
     clientCredentials: { enabled: true },
     jwtUserinfo: { enabled: true },
