@@ -15,10 +15,11 @@ use rocket::{
 };
 use rocket_openidconnect::{
     __private::{
-        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, dpop_proof, is_bearer,
-        object, rejects_token, target_uri, token_reply, usable_keys,
+        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, client_certificate,
+        dpop_proof, is_bearer, object, rejects_token, target_uri, token_reply, usable_keys,
     },
     LoggedIn, Oidc,
+    settings::CertificateFormat,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -51,6 +52,34 @@ pub fn challenge(data: &[u8]) {
     {
         let lower = value.to_ascii_lowercase();
         assert!(lower.contains("bearer") && lower.contains("error") && value.contains("invalid_token"));
+    }
+}
+
+/// The header in which a proxy reports a client certificate: what is accepted is one sequence of DER, whole, which is in the
+/// header.
+pub fn certificate_header(data: &[u8]) {
+    let Ok(value) = std::str::from_utf8(data) else {
+        return;
+    };
+    for format in [
+        CertificateFormat::Rfc9440,
+        CertificateFormat::Nginx,
+        CertificateFormat::Envoy,
+    ] {
+        let Some(der) = client_certificate(format, value) else {
+            continue;
+        };
+        if der.is_empty() {
+            assert!(value.trim_matches([' ', '\t']).is_empty());
+            continue;
+        }
+        assert!(der.len() < value.len() && value.len() <= 16 * 1024);
+        let (length, header) = match der[1] {
+            short @ 0..=0x7f => (usize::from(short), 2),
+            0x81 => (usize::from(der[2]), 3),
+            _ => (usize::from(der[2]) << 8 | usize::from(der[3]), 4),
+        };
+        assert_eq!((der[0], der.len()), (0x30, header + length));
     }
 }
 

@@ -8,7 +8,7 @@ mod token_source;
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Method, Request, RequestBuilder, Response, StatusCode,
+    Client, Identity, Method, Request, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue},
     redirect::Policy,
 };
@@ -19,7 +19,9 @@ pub use bound_client::BoundClient;
 pub use error::ApiCallError;
 pub use token_source::TokenSource;
 
-use crate::{api_tokens::IssuedToken, provider::ServerNonces, settings::is_loopback};
+use crate::{
+    api_tokens::IssuedToken, provider::ServerNonces, relying_party::RelyingParty, settings::is_loopback,
+};
 
 /// Exported by `internals`.
 #[cfg(feature = "__internals")]
@@ -74,6 +76,38 @@ impl ApiClient {
     ///
     /// When it is not a URL with https, or with http on loopback; or has a user, a query or a fragment.
     pub fn new(base_url: &str) -> Result<ApiClient, ApiCallError> {
+        ApiClient::build(base_url, None)
+    }
+
+    /// As [`new`](Self::new), with the certificate of the app as a client of its provider, `tls_client_certificate`: for an
+    /// API that accepts tokens which are bound to it ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)).
+    ///
+    /// `rp` is managed by Rocket once the fairing is attached; of several providers, the first one with a certificate
+    /// counts.
+    ///
+    /// ```no_run
+    /// use rocket::fairing::AdHoc;
+    /// use rocket_openidconnect::{ApiClient, Oidc, RelyingParty};
+    ///
+    /// let orders = AdHoc::try_on_ignite("orders", |rocket| async {
+    ///     let rp = rocket.state::<RelyingParty>().expect("the fairing is attached");
+    ///     match ApiClient::with_certificate_of(rp, "https://orders.example.com") {
+    ///         Ok(api) => Ok(rocket.manage(api)),
+    ///         Err(_) => Err(rocket),
+    ///     }
+    /// });
+    /// let rocket = rocket::build().attach(Oidc::fairing()).attach(orders);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As `new`, and when the client has no certificate.
+    pub fn with_certificate_of(rp: &RelyingParty, base_url: &str) -> Result<ApiClient, ApiCallError> {
+        let identity = rp.client_identity().ok_or(ApiCallError::NoCertificate)?;
+        ApiClient::build(base_url, Some(identity.identity()?))
+    }
+
+    fn build(base_url: &str, identity: Option<Identity>) -> Result<ApiClient, ApiCallError> {
         let base = base_of(base_url).ok_or_else(|| ApiCallError::BaseUrl {
             actual: crate::printable::excerpt(base_url),
         })?;
@@ -88,6 +122,10 @@ impl ApiClient {
             builder.no_proxy()
         } else {
             builder
+        };
+        let builder = match identity {
+            Some(identity) => builder.identity(identity),
+            None => builder,
         };
         Ok(ApiClient {
             client: builder.build()?,

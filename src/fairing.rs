@@ -235,6 +235,7 @@ impl Oidc {
         settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
             cause: error.to_string(),
         })?;
+        settings.check_features()?;
         let rocket_config = RocketConfig::of(figment);
 
         let clock = self.clock.clone();

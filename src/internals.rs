@@ -10,7 +10,7 @@ use crate::{
     code_flow::{AuthorizationResponse, Browser, ReturnTo, SignInAttempt},
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
-    settings::{AppPaths, Deployment, RedisUrl},
+    settings::{AppPaths, CertificateFormat, Deployment, RedisUrl},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
         ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, ProofExpectations, SigningAlgorithm, TargetUri,
@@ -173,6 +173,12 @@ pub fn is_bearer(value: &str) -> bool {
     let mut headers = rocket::http::HeaderMap::new();
     headers.add_raw("Authorization", value.to_owned());
     crate::resource_server::credentials(&headers, true).is_ok()
+}
+
+/// The DER of the client certificate in the header of a proxy, in one of the formats of the settings; empty without one.
+pub fn client_certificate(format: CertificateFormat, value: &str) -> Option<Vec<u8>> {
+    let parsed = crate::resource_server::parse_certificate_header(format, value).ok()?;
+    Some(parsed.map(|certificate| certificate.der().to_vec()).unwrap_or_default())
 }
 
 /// The thumbprint and the `jti` of a DPoP proof that is accepted for `GET` of this URI with this token at this time.

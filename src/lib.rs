@@ -68,7 +68,7 @@ pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
 #[cfg(feature = "api-client")]
 pub use reqwest;
-pub use resource_server::{BearerError, BearerUserInfoError};
+pub use resource_server::{BearerError, BearerUserInfoError, ClientCertificateError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{

@@ -160,6 +160,10 @@ impl Provider {
         } else {
             HttpClient::of(registration.reach, &settings)?
         };
+        let http = match &registration.client_identity {
+            Some(identity) => http.with_identity(identity)?,
+            None => http,
+        };
         let http = http.of_provider(settings.observed());
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
@@ -301,6 +305,10 @@ impl Provider {
         };
         let body = reply.body();
         let metadata = metadata::accept(body, &self.registration.issuer, need, &self.addresses);
+        let metadata = match self.registration.client_identity {
+            Some(_) => metadata.and_then(|it| it.with_mtls_endpoints(&self.addresses)),
+            None => metadata,
+        };
         metadata
             .and_then(|metadata| self.with_proofs(metadata))
             .map_err(|error| match error {

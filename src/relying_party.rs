@@ -52,6 +52,8 @@ pub use self::{
     sign_in_url::SignInUrl,
     user::{NoAccessToken, User},
 };
+#[cfg(feature = "api-client")]
+use crate::settings::ClientIdentity;
 use crate::{
     clock::Clock,
     code_flow::ReturnTo,
@@ -215,6 +217,16 @@ impl RelyingParty {
     /// The URL of sign-out, which redirects to this page.
     pub(crate) fn logout_url_to(&self, next: &ReturnTo) -> String {
         with_next(&self.route_path("logout"), next)
+    }
+
+    /// The certificate of the client at its provider, or at the first of several that has one.
+    #[cfg(feature = "api-client")]
+    pub(crate) fn client_identity(&self) -> Option<&ClientIdentity> {
+        match &self.source {
+            Source::Provider(provider) => provider.registration.client_identity.as_ref(),
+            Source::Several(providers) => providers.of_settings.iter().find_map(|rp| rp.client_identity()),
+            Source::TestingProfile(_) => None,
+        }
     }
 
     /// The app as a client of its provider; `None` while `enabled = false`, and in an app with several providers,

@@ -3,7 +3,9 @@
 mod accepted;
 mod active_tokens;
 mod api;
+mod certificate_header;
 mod challenge;
+mod client_certificate;
 mod credentials;
 mod dpop_nonces;
 mod error;
@@ -33,6 +35,10 @@ pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
 use active_tokens::ActiveTokens;
 pub(crate) use api::Api;
+#[cfg(feature = "__internals")]
+pub(crate) use certificate_header::parse as parse_certificate_header;
+pub use client_certificate::ClientCertificateError;
+use client_certificate::ClientCertificates;
 pub(crate) use credentials::{Credentials, credentials};
 pub(crate) use dpop_nonces::DpopNonces;
 pub use error::BearerError;
@@ -49,6 +55,8 @@ use protected_resource::{ApiGuards, ProtectedResource};
 pub(crate) use scheme::Scheme;
 use token_cache::{CachedJwt, TokenCache, TokenHash, Verdict};
 
+#[cfg(feature = "testing")]
+use crate::settings::CertificateFormat;
 use crate::{
     clock::Clock,
     observing::{self, Throttle},
@@ -60,8 +68,8 @@ use crate::{
         TrustedProxies,
     },
     token::{
-        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, ClaimPath, Claims,
-        MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken, parts_of,
+        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, Certificate, ClaimPath,
+        Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken, parts_of,
     },
 };
 
@@ -86,6 +94,8 @@ pub(crate) struct ResourceServer {
     trusted_proxies: TrustedProxies,
     /// `None` if only bearer tokens are accepted.
     possession: Option<Possession>,
+    /// `None` if no request has a client certificate.
+    certificates: Option<ClientCertificates>,
     settings: Arc<Settings>,
 }
 
@@ -149,6 +159,7 @@ impl ResourceServer {
             source: Source::Issuers,
             trusted_proxies: TrustedProxies::new(&settings.trusted_proxies),
             possession,
+            certificates: ClientCertificates::new(&settings.client_certificate),
             settings,
         })
     }
@@ -174,6 +185,7 @@ impl ResourceServer {
             source: Source::TestingProfile(accepted),
             trusted_proxies: TrustedProxies::default(),
             possession: None,
+            certificates: None,
             settings,
         }
     }
@@ -242,6 +254,22 @@ impl ResourceServer {
     /// Whether tokens that are bound to a key are accepted, with a proof.
     pub(crate) fn accepts_proofs(&self) -> bool {
         self.possession.is_some()
+    }
+
+    /// Whether tokens that are bound to a client certificate are accepted, with that certificate.
+    pub(crate) fn accepts_certificates(&self) -> bool {
+        self.certificates.is_some()
+    }
+
+    /// Whether tokens that are bound to a key or a client certificate are accepted.
+    pub(crate) fn accepts_bound_tokens(&self) -> bool {
+        self.accepts_proofs() || self.accepts_certificates()
+    }
+
+    /// A trusted proxy, and the header in which it reports a client certificate.
+    #[cfg(feature = "testing")]
+    pub(crate) fn certificate_header(&self) -> Option<(&str, CertificateFormat, Option<IpAddr>)> {
+        self.certificates.as_ref()?.sample()
     }
 
     /// What the app does about proofs, for the report at liftoff; `None` if it accepts none.
@@ -328,11 +356,16 @@ impl ResourceServer {
         let api = self.api(demand.api).ok_or(BearerError::NoApi)?;
 
         let Credentials { scheme, token } = credentials?;
-        let needs_proof = demand.needs_proof || self.possession.as_ref().is_some_and(|it| it.is_required);
+        let needs_binding = demand.needs_binding || self.settings.require_bound_tokens;
+        let needs_proof = match &self.possession {
+            Some(possession) if possession.is_required => true,
+            _ => needs_binding && !self.accepts_certificates(),
+        };
         if needs_proof && scheme == Scheme::Bearer {
             return Err(AccessTokenError::ProofRequired.into());
         }
         check_length(token)?;
+        let certificate = self.client_certificate(request).await?;
         let now = self.clock.now();
         let accepted = if self.is_validated_locally(token) {
             self.accept_jwt(api, token, request, now).await?
@@ -346,11 +379,24 @@ impl ResourceServer {
             }
         };
         // Never cached with the token: what this request proves says nothing about another one.
+        if needs_binding && !accepted.token.confirmation.is_bound() {
+            return Err(AccessTokenError::BindingRequired.into());
+        }
+        // Before the proof, which is used once.
+        accepted.token.check_certificate(certificate.as_ref())?;
         match (scheme, &self.possession) {
             (Scheme::Dpop, Some(possession)) => possession.check(&accepted.token, request, now).await?,
             (Scheme::Bearer, _) | (Scheme::Dpop, None) => accepted.token.check_possession(None)?,
         }
         Ok(accepted)
+    }
+
+    /// The client certificate of a request, if it has one.
+    async fn client_certificate(&self, request: &Request<'_>) -> Result<Option<Certificate>, BearerError> {
+        match &self.certificates {
+            Some(certificates) => certificates.find(request).await.map_err(BearerError::Certificate),
+            None => Ok(None),
+        }
     }
 
     /// The issuer whose settings apply to a request to this API, as the settings name it.

@@ -34,8 +34,8 @@ impl Scopes for AnyScope {
 pub(crate) struct Demand {
     pub(crate) api: Option<&'static str>,
     any_of: &'static [&'static [&'static str]],
-    /// Whether only tokens that are bound to a key are accepted.
-    pub(crate) needs_proof: bool,
+    /// Whether only tokens that are bound to a key or a client certificate are accepted.
+    pub(crate) needs_binding: bool,
 }
 
 impl Demand {
@@ -43,14 +43,14 @@ impl Demand {
         Demand {
             api: S::API,
             any_of: S::ANY_OF,
-            needs_proof: false,
+            needs_binding: false,
         }
     }
 
-    /// As [`of`](Self::of), for tokens that are bound to a key alone.
-    pub(crate) const fn with_proof<S: Scopes>() -> Demand {
+    /// As [`of`](Self::of), for tokens that are bound to a key or a client certificate alone.
+    pub(crate) const fn with_binding<S: Scopes>() -> Demand {
         Demand {
-            needs_proof: true,
+            needs_binding: true,
             ..Demand::of::<S>()
         }
     }

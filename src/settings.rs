@@ -33,6 +33,7 @@ pub(crate) use self::resource_server::spellings;
 pub(crate) use self::{
     app_paths::AppPaths,
     authorization_parameters::is_reserved,
+    client_identity::ClientIdentity,
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
     internal_provider_hosts::InternalProviderHosts,
@@ -72,6 +73,7 @@ pub(crate) use self::redis_url::{Deployment, RedisUrl};
 pub(crate) use self::value::is_loopback;
 pub use self::{
     cache_size::CacheSize,
+    client_certificate::{CertificateFormat, ClientCertificateSettings},
     client_secrets::{ClientSecrets, ClientSecretsTable},
     dev_provider::DevProviderSettings,
     error::SettingsError,
@@ -89,6 +91,8 @@ mod app_paths;
 mod authorization_parameters;
 mod cache_size;
 mod check;
+mod client_certificate;
+mod client_identity;
 mod client_secrets;
 mod declaration;
 mod dev_provider;
@@ -223,6 +227,17 @@ settings! {
         ///
         /// _Default:_ the `kid` of the JWK
         pub private_key_id: Option<String> as Option<Credential> = None,
+        /// The path of a file with the client's certificate in PEM, and those of its authorities after it, relative to the
+        /// file that names it: for mutual TLS at the endpoints of the provider, which binds access tokens to it.
+        /// [RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)
+        ///
+        /// _Default:_ none
+        pub tls_client_certificate: Option<PathBuf> = None,
+        /// The path of a file with the private key of that certificate in PEM, not encrypted, which only this app can
+        /// read.
+        ///
+        /// _Default:_ none
+        pub tls_client_key: Option<PathBuf> = None,
         /// The `iss` of client secrets that the app makes itself, for Sign in with Apple: the Team ID. Then the client
         /// secret is a JWT, signed by `private_key_file` (P-256, with a `kid`) with ES256 for each request, and valid for
         /// five minutes. It replaces `client_secret`.
@@ -324,10 +339,10 @@ settings! {
         /// _Default:_ `false`
         pub preserve_next_on_error: bool = false,
         /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post`,
-        /// `private_key_jwt` or `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+        /// `private_key_jwt`, `tls_client_auth`, `self_signed_tls_client_auth` or `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
         ///
         /// _Default:_ what the metadata lists; `client_secret_basic` when it is silent; `private_key_jwt` with a
-        /// key alone
+        /// key alone; what the metadata lists for a certificate, with a certificate alone
         pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod> = None,
         /// The accepted signing algorithms of ID tokens: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
         /// ES512, EdDSA, and HS256, which is accepted only if it is listed here.
@@ -517,6 +532,15 @@ settings! {
         ///
         /// _Default:_ `1000000`
         pub dpop_max_proofs: usize as Between<16, { usize::MAX }> = 1_000_000,
+        /// Where the certificate of a client comes from, to which access tokens may be bound (mutual TLS): the table
+        /// `client_certificate`. [RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)
+        pub client_certificate: ClientCertificateSettings = ClientCertificateSettings::default(),
+        /// Whether every access token must be bound, to a key (`dpop_tokens`) or to a client certificate
+        /// (`client_certificate`), so that bearer tokens are rejected. [`BoundBearer`](crate::BoundBearer) demands it for
+        /// one route.
+        ///
+        /// _Default:_ `false`
+        pub require_bound_tokens: bool = false,
         /// Claims whose strings, or whose member names if they are objects, count as scopes, as words: for example
         /// Keycloak's `realm_access.roles`. Dots separate object members, unless a claim has the whole name. A name
         /// that begins with `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which
@@ -590,6 +614,12 @@ pub enum TokenEndpointAuthMethod {
     ClientSecretPost,
     /// An assertion signed with the client's private key in the form.
     PrivateKeyJwt,
+    /// The client's certificate, of an authority that the provider trusts
+    /// ([RFC 8705 §2.1](https://www.rfc-editor.org/rfc/rfc8705#section-2.1)).
+    TlsClientAuth,
+    /// The client's certificate, which is registered at the provider
+    /// ([RFC 8705 §2.2](https://www.rfc-editor.org/rfc/rfc8705#section-2.2)).
+    SelfSignedTlsClientAuth,
     /// No authentication: a public client.
     None,
 }
@@ -646,8 +676,18 @@ impl TokenEndpointAuthMethod {
             TokenEndpointAuthMethod::ClientSecretBasic => "client_secret_basic",
             TokenEndpointAuthMethod::ClientSecretPost => "client_secret_post",
             TokenEndpointAuthMethod::PrivateKeyJwt => "private_key_jwt",
+            TokenEndpointAuthMethod::TlsClientAuth => "tls_client_auth",
+            TokenEndpointAuthMethod::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
             TokenEndpointAuthMethod::None => "none",
         }
+    }
+
+    /// Whether the client authenticates with its certificate.
+    pub(crate) fn is_by_certificate(self) -> bool {
+        matches!(
+            self,
+            TokenEndpointAuthMethod::TlsClientAuth | TokenEndpointAuthMethod::SelfSignedTlsClientAuth
+        )
     }
 }
 

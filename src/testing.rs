@@ -152,6 +152,7 @@
 mod app;
 mod assert_guarded;
 mod client;
+mod client_certificate;
 mod dpop_key;
 mod guarded;
 mod named_provider;

@@ -7,6 +7,7 @@ mod accepts;
 mod access_token;
 mod access_token_error;
 mod algorithm;
+mod certificate;
 mod checks;
 mod claim_sources;
 mod claims;
@@ -38,7 +39,9 @@ pub use claims::Claims;
 pub use token_error::TokenError;
 
 pub(crate) use access_token_error::AccessTokenError;
+pub(crate) use certificate::Certificate;
 pub(crate) use checks::ClaimError;
+pub(crate) use confirmation::{Confirmation, certificate_of};
 pub(crate) use dpop_proof::{DpopProof, DpopProofError, MAX_AHEAD, ProofExpectations, UnverifiedProof, token_hash};
 pub(crate) use id_token::IdTokenError;
 pub(crate) use json::JsonError;

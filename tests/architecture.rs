@@ -516,6 +516,7 @@ fn no_feature_needs_more_crates_than_the_readme_says() {
         "cli",
         "dev-provider",
         "metrics",
+        "mtls",
         "okapi",
         "postgres",
         "redis",

@@ -96,6 +96,6 @@ fn the_session_in_the_corpus_is_read() {
 }
 
 targets! {
-    authorization_header authorization_response challenge cookie_header github_user introspection json jwt key_set
+    authorization_header authorization_response certificate_header challenge cookie_header github_user introspection json jwt key_set
     logout_token metadata proof redis_url return_to sealed_text sign_in_attempt token_response user_info
 }

@@ -22,6 +22,9 @@ pub enum ApiCallError {
         /// The beginning of its value.
         actual: String,
     },
+    /// [`ApiClient::with_certificate_of`](crate::ApiClient::with_certificate_of) found no certificate of the client.
+    #[error("the client has no certificate for the API")]
+    NoCertificate,
     /// The request is not for the API. Nothing was sent.
     #[error("the request is for `{actual}`, and not for an address below `{base}`")]
     OtherAddress {
@@ -71,6 +74,11 @@ impl ApiCallError {
         match self {
             ApiCallError::Token(error) => facts(error.reason(), error.status(), error.remedy()),
             ApiCallError::BaseUrl { .. } | ApiCallError::OtherAddress { .. } => facts("api_address", 500, CODE),
+            ApiCallError::NoCertificate => facts(
+                "api_no_certificate",
+                500,
+                "set `tls_client_certificate` and `tls_client_key`, or use `ApiClient::new`",
+            ),
             ApiCallError::Request { .. } => facts("api_request", 500, CODE),
             ApiCallError::Timeout => facts("api_timeout", 504, REACH),
             ApiCallError::Unreachable { .. } => facts("api_unreachable", 502, REACH),

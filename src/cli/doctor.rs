@@ -177,6 +177,7 @@ impl Doctor {
             self.path(&provider, settings, site).await;
             self.backchannel_logout(&provider, &found, site).await;
             self.client_keys(&provider, &found, settings, site).await;
+            self.client_certificate(&provider, &found.metadata);
             if !self.client_authentication(&provider, &found.metadata).await {
                 return self.report.not_checked(&["revocation", "introspection"]);
             }

@@ -218,6 +218,7 @@ impl Arguments {
             client_id: text("client_id").to_owned(),
             client_secret: None,
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             metadata: MetadataSource::Discovery { url },
             introspection_endpoint: None,
@@ -309,6 +310,7 @@ impl Arguments {
             debug: uris.any(|uri| uri.scheme() == "http" && !is_loopback(uri)),
             port: 0,
             tls: false,
+            mutual_tls: false,
         };
         settings.mode(&rocket_config)?;
         Ok(())

@@ -1,4 +1,4 @@
-//! `BoundBearer`: a guard for API routes that accepts only access tokens that are bound to a key.
+//! `BoundBearer`: a guard for API routes that accepts only access tokens that are bound to a key or a client certificate.
 
 use std::{fmt, ops::Deref};
 
@@ -17,9 +17,10 @@ use crate::{
 };
 
 /// As [`Bearer`], for a route that needs more than a bearer token, which anyone who finds it can use: the token must be bound to a
-/// key, and the request must prove that key ([DPoP](crate::manual::bound_tokens)). A bearer token is rejected with 401.
+/// key that the request proves ([DPoP](crate::manual::bound_tokens)), or to the client certificate of the request
+/// ([mutual TLS](crate::manual::bound_tokens)). A bearer token is rejected with 401.
 ///
-/// Needs the setting `dpop_tokens`. With `"required"`, every guard demands it. With `enabled = false`, it accepts what
+/// Needs the setting `dpop_tokens` or `client_certificate`. With `require_bound_tokens`, every guard demands it. With `enabled = false`, it accepts what
 /// `Bearer` does.
 ///
 /// ```
@@ -65,7 +66,9 @@ where
     type Error = BearerError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
-        Bearer::judge(request, Demand::with_proof::<S>()).await.map(BoundBearer)
+        Bearer::judge(request, Demand::with_binding::<S>())
+            .await
+            .map(BoundBearer)
     }
 }
 
@@ -73,10 +76,12 @@ impl<S: Scopes, C, R: Requirement> Sentinel for BoundBearer<S, C, R> {
     /// Aborts the launch as `Bearer` does, and if no bound token is accepted.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let server = rocket.state::<ResourceServer>();
-        if server.is_some_and(|server| !server.is_disabled() && !server.accepts_proofs()) {
+        if server.is_some_and(|server| !server.is_disabled() && !server.accepts_bound_tokens()) {
             let guard = std::any::type_name::<Self>();
             tracing::error!("`{guard}` is used in a route, but tokens that are bound to a key are not accepted");
-            tracing::info!("set `oidc.dpop_tokens = \"accepted\"`, or use `Bearer`");
+            tracing::info!(
+                "set `oidc.dpop_tokens = \"accepted\"` or the table `oidc.client_certificate`, or use `Bearer`"
+            );
             return true;
         }
         Bearer::<S, C, R>::abort(rocket)

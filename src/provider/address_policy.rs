@@ -121,6 +121,7 @@ mod tests {
             client_id: "app".to_owned(),
             client_secret: None,
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             metadata: MetadataSource::Discovery {
                 url: Url::parse(metadata.unwrap_or(issuer)).unwrap(),

@@ -45,6 +45,7 @@ impl Provider {
         let (has_secret, key) = (self.registration.has_secret(), &self.registration.client_key);
         match (self.settings.token_endpoint_auth_method, has_secret, key) {
             (Some(method), ..) => method,
+            (None, false, None) if self.registration.client_identity.is_some() => by_certificate(metadata),
             (None, false, None) => TokenEndpointAuthMethod::None,
             (None, false, Some(_)) => TokenEndpointAuthMethod::PrivateKeyJwt,
             (None, true, _) => default_authentication_method(metadata),
@@ -53,7 +54,9 @@ impl Provider {
 
     /// Whether the client authenticates at the token endpoint.
     pub(crate) fn is_confidential_client(&self) -> bool {
-        let has_credentials = self.registration.has_secret() || self.registration.client_key.is_some();
+        let registration = &self.registration;
+        let has_credentials =
+            registration.has_secret() || registration.client_key.is_some() || registration.client_identity.is_some();
         has_credentials && self.settings.token_endpoint_auth_method != Some(TokenEndpointAuthMethod::None)
     }
 
@@ -63,7 +66,9 @@ impl Provider {
     ///
     /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
     pub(super) fn authentication_method_at(&self, listed: &[String], metadata: &Metadata) -> TokenEndpointAuthMethod {
-        use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
+        use TokenEndpointAuthMethod::{
+            ClientSecretBasic, ClientSecretPost, PrivateKeyJwt, SelfSignedTlsClientAuth, TlsClientAuth,
+        };
 
         let at_token_endpoint = self.authentication_method(metadata);
         let is_listed = |method: &TokenEndpointAuthMethod| listed.iter().any(|name| name == method.as_str());
@@ -72,9 +77,16 @@ impl Provider {
         }
         let can_use = |method: &TokenEndpointAuthMethod| match method {
             PrivateKeyJwt => self.registration.client_key.is_some(),
+            TlsClientAuth | SelfSignedTlsClientAuth => self.registration.client_identity.is_some(),
             _ => self.registration.has_secret(),
         };
-        let others = [ClientSecretBasic, ClientSecretPost, PrivateKeyJwt];
+        let others = [
+            ClientSecretBasic,
+            ClientSecretPost,
+            PrivateKeyJwt,
+            TlsClientAuth,
+            SelfSignedTlsClientAuth,
+        ];
         let mut usable = others.into_iter().filter(can_use);
         usable.find(is_listed).unwrap_or(at_token_endpoint)
     }
@@ -110,6 +122,7 @@ impl Provider {
                 let claims = assertion_claims(client_id, audience, now);
                 ClientAuthentication::PrivateKeyJwt(self.sign(key, &claims).await?)
             }
+            // Also with a certificate, which the connection has (RFC 8705 §2).
             _ => ClientAuthentication::None,
         })
     }
@@ -188,6 +201,17 @@ impl Provider {
             .map_err(|_| ProviderError::Address { endpoint })?;
         self.http.call(endpoint, request).await
     }
+}
+
+/// The method of a client with a certificate and nothing else: a request is the same by each of them.
+fn by_certificate(metadata: &Metadata) -> TokenEndpointAuthMethod {
+    use TokenEndpointAuthMethod::{None, SelfSignedTlsClientAuth, TlsClientAuth};
+
+    let listed = metadata.token_endpoint_auth_methods_supported.as_deref();
+    let is_listed =
+        |method: &TokenEndpointAuthMethod| listed.unwrap_or_default().iter().any(|it| it == method.as_str());
+    let methods = [SelfSignedTlsClientAuth, TlsClientAuth].into_iter();
+    methods.clone().find(is_listed).unwrap_or(None)
 }
 
 /// The method of a client with a secret when only the metadata decides.

@@ -51,6 +51,20 @@ impl Provider {
         self.http.get(endpoint, url).await
     }
 
+    /// The response to a `GET` with a header.
+    pub(crate) async fn visit_with(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        (name, value): (&str, &str),
+    ) -> Result<HttpResponse, ProviderError> {
+        let request = Request::get(url.as_str())
+            .header(name, value)
+            .body(Vec::new())
+            .map_err(|_| ProviderError::Address { endpoint })?;
+        self.http.call(endpoint, request).await
+    }
+
     /// The response to a `POST` of an empty form.
     pub(crate) async fn post_nothing(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
         let request = Request::post(url.as_str())

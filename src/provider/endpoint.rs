@@ -35,6 +35,19 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether the client authenticates there, or sends an access token, which may be bound to its certificate
+    /// ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
+    pub(super) fn knows_the_client(self) -> bool {
+        matches!(
+            self,
+            Endpoint::Token
+                | Endpoint::UserInfo
+                | Endpoint::Introspection
+                | Endpoint::Revocation
+                | Endpoint::PushedAuthorizationRequest
+        )
+    }
+
     /// Its name in log fields.
     pub(crate) fn code(self) -> &'static str {
         self.names().0

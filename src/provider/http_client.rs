@@ -26,7 +26,7 @@ use crate::settings::{InProcess, NoAnswer};
 use crate::{
     observing::{self, ObservedProvider},
     printable::printable,
-    settings::{HttpSettings, InsecureHttpHosts, InternalProviderHosts, Reach, Settings},
+    settings::{ClientIdentity, HttpSettings, InsecureHttpHosts, InternalProviderHosts, Reach, Settings},
 };
 
 /// The idle timeout of a pooled connection. It is shorter than that of any server, so that no refresh token, which is
@@ -37,16 +37,25 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// with a timeout and a maximum response size. For providers that are registered at run time: public hosts only.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
-    /// Uses the proxies of the environment.
-    client: reqwest::Client,
-    /// Uses no proxy. Built on first use: most apps never need it.
-    direct: Arc<OnceLock<reqwest::Client>>,
+    connections: Connections,
+    /// With the certificate of the client, for the endpoints at which it authenticates or sends an access token.
+    mutual: Option<Connections>,
     settings: HttpSettings,
     /// Whether an endpoint of the metadata was unreachable or not found.
     has_moved: Arc<AtomicBool>,
     hosts: Hosts,
     /// The provider that it calls.
     pub(crate) provider: ObservedProvider,
+}
+
+/// Connections of one kind: all without a client certificate, or all with the same one.
+#[derive(Clone, Debug)]
+struct Connections {
+    /// Uses the proxies of the environment.
+    client: reqwest::Client,
+    /// Uses no proxy. Built on first use: most apps never need it.
+    direct: Arc<OnceLock<reqwest::Client>>,
+    identity: Option<reqwest::Identity>,
 }
 
 /// The hosts that a client may call.
@@ -83,8 +92,8 @@ impl HttpClient {
 
     fn to(hosts: Hosts, settings: &HttpSettings) -> Result<HttpClient, ProviderError> {
         Ok(HttpClient {
-            client: build(client_builder(settings, &hosts))?,
-            direct: Arc::default(),
+            connections: Connections::new(settings, &hosts, None)?,
+            mutual: None,
             settings: settings.clone(),
             has_moved: Arc::default(),
             hosts,
@@ -111,10 +120,9 @@ impl HttpClient {
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest::Proxy::https(proxy).unwrap());
         }
-        HttpClient {
-            client: build(builder).unwrap(),
-            ..HttpClient::to(hosts, &settings).unwrap()
-        }
+        let mut http = HttpClient::to(hosts, &settings).unwrap();
+        http.connections.client = build(builder).unwrap();
+        http
     }
 
     /// The same client, with its connections, for another provider.
@@ -149,6 +157,15 @@ impl HttpClient {
         }
     }
 
+    /// With the certificate of the client, on connections of its own.
+    pub(super) fn with_identity(mut self, identity: &ClientIdentity) -> Result<HttpClient, ProviderError> {
+        let identity = identity.identity().map_err(|error| ProviderError::HttpClient {
+            cause: innermost(&error),
+        })?;
+        self.mutual = Some(Connections::new(&self.settings, &self.hosts, Some(identity))?);
+        Ok(self)
+    }
+
     /// For calls to one of several providers.
     pub(super) fn of_provider(mut self, provider: ObservedProvider) -> HttpClient {
         self.provider = provider;
@@ -156,17 +173,21 @@ impl HttpClient {
     }
 
     /// The client for a URL. Plain http goes directly to the host, never through a proxy.
-    fn client(&self, url: &Url) -> Result<&reqwest::Client, ProviderError> {
+    fn client(&self, endpoint: Endpoint, url: &Url) -> Result<&reqwest::Client, ProviderError> {
+        let connections = match &self.mutual {
+            Some(mutual) if endpoint.knows_the_client() => mutual,
+            _ => &self.connections,
+        };
         let is_plain = url.scheme() == "http";
         let is_here = url.host().is_some_and(|host| is_this_machine(&host));
         if !is_plain && !is_here {
-            return Ok(&self.client);
+            return Ok(&connections.client);
         }
-        if let Some(direct) = self.direct.get() {
+        if let Some(direct) = connections.direct.get() {
             return Ok(direct);
         }
-        let direct = build(client_builder(&self.settings, &self.hosts).no_proxy())?;
-        Ok(self.direct.get_or_init(|| direct))
+        let direct = connections.direct(client_builder(&self.settings, &self.hosts))?;
+        Ok(connections.direct.get_or_init(|| direct))
     }
 
     /// Sends a `GET` for a document. Retries once if the connection failed, which is safe for a `GET`.
@@ -240,7 +261,7 @@ impl HttpClient {
         };
 
         let limit = self.limit(endpoint);
-        let client = self.client(request.url())?;
+        let client = self.client(endpoint, request.url())?;
         let mut response = client.execute(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -299,6 +320,33 @@ impl HttpClient {
     }
 }
 
+impl Connections {
+    fn new(
+        settings: &HttpSettings,
+        hosts: &Hosts,
+        identity: Option<reqwest::Identity>,
+    ) -> Result<Connections, ProviderError> {
+        let builder = with_identity(identity.as_ref(), client_builder(settings, hosts));
+        Ok(Connections {
+            client: build(builder)?,
+            direct: Arc::default(),
+            identity,
+        })
+    }
+
+    /// Builds the client that uses no proxy.
+    fn direct(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderError> {
+        build(with_identity(self.identity.as_ref(), builder.no_proxy()))
+    }
+}
+
+fn with_identity(identity: Option<&reqwest::Identity>, builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    match identity {
+        Some(identity) => builder.identity(identity.clone()),
+        None => builder,
+    }
+}
+
 fn client_builder(settings: &HttpSettings, hosts: &Hosts) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -329,6 +377,9 @@ fn innermost(error: &dyn Error) -> String {
 }
 
 #[cfg(test)]
+mod mutual_tls;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -346,7 +397,7 @@ mod tests {
 
     /// A self-signed certificate for `localhost`, and its key.
     #[cfg(feature = "redis")]
-    const CERTIFICATE: &str = "\
+    pub(super) const CERTIFICATE: &str = "\
         MIIBszCCAVigAwIBAgIUeOhakwyPlRhoahU3UxhdyOfUcqcwCgYIKoZIzj0EAwIwJDEiMCAGA1UEAwwZcm9ja2V0\
         X29wZW5pZGNvbm5lY3QgdGVzdDAgFw0yNjExMjkxNTAzMzNaGA8yMTI2MTEwNTE1MDMzM1owJDEiMCAGA1UEAwwZ\
         cm9ja2V0X29wZW5pZGNvbm5lY3QgdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFB8zS3ygR89ZEHeKdtQ\
@@ -355,7 +406,7 @@ mod tests {
         b2NhbGhvc3QwDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNJADBGAiEA7KXH9yPeYk4HxnpKwtEXmtRU+yzyqZd8\
         L4LKaGlD+akCIQDZjWulYn4RXq9dHR9evCJQJlE7wu+1bNbEq53On5Eukg==";
     #[cfg(feature = "redis")]
-    const CERTIFICATE_KEY: &str = "\
+    pub(super) const CERTIFICATE_KEY: &str = "\
         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgq1+0UGXitrpRMVezo78ab8eV3tj6fwOeSF2R1FlD\
         ENihRANCAARQfM0t8oEfPWRB3inbUPGf1icr5SJFfPng7ZrD9Lc57pPrh+86K6b2IZOH5zcPbEgrGpXrg07x88Tb\
         KVS5wnmA";

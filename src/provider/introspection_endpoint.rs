@@ -45,7 +45,7 @@ impl Provider {
         if set == Some(IntrospectionAuthMethod::Bearer) {
             return None;
         }
-        // A client with a key and no secret can only use the key.
+        // A client with a key, or a certificate, and no secret can only use that.
         if !self.registration.has_secret() {
             return Some(PrivateKeyJwt);
         }

@@ -1,6 +1,7 @@
 //! The provider's metadata (OpenID Connect Discovery 1.0 §3): the members that are used.
 
 use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
 use super::{Endpoint, ProviderError, address_policy::AddressPolicy, tolerance};
@@ -52,6 +53,14 @@ pub(crate) struct Metadata {
     pub(crate) grant_types_supported: Option<Vec<String>>,
     #[cfg(feature = "cli")]
     pub(crate) scopes_supported: Option<Vec<String>>,
+    /// The URLs of endpoints for clients with a certificate
+    /// ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
+    #[serde(skip)]
+    mtls_endpoint_aliases: Vec<(&'static str, Url)>,
+    /// RFC 8705 §3.3.
+    #[cfg(feature = "cli")]
+    #[serde(skip)]
+    pub(crate) tls_client_certificate_bound_access_tokens: bool,
     /// Not a member of the document.
     #[serde(skip)]
     pub(crate) issues_only_identity_tokens: bool,
@@ -92,6 +101,35 @@ impl Metadata {
     /// When it is absent, which is only possible for a provider that is not an OpenID provider.
     pub(crate) fn jwks_uri(&self) -> Result<&Url, ProviderError> {
         needed("jwks_uri", self.jwks_uri.as_ref())
+    }
+
+    /// The same for a client with a certificate: the endpoints of `mtls_endpoint_aliases` take precedence.
+    ///
+    /// # Errors
+    ///
+    /// When such an endpoint may not be called.
+    pub(super) fn with_mtls_endpoints(mut self, addresses: &AddressPolicy) -> Result<Metadata, ProviderError> {
+        for (name, url) in std::mem::take(&mut self.mtls_endpoint_aliases) {
+            if let Some((_, endpoint)) = self.aliased().into_iter().find(|(member, _)| *member == name) {
+                *endpoint = Some(url);
+            }
+        }
+        check_endpoints(&self, |endpoint, url| addresses.check_fetched(endpoint, url))?;
+        Ok(self)
+    }
+
+    /// The endpoints at which a client may authenticate with its certificate, or sends an access token.
+    fn aliased(&mut self) -> [(&'static str, &mut Option<Url>); 5] {
+        [
+            ("token_endpoint", &mut self.token_endpoint),
+            ("userinfo_endpoint", &mut self.userinfo_endpoint),
+            ("introspection_endpoint", &mut self.introspection_endpoint),
+            ("revocation_endpoint", &mut self.revocation_endpoint),
+            (
+                "pushed_authorization_request_endpoint",
+                &mut self.pushed_authorization_request_endpoint,
+            ),
+        ]
     }
 
     /// The algorithms that tokens may be signed with, from `id_token_signing_alg_values_supported`; `RS256` if it
@@ -170,6 +208,9 @@ pub(crate) fn accept(
         require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
         authorization_response_iss_parameter_supported: flag("authorization_response_iss_parameter_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
+        mtls_endpoint_aliases: mtls_endpoint_aliases(&document),
+        #[cfg(feature = "cli")]
+        tls_client_certificate_bound_access_tokens: flag("tls_client_certificate_bound_access_tokens"),
         id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
         userinfo_signing_algorithms: asymmetric(list("userinfo_signing_alg_values_supported")),
         dpop_signing_alg_values_supported: list("dpop_signing_alg_values_supported"),
@@ -282,6 +323,9 @@ fn without_members() -> Metadata {
         require_pushed_authorization_requests: false,
         authorization_response_iss_parameter_supported: false,
         token_endpoint_auth_methods_supported: None,
+        mtls_endpoint_aliases: vec![],
+        #[cfg(feature = "cli")]
+        tls_client_certificate_bound_access_tokens: false,
         id_token_signing_algorithms: vec![],
         userinfo_signing_algorithms: vec![],
         dpop_signing_alg_values_supported: None,
@@ -298,6 +342,19 @@ const ADDRESS: &str = "an absolute address";
 /// Parses a URL with a host. Whether it may be called is checked elsewhere.
 fn address(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(Url::has_host)
+}
+
+/// The members of `mtls_endpoint_aliases` that are URLs; all others count as absent.
+fn mtls_endpoint_aliases(document: &Document) -> Vec<(&'static str, Url)> {
+    let Some(Value::Object(aliases)) = document.value("mtls_endpoint_aliases") else {
+        return vec![];
+    };
+    let url = |name: &'static str| Some((name, aliases.get(name)?.as_str().and_then(address)?));
+    without_members()
+        .aliased()
+        .into_iter()
+        .filter_map(|(name, _)| url(name))
+        .collect()
 }
 
 /// Unknown algorithms are skipped without an error. Symmetric ones, whose key is the client secret, need a setting.

@@ -127,6 +127,7 @@ mod tests {
             client_id: "app".to_owned(),
             client_secret: Some(Secret::new("hush")),
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             metadata: MetadataSource::Given {
                 authorization_endpoint: at("authorize"),

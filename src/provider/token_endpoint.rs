@@ -15,7 +15,7 @@ use crate::{
     printable::printable,
     secret::Secret,
     settings::ProviderKind,
-    token::{Document, ProofKey},
+    token::{Document, ProofKey, certificate_of},
 };
 
 /// The `openidconnect` client that builds authorization requests.
@@ -253,7 +253,7 @@ impl Provider {
             is_repeated = true;
         };
         match self.registration.kind() {
-            ProviderKind::OpenIdConnect => accept(&reply, key.is_some()),
+            ProviderKind::OpenIdConnect => self.check_certificate(accept(&reply, key.is_some())?),
             ProviderKind::GitHub => {
                 let tokens = accept(&github::form_as_json(reply), false)?;
                 Ok(Tokens {
@@ -264,6 +264,22 @@ impl Provider {
                     ..tokens
                 })
             }
+        }
+    }
+}
+
+impl Provider {
+    /// Checks that an access token that is a JWT is not bound to another certificate than that of the client
+    /// ([RFC 8705 §3.1](https://www.rfc-editor.org/rfc/rfc8705#section-3.1)): no API would accept it.
+    fn check_certificate(&self, tokens: Tokens) -> Result<Tokens, ProviderError> {
+        let Some(identity) = &self.registration.client_identity else {
+            return Ok(tokens);
+        };
+        match certificate_of(tokens.access_token.expose()) {
+            Some(thumbprint) if thumbprint != identity.certificate.thumbprint() => Err(malformed(
+                "the access token is bound to another certificate than that of this client",
+            )),
+            _ => Ok(tokens),
         }
     }
 }

@@ -68,6 +68,10 @@ impl BearerError {
                 add("error", error.code());
                 add("error_description", error.description());
             }
+            BearerError::Certificate(error) => {
+                add("error", "invalid_request");
+                add("error_description", error.description());
+            }
             BearerError::Claims { .. } => {
                 add("error", "invalid_token");
                 add("error_description", "the token lacks a claim that this API needs");

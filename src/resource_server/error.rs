@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
+use super::ClientCertificateError;
 use crate::{
     facts::Facts,
     provider::ProviderError,
@@ -58,6 +59,10 @@ pub enum BearerError {
     /// the request does not prove the key that its token is bound to.
     #[error("the proof of possession is rejected: {0}")]
     Proof(TokenError),
+    /// 400 `invalid_request`: the client certificate of the request is refused, or was reported by a peer that is not a
+    /// trusted proxy.
+    #[error("the client certificate is refused: {0}")]
+    Certificate(ClientCertificateError),
     /// 429 with `Retry-After`: the user and client of the token send more proofs than are recorded for one.
     #[error("the user and client of the token have sent too many proofs of possession")]
     TooManyProofs {
@@ -133,6 +138,7 @@ impl BearerError {
                 Facts::new("malformed_header", 400, "send one `Authorization: Bearer …` header")
             }
             BearerError::Token(error) | BearerError::Proof(error) => Facts::new(error.reason(), 401, error.remedy()),
+            BearerError::Certificate(error) => error.facts(),
             BearerError::TooManyProofs { .. } => Facts::new(
                 "dpop_too_many_proofs",
                 429,
@@ -193,6 +199,8 @@ impl BearerError {
             BearerError::Provider(cause) => {
                 !matches!(**cause, ProviderError::Busy { .. } | ProviderError::Unavailable { .. })
             }
+            // Anyone can forge a header; the proxy's own and the settings are the operator's.
+            BearerError::Certificate(error) => !matches!(error, ClientCertificateError::Untrusted { .. }),
             BearerError::Claims { .. }
             | BearerError::ProofsFull { .. }
             | BearerError::Store(_)

@@ -13,8 +13,8 @@ use crate::{
     provider::{KeyPurpose, Metadata, ProviderError},
     settings::DpopTokens,
     token::{
-        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet, SigningAlgorithm,
-        UnverifiedAccessToken,
+        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, Confirmation, JwsError, KeySet,
+        SigningAlgorithm, UnverifiedAccessToken,
     },
 };
 
@@ -82,11 +82,18 @@ impl ResourceServer {
         fields
     }
 
-    /// Whether a token that is bound to a key, or is not, can be accepted by the setting `dpop_tokens`.
-    fn check_binding(&self, is_bound: bool) -> Result<(), AccessTokenError> {
-        match (self.settings.dpop_tokens, is_bound) {
-            (DpopTokens::Off, true) => Err(AccessTokenError::Bound),
-            (DpopTokens::Required, false) => Err(AccessTokenError::ProofRequired),
+    /// Whether a token that is bound to this, or to nothing, can be accepted by the settings.
+    fn check_binding(&self, confirmation: &Confirmation) -> Result<(), AccessTokenError> {
+        let dpop_tokens = self.settings.dpop_tokens;
+        if confirmation.certificate.is_some() && !self.settings.client_certificate.is_set() {
+            return Err(AccessTokenError::NoCertificate);
+        }
+        match (dpop_tokens, &confirmation.key) {
+            (DpopTokens::Off, Some(_)) => Err(AccessTokenError::Bound),
+            (DpopTokens::Required, None) => Err(AccessTokenError::ProofRequired),
+            _ if self.settings.require_bound_tokens && !confirmation.is_bound() => {
+                Err(AccessTokenError::BindingRequired)
+            }
             _ => Ok(()),
         }
     }
@@ -141,7 +148,10 @@ impl ResourceServer {
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => unknown_issuer.clone().or(error),
-                "cnf" => error.or_else(|| self.check_binding(unverified.claims.contains_key("cnf")).err()),
+                "cnf" => error.or_else(|| {
+                    let confirmation = Confirmation::of(&unverified.claims);
+                    confirmation.and_then(|it| self.check_binding(&it)).err()
+                }),
                 _ => error,
             };
             let undecided = is_offline.then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now));
@@ -201,7 +211,7 @@ impl ResourceServer {
             },
         };
         let verdict = verdict.and_then(|accepted| {
-            self.check_binding(accepted.token.check_possession(None).is_err())?;
+            self.check_binding(&accepted.token.confirmation)?;
             Ok(accepted)
         });
         let scopes = verdict.as_ref().ok().map(|it| it.token.scopes.clone());
@@ -249,7 +259,8 @@ impl Api {
                 Accepts::UntypedTokens => "an access token, or no mark of another one".to_owned(),
                 _ => "a mark of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
             },
-            "cnf" => "none, or `jkt` alone with `dpop_tokens`; a request must prove that key".to_owned(),
+            "cnf" => "none, `jkt` with `dpop_tokens`, `x5t#S256` with `client_certificate`; a request must prove them"
+                .to_owned(),
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
         }

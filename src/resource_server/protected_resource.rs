@@ -39,6 +39,8 @@ pub(crate) struct ProtectedResource {
     /// Published even if no `Bearer` was found in a route.
     is_requested: bool,
     dpop_tokens: DpopTokens,
+    accepts_certificates: bool,
+    requires_binding: bool,
 }
 
 /// The scopes of the guards of one API; `None` while no guard is found.
@@ -77,6 +79,8 @@ impl ProtectedResource {
             further_scopes: further_scopes.to_vec(),
             is_requested,
             dpop_tokens: settings.dpop_tokens,
+            accepts_certificates: settings.client_certificate.is_set(),
+            requires_binding: settings.require_bound_tokens,
         }
     }
 
@@ -115,13 +119,15 @@ impl ProtectedResource {
 
     /// The values of `WWW-Authenticate` for this error at a request of this scheme; empty if a token would not help.
     pub(super) fn challenges(&self, error: &BearerError, demand: Demand, used: Scheme) -> Vec<String> {
+        // With a certificate, a bound token is sent as `Bearer` (RFC 8705 §3).
+        let needs_proof = (demand.needs_binding || self.requires_binding) && !self.accepts_certificates;
         error.challenges(&Challenge {
             realm: &self.realm,
             needed: demand.scope().as_deref(),
             resource_metadata: self.published.as_ref().map(|published| &*published.url),
             offered: match self.dpop_tokens {
                 DpopTokens::Off => &[Scheme::Bearer],
-                DpopTokens::Accepted if !demand.needs_proof => &[Scheme::Bearer, Scheme::Dpop],
+                DpopTokens::Accepted if !needs_proof => &[Scheme::Bearer, Scheme::Dpop],
                 DpopTokens::Accepted | DpopTokens::Required => &[Scheme::Dpop],
             },
             used,
@@ -156,6 +162,10 @@ impl ProtectedResource {
         }
         if self.dpop_tokens == DpopTokens::Required {
             metadata["dpop_bound_access_tokens_required"] = json!(true);
+        }
+        // RFC 9728 §2: it says that the resource supports them.
+        if self.accepts_certificates {
+            metadata["tls_client_certificate_bound_access_tokens"] = json!(true);
         }
         Some(metadata.to_string())
     }
@@ -270,6 +280,15 @@ impl Metadata {
 #[rocket::async_trait]
 impl Handler for Metadata {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        // `rocket-oidc doctor` finds out here whether a forged header reaches the app.
+        if let Some(server) = (self.finder)(request).await
+            && let Err(error) = server.client_certificate(request).await
+        {
+            let reason = error.reason();
+            let mut response = Response::build();
+            response.status(Status::BadRequest).header(ContentType::Plain);
+            return Outcome::Success(response.sized_body(reason.len(), Cursor::new(reason)).finalize());
+        }
         let Some(metadata) = self.find(request).await else {
             return Outcome::Forward((data, Status::NotFound));
         };

@@ -26,6 +26,7 @@ impl Settings {
             self.check_issuers(),
             self.check_providers(),
             self.check_silent(),
+            self.check_client_certificate(),
         ];
         errors.extend(
             found

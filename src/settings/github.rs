@@ -104,6 +104,7 @@ impl Settings {
             client_id,
             client_secret,
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             introspection_endpoint: None,
         })
@@ -149,6 +150,7 @@ impl Settings {
             ("server_metadata_url", self.server_metadata_url.is_some()),
             ("tenants", !self.tenants.is_empty()),
             ("private_key_file", self.private_key_file.is_some()),
+            ("tls_client_certificate", self.tls_client_certificate.is_some()),
             ("token_endpoint_auth_method", is_other_method),
             ("id_token_signing_algs", self.id_token_signing_algs.is_some()),
             ("trusted_audiences", !self.trusted_audiences.is_empty()),

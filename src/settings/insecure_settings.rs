@@ -114,6 +114,8 @@ impl Settings {
         let mut found = vec![
             insecure("token_endpoint_auth_method", is_public && has_secret)
                 .risk("with `none` the client secret is not used"),
+            insecure("tls_client_key", self.tls_client_key_is_readable_by_all())
+                .risk("every user of this machine can read the private key; `chmod 600` makes it the app's"),
         ];
         let set = [
             ("base_url", &self.base_url),

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, DpopTokens, IntrospectionAuthMethod, IssuerSettings, KnownProvider,
-    RocketConfig, Settings, SettingsError, TokenEndpointAuthMethod,
+    ClientIdentity, ClientSecrets, ClientSecretsTable, DpopTokens, IntrospectionAuthMethod, IssuerSettings,
+    KnownProvider, RocketConfig, Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     metadata_source::MetadataSource,
@@ -84,6 +84,8 @@ pub(crate) struct Registration {
     pub client_secret: Option<Secret>,
     /// What signs its assertions, or its secrets.
     pub client_key: Option<ClientKey>,
+    /// The certificate and key of its TLS connections.
+    pub client_identity: Option<ClientIdentity>,
     /// The `iss` of secrets that the key signs.
     pub secret_issuer: Option<String>,
     pub metadata: MetadataSource,
@@ -103,6 +105,7 @@ impl Registration {
             client_id: client_id.to_owned(),
             client_secret,
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             metadata: discovery(issuer).ok()?,
             introspection_endpoint: None,
@@ -149,7 +152,8 @@ impl Settings {
     /// Resolves the mode of an app with the table `providers`, or with providers that it finds at run time.
     pub(crate) fn several_providers(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
-        self.check_no_client_at_the_top()
+        self.check_mutual_tls(rocket_config)
+            .and_then(|()| self.check_no_client_at_the_top())
             .map_err(|mistake| self.error(mistake))?;
         let site = self.site(rocket_config)?;
         let providers = self
@@ -228,6 +232,7 @@ impl Settings {
             let testing_profile = testing_profile.cloned();
             return Ok(Mode::Disabled { testing_profile });
         }
+        self.check_mutual_tls(rocket_config)?;
         let client_secrets = self.client_secrets()?;
         let registration = self.registration(client_secrets.as_deref())?;
         if self.resource_server_only {
@@ -339,6 +344,7 @@ impl Settings {
             client_id,
             client_secret,
             client_key,
+            client_identity: self.client_identity()?,
             secret_issuer: self.client_secret_issuer.clone(),
             metadata,
             introspection_endpoint,
@@ -499,11 +505,16 @@ impl Settings {
     fn check_authentication(&self, registration: &Registration) -> Result<(), Mistake> {
         use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
+        let has_certificate = registration.client_identity.is_some();
         const KEY: &str = "token_endpoint_auth_method";
         let method = self.token_endpoint_auth_method;
         rule(KEY, method != Some(PrivateKeyJwt) || registration.client_key.is_some())
             .cause("`private_key_jwt` needs a private key, and none is set")
             .remedy("set `private_key_file`, or remove `token_endpoint_auth_method`")?;
+        let by_certificate = method.is_some_and(TokenEndpointAuthMethod::is_by_certificate);
+        rule(KEY, !by_certificate || has_certificate)
+            .cause("the method needs the certificate of the client, and none is set")
+            .remedy("set `tls_client_certificate` and `tls_client_key`, or remove `token_endpoint_auth_method`")?;
         let by_secret = method.filter(|method| [ClientSecretBasic, ClientSecretPost].contains(method));
         let name = by_secret.map_or("", TokenEndpointAuthMethod::as_str);
         rule(KEY, by_secret.is_none() || registration.has_secret())
@@ -514,7 +525,7 @@ impl Settings {
             )?;
         // Without PKCE, any finder of a code could exchange it.
         let is_public = method == Some(TokenEndpointAuthMethod::None)
-            || !(registration.has_secret() || registration.client_key.is_some());
+            || !(registration.has_secret() || registration.client_key.is_some() || by_certificate);
         rule("insecure_omit_pkce", !(self.insecure_omit_pkce && is_public))
             .cause("a public client has nothing but PKCE to protect an authorization code")
             .remedy("set OIDC_CLIENT_SECRET or `client_secret_file`, or remove `insecure_omit_pkce`")
@@ -546,6 +557,7 @@ impl IssuerSettings {
             client_id: String::new(),
             client_secret: None,
             client_key: None,
+            client_identity: None,
             secret_issuer: None,
             metadata,
             introspection_endpoint: None,

@@ -165,6 +165,7 @@ mod tests {
         debug: true,
         port: 8000,
         tls: false,
+        mutual_tls: false,
     };
 
     const RELEASE: RocketConfig = RocketConfig { debug: false, ..DEBUG };

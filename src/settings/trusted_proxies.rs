@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{declaration::refined, value::Text};
 
-/// The proxies in the setting `trusted_proxies`, whose report of a client's address is trusted.
+/// The proxies in the setting `trusted_proxies`, whose report of a client's address is trusted, or in
+/// `client_certificate.proxies`, whose report of a client's certificate is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Vec<Network>);
 
@@ -21,11 +22,23 @@ impl TrustedProxies {
         TrustedProxies(texts.iter().filter_map(|text| Network::parse(text)).collect())
     }
 
+    /// Whether the peer of a connection is one of them.
+    pub(crate) fn has(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.has(peer))
+    }
+
+    /// The address of one of them.
+    #[cfg(feature = "testing")]
+    pub(crate) fn any(&self) -> Option<IpAddr> {
+        self.0.first().map(|network| network.address)
+    }
+
     /// The client for rate limits: the socket's peer, or what a trusted proxy reports. An IPv6 address is truncated
     /// to its first half, which one customer of a network has.
     pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
         let peer = peer.map(|peer| peer.to_canonical());
-        let is_proxy = peer.is_some_and(|peer| self.0.iter().any(|network| network.has(peer)));
+        let is_proxy = peer.is_some_and(|peer| self.has(peer));
         let client = if is_proxy {
             reported.map(|reported| reported.to_canonical()).or(peer)
         } else {

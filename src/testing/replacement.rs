@@ -61,6 +61,7 @@ impl TestProvider {
         registration.issuer = settings.issuer.clone().unwrap_or_default();
         registration.client_secret = settings.client_secret.clone();
         registration.client_key = None;
+        registration.client_identity = None;
         registration.tenants = None;
         let url = format!("{}/.well-known/openid-configuration", registration.issuer);
         let url = Url::parse(&url).map_err(|_| DevProviderError::Stopped)?;
@@ -129,7 +130,12 @@ fn prepare(settings: &mut Settings, rocket_config: &RocketConfig) {
     settings.pushed_authorization_requests = false;
     if matches!(
         settings.token_endpoint_auth_method,
-        Some(TokenEndpointAuthMethod::None | TokenEndpointAuthMethod::PrivateKeyJwt)
+        Some(
+            TokenEndpointAuthMethod::None
+                | TokenEndpointAuthMethod::PrivateKeyJwt
+                | TokenEndpointAuthMethod::TlsClientAuth
+                | TokenEndpointAuthMethod::SelfSignedTlsClientAuth
+        )
     ) {
         settings.token_endpoint_auth_method = None;
     }
@@ -158,6 +164,8 @@ fn unregister(settings: &mut Settings) {
     settings.client_secret_issuer = None;
     settings.client_secrets = None;
     settings.private_key_file = None;
+    settings.tls_client_certificate = None;
+    settings.tls_client_key = None;
     settings.private_key_id = None;
     settings.server_metadata_url = None;
     settings.tenants = vec![];

@@ -1,6 +1,9 @@
 //! `TestRequest`: a local request with a session or an access token.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use rocket::{
     Request,
@@ -13,7 +16,7 @@ use super::{
     TestProvider,
     app::{relying_party_at, relying_party_of, test_provider},
     client::sealed::Sealed,
-    dpop_key,
+    client_certificate, dpop_key,
     provider::path_and_query,
     runtime::block_on,
 };
@@ -204,6 +207,40 @@ pub trait TestRequest: Sealed + Sized {
     /// As `bearer`, and if the app accepts no bound tokens (`dpop_tokens`).
     #[track_caller]
     fn dpop(self, claims: Value) -> Self;
+
+    /// As [`bearer`](Self::bearer), with a token that is bound to the certificate of the test's client (mutual TLS), and that
+    /// certificate, as the table `client_certificate` of the settings says: in the header of a proxy, from the address of
+    /// the first one in `proxies`, or of Rocket's own TLS. A `cnf` among the claims is kept, such as that of another
+    /// certificate.
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{BoundBearer, Oidc, scopes};
+    /// # scopes! { pub NotesRead = "notes:read"; }
+    /// # #[get("/notes")]
+    /// # fn notes(token: BoundBearer<NotesRead>) -> String { token.scopes().join(" ") }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let figment = rocket::Config::figment()
+    /// #         .merge(("oidc.client_certificate.format", "nginx"))
+    /// #         .merge(("oidc.client_certificate.proxies", "127.0.0.1"));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![notes])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    /// use serde_json::json;
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let notes = || client.get("/notes");
+    /// let reader = || json!({ "sub": "alice", "scope": "notes:read" });
+    /// assert_eq!(notes().client_certificate(reader()).dispatch().status(), Status::Ok);
+    /// assert_eq!(notes().bearer(reader()).dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `bearer`, and if the app accepts no client certificates (`client_certificate`).
+    #[track_caller]
+    fn client_certificate(self, claims: Value) -> Self;
 }
 
 macro_rules! test_request {
@@ -240,6 +277,21 @@ macro_rules! test_request {
                 self.header(Header::new("Authorization", format!("DPoP {token}")))
                     .header(Header::new("DPoP", proof))
             }
+
+            fn client_certificate(self, claims: Value) -> Self {
+                let token = provider_of(self.inner(), None).access_token(client_certificate::bind(claims));
+                let reported = reported_certificate(self.inner());
+                let request = self.header(authorization(&token));
+                match reported {
+                    Some((name, value, proxy)) => request
+                        .header(Header::new(name, value))
+                        .remote(SocketAddr::new(proxy, 443)),
+                    #[cfg(feature = "mtls")]
+                    None => request.identity(client_certificate::PEM.as_bytes()),
+                    #[cfg(not(feature = "mtls"))]
+                    None => request,
+                }
+            }
         }
     };
 }
@@ -262,19 +314,41 @@ fn provider_of(request: &Request<'_>, name: Option<&str>) -> TestProvider {
 /// A proof for a request with this token.
 #[track_caller]
 fn proof(request: &Request<'_>, token: &str) -> String {
-    let rocket = request.rocket();
-    let has_tenants = rocket.state::<RelyingParty>().is_some_and(RelyingParty::has_tenants);
-    let of_tenant = has_tenants.then(|| relying_party_of(request));
-    let server = match &of_tenant {
-        Some(rp) => rp.resource_server.as_deref(),
-        None => rocket.state::<ResourceServer>(),
-    };
-    let expected = server.and_then(|server| server.expected_proof(request));
+    let expected = with_server(request, |server| {
+        server?.expected_proof(request).map(|it| (it.0.to_owned(), it.1, it.2))
+    });
     let Some((method, target, nonce)) = expected else {
         panic!("the app accepts no tokens that are bound to a key: set `oidc.dpop_tokens = \"accepted\"`");
     };
-    let now = test_provider(rocket).clock().now();
-    dpop_key::proof(method, &target, token, nonce, now)
+    let now = test_provider(request.rocket()).clock().now();
+    dpop_key::proof(&method, &target, token, nonce, now)
+}
+
+/// The header in which a proxy reports the certificate of the client, and the proxy; `None` if Rocket's own TLS does.
+#[track_caller]
+fn reported_certificate(request: &Request<'_>) -> Option<(String, String, IpAddr)> {
+    let (is_accepted, header) = with_server(request, |server| {
+        let header = server.and_then(ResourceServer::certificate_header);
+        let header = header.map(|(name, format, proxy)| (name.to_owned(), format, proxy));
+        (server.is_some_and(ResourceServer::accepts_certificates), header)
+    });
+    if !is_accepted {
+        panic!("the app accepts no client certificates: set the table `oidc.client_certificate`");
+    }
+    let (name, format, proxy) = header?;
+    Some((name, client_certificate::header_value(format), proxy?))
+}
+
+/// The resource server that judges a request.
+#[track_caller]
+fn with_server<T>(request: &Request<'_>, read: impl FnOnce(Option<&ResourceServer>) -> T) -> T {
+    let rocket = request.rocket();
+    let has_tenants = rocket.state::<RelyingParty>().is_some_and(RelyingParty::has_tenants);
+    let of_tenant = has_tenants.then(|| relying_party_of(request));
+    read(match &of_tenant {
+        Some(rp) => rp.resource_server.as_deref(),
+        None => rocket.state::<ResourceServer>(),
+    })
 }
 
 /// The relying party at the provider with this name, or the one that serves the request.

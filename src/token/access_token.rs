@@ -14,12 +14,12 @@ use time::OffsetDateTime;
 pub(crate) use roles::ClaimPath;
 
 use super::{
-    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, ExpectedIssuer, Jws, KeySet, SigningAlgorithm,
-    Tenants,
+    Accepts, AccessTokenError, AllowedAlgorithms, Certificate, ClaimError, Claims, ExpectedIssuer, Jws, KeySet,
+    SigningAlgorithm, Tenants,
     checks::{
         audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds, since_1970, string,
     },
-    confirmation::{confirmed_key, confirmed_key_of_introspected},
+    confirmation::{Confirmation, confirmation_of_introspected},
     json::type_name,
     parse_object,
     purpose::{
@@ -173,7 +173,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         let iat = optional_seconds(claims, "iat");
         let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
         on_result("iat", iat.map_err(Into::into))?;
-        on_result("cnf", confirmed_key(claims).map(drop))?;
+        on_result("cnf", Confirmation::of(claims).map(drop))?;
         let circumstances = expected.circumstances(audience, signs_nobody_in);
         let typ = self.jws.typ();
         let setting = &expected.accepts_setting;
@@ -213,8 +213,8 @@ impl<'a> UnverifiedAccessToken<'a> {
             source: Source::Jwt { typ },
             circumstances,
         };
-        let confirmed_key = confirmed_key(&self.claims)?;
-        AccessToken::new(self.compact, self.claims, confirmed_key, judged, expected)
+        let confirmation = Confirmation::of(&self.claims)?;
+        AccessToken::new(self.compact, self.claims, confirmation, judged, expected)
     }
 }
 
@@ -233,9 +233,8 @@ pub(crate) struct AccessToken {
     pub(crate) token: Secret,
     pub(crate) claims: Arc<Claims>,
     pub(crate) scopes: Vec<String>,
-    /// The thumbprint of the key that the token is bound to; `None` for a bearer token. The token says so; that a request
-    /// proves it is checked at each request.
-    confirmed_key: Option<String>,
+    /// What the token is bound to. The token says so; that a request proves it is checked at each request.
+    pub(crate) confirmation: Confirmation,
     /// See [`hash`](Self::hash).
     hash: OnceLock<String>,
     issuer: String,
@@ -293,7 +292,7 @@ impl AccessToken {
         if let Some(iat) = optional_seconds(&claims, "iat")? {
             check_iat(iat, at, skew)?;
         }
-        let confirmed_key = confirmed_key_of_introspected(token, &claims)?;
+        let confirmation = confirmation_of_introspected(token, &claims)?;
         let audience = introspected_audience(&claims, expected);
         let matched = audience.as_ref().copied();
         let circumstances = expected.circumstances(matched.unwrap_or(MatchedAudience::Unknown), false);
@@ -305,7 +304,7 @@ impl AccessToken {
             source: Source::Introspection,
             circumstances,
         };
-        AccessToken::new(token, claims, confirmed_key, judged, expected)
+        AccessToken::new(token, claims, confirmation, judged, expected)
     }
 
     /// The token of a testing profile, which no provider issued.
@@ -315,7 +314,7 @@ impl AccessToken {
             scopes: scopes(claims.as_map(), roles),
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
-            confirmed_key: None,
+            confirmation: Confirmation::default(),
             hash: OnceLock::new(),
             exp: None,
             nbf: None,
@@ -326,7 +325,7 @@ impl AccessToken {
     fn new(
         token: &str,
         claims: Map<String, Value>,
-        confirmed_key: Option<String>,
+        confirmation: Confirmation,
         judged: Judged,
         expected: &AccessTokenExpectations,
     ) -> Result<AccessToken, AccessTokenError> {
@@ -337,7 +336,7 @@ impl AccessToken {
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
-            confirmed_key,
+            confirmation,
             hash: OnceLock::new(),
             judged: Some(judged),
         })
@@ -385,12 +384,24 @@ impl AccessToken {
     /// ([RFC 9449 §7.1 and §7.2](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)). `proved_key` is the thumbprint of
     /// the key in a proof; `None` for the scheme `Bearer`.
     pub(crate) fn check_possession(&self, proved_key: Option<&str>) -> Result<(), AccessTokenError> {
-        match (&self.confirmed_key, proved_key) {
+        match (&self.confirmation.key, proved_key) {
             (None, None) => Ok(()),
             (Some(_), None) => Err(AccessTokenError::Bound),
             (None, Some(_)) => Err(AccessTokenError::Unbound),
             (Some(confirmed), Some(proved)) if confirmed == proved => Ok(()),
             (Some(_), Some(_)) => Err(AccessTokenError::OtherKey),
+        }
+    }
+
+    /// Whether the request has the client certificate that the token is bound to, if it is bound to one
+    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)). A client with a certificate may send any other
+    /// token too.
+    pub(crate) fn check_certificate(&self, certificate: Option<&Certificate>) -> Result<(), AccessTokenError> {
+        match (&self.confirmation.certificate, certificate) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(AccessTokenError::NoCertificate),
+            (Some(confirmed), Some(certificate)) if confirmed == certificate.thumbprint() => Ok(()),
+            (Some(_), Some(_)) => Err(AccessTokenError::OtherCertificate),
         }
     }
 

@@ -88,9 +88,18 @@ pub(crate) enum AccessTokenError {
     /// It is a bearer token, and only bound tokens are accepted.
     #[error("the token was sent as a bearer token, and a proof of possession is required")]
     ProofRequired,
+    /// It is a bearer token, and only tokens that are bound to a key or to a client certificate are accepted.
+    #[error("the token is bound to nothing, and one that is bound to a key or to a client certificate is required")]
+    BindingRequired,
     /// It is bound to another key than the one of the proof.
     #[error("the token is bound to another key than the one of the proof")]
     OtherKey,
+    /// It is bound to a client certificate (`x5t#S256`), and the request has none.
+    #[error("the token is bound to a client certificate by \"cnf\", and the request has none")]
+    NoCertificate,
+    /// It is bound to another client certificate than the one of the request.
+    #[error("the token is bound to another client certificate than the one of the request")]
+    OtherCertificate,
     /// Its `cnf` is malformed, or of a kind that no proof is verified for.
     #[error("the \"cnf\" of the token is not accepted: {cause}")]
     Confirmation {
@@ -188,13 +197,25 @@ impl AccessTokenError {
                 "access_token_unbound",
                 "send a token that is bound to a key with `Authorization: DPoP …` and a proof",
             ),
+            AccessTokenError::BindingRequired => TokenFacts::new(
+                "access_token_unbound",
+                "have the provider bind the token to the client's certificate, or by DPoP to its key",
+            ),
             AccessTokenError::OtherKey => TokenFacts::new(
                 "access_token_other_key",
                 "sign the proof with the key whose proof the client sent to the token endpoint",
             ),
+            AccessTokenError::NoCertificate => TokenFacts::new(
+                "access_token_no_certificate",
+                "have the client send its certificate, and set the table `client_certificate`, by which this API learns of it from Rocket's TLS or from a proxy",
+            ),
+            AccessTokenError::OtherCertificate => TokenFacts::new(
+                "access_token_other_certificate",
+                "have the client connect with the certificate that it had at the token endpoint, or get another token",
+            ),
             AccessTokenError::Confirmation { .. } => TokenFacts::new(
                 "access_token_confirmation",
-                "have the provider bind the token by DPoP (`jkt`) alone, or issue bearer tokens for this API",
+                "have the provider bind the token by DPoP (`jkt`), by a client certificate (`x5t#S256`) or by both, or issue bearer tokens for this API",
             ),
             AccessTokenError::NoSubject => TokenFacts::new(
                 "access_token_missing_subject",
@@ -245,7 +266,14 @@ impl AccessTokenError {
             AccessTokenError::Bound => "the token is bound to a key, which the request does not prove",
             AccessTokenError::Unbound => "the token is not bound to a key",
             AccessTokenError::ProofRequired => "a token that is bound to a key is required",
+            AccessTokenError::BindingRequired => {
+                "a token that is bound to a key or to a client certificate is required"
+            }
             AccessTokenError::OtherKey => "the token is bound to another key",
+            AccessTokenError::NoCertificate => {
+                "the token is bound to a client certificate, which the request does not have"
+            }
+            AccessTokenError::OtherCertificate => "the token is bound to another client certificate",
             AccessTokenError::Confirmation { .. } => "the token is bound in a way that is not accepted",
             AccessTokenError::NoSubject => "the token names neither a user nor a client",
             AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",

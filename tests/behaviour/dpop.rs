@@ -1,6 +1,6 @@
 //! Tokens that are bound to a key (DPoP, RFC 9449): which requests prove that key, and which do not.
 
-mod app;
+pub mod app;
 mod caching;
 mod forgeries;
 mod guards;

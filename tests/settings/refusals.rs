@@ -222,7 +222,7 @@ fn wrong_types_are_refused() {
             "token_endpoint_auth_method = \"basic\"",
             "token_endpoint_auth_method",
             "unknown value \"basic\"",
-            "write `client_secret_basic`, `client_secret_post`, `private_key_jwt` or `none`",
+            "write `client_secret_basic`, `client_secret_post`, `private_key_jwt`, `tls_client_auth`, `self_signed_tls_client_auth` or `none`",
         ),
     ] {
         let error = format!("`debug.oidc.{key}` in Rocket.toml: {cause}");

@@ -23,6 +23,9 @@ use crate::{
     token::parse_object,
 };
 
+/// Not a certificate in any format.
+const FORGED: &str = "forged by rocket-oidc doctor";
+
 impl Doctor {
     /// Checks the session cookie, whether browsers will send it, and the session store.
     pub(super) async fn session(
@@ -118,6 +121,7 @@ impl Doctor {
         let finding = match (reply.status().as_u16(), found) {
             (200, Some(found)) if found == identifier => {
                 self.report.ok(check, format!("the app responds at {url}"));
+                self.forged_certificate(provider, &url, settings).await;
                 return self.standard_metadata(provider, check, (&url, &standard)).await;
             }
             _ if !is_api => return,
@@ -129,6 +133,43 @@ impl Doctor {
         let remedy =
             format!("check {settings}, and that the proxy in front of the app forwards GET requests to this path");
         self.report.failure(check, finding, remedy);
+    }
+
+    /// Sends a forged header of a client certificate: a proxy that passes it on would let clients name any certificate.
+    async fn forged_certificate(&mut self, provider: &Provider, url: &Url, settings: &Settings) {
+        const CHECK: &str = "client certificates";
+        let own = &settings.client_certificate;
+        if own.format.is_none() {
+            return;
+        }
+        let header = own.header();
+        let work = provider.visit_with(Endpoint::Metadata, url, (header, FORGED));
+        let reply = match self.terminal.wait("calling the app", work).await {
+            Ok(reply) => reply,
+            Err(error) => return self.app_unreachable(CHECK, url, error, "clients need", "`base_url`"),
+        };
+        let reason = String::from_utf8_lossy(reply.body());
+        match (reply.status().as_u16(), reason.trim()) {
+            (200, _) => {
+                let finding = format!("a forged `{header}` does not reach the app");
+                self.report.ok(CHECK, finding);
+            }
+            (400, "client_certificate_untrusted") => self.report.warning(
+                CHECK,
+                format!("a forged `{header}` is refused, and so is any certificate: it comes from a peer that is not in `client_certificate.proxies`"),
+                "if there is a proxy at this URL, add its address to `client_certificate.proxies`",
+            ),
+            (400, _) => self.report.failure(
+                CHECK,
+                format!("a forged `{header}` reaches the app by a trusted proxy: a client can name any certificate"),
+                "have the proxy set this header in every request, in each `location`; see the page on deployment",
+            ),
+            (status, _) => self.report.warning(
+                CHECK,
+                format!("{url} responds with status {status} to a forged `{header}`"),
+                "check that the proxy sets this header in every request",
+            ),
+        }
     }
 
     /// Checks that an app below a path is also found by clients that derive the URL from the identifier.

@@ -1,6 +1,6 @@
 //! Checks of the app's registration at the provider: client authentication and redirect URI.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use openidconnect::{HttpResponse, http::header::LOCATION};
 use url::Url;
@@ -60,6 +60,9 @@ impl Doctor {
                 let finding = match method {
                     "none" => format!("`{client_id}` is accepted; it has no secret"),
                     "private_key_jwt" => format!("`{client_id}` and its key are accepted ({method})"),
+                    "tls_client_auth" | "self_signed_tls_client_auth" => {
+                        format!("`{client_id}` and its certificate are accepted ({method})")
+                    }
                     _ => format!("`{client_id}` and its secret are accepted ({method})"),
                 };
                 self.report.ok(CHECK, finding);
@@ -81,6 +84,49 @@ impl Doctor {
             ),
         }
         refused != "invalid_client" && !refused.is_empty()
+    }
+
+    /// Checks the certificate of the client, and that the provider lists its method.
+    pub(super) fn client_certificate(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "client certificate";
+        /// Enough time for a renewal.
+        const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+        let Some(identity) = &provider.registration.client_identity else {
+            return;
+        };
+        let renew = "renew it, register it at the provider if it is self-signed, and restart the app";
+        match identity.certificate.not_after() {
+            Some(end) if end <= now() => self
+                .report
+                .failure(CHECK, format!("it expired on {}", end.date()), renew),
+            Some(end) if end <= now() + SOON => {
+                self.report
+                    .warning(CHECK, format!("it expires on {}", end.date()), renew)
+            }
+            Some(end) => self.report.ok(CHECK, format!("valid until {}", end.date())),
+            None => self
+                .report
+                .warning(CHECK, "the end of its validity cannot be read", renew),
+        }
+        let method = provider.authentication_method(metadata);
+        let listed = metadata
+            .token_endpoint_auth_methods_supported
+            .as_deref()
+            .unwrap_or_default();
+        if method.is_by_certificate() && !listed.iter().any(|name| name == method.as_str()) {
+            self.report.warning(
+                CHECK,
+                format!("the provider does not list `{}`", method.as_str()),
+                "enable it at the provider, or set another `token_endpoint_auth_method`",
+            );
+        }
+        if !metadata.tls_client_certificate_bound_access_tokens {
+            self.report.warning(
+                CHECK,
+                "the provider does not say that it binds access tokens to certificates",
+                "enable certificate-bound access tokens at the provider, if APIs demand them",
+            );
+        }
     }
 
     /// The URL that a browser would be redirected to: that of the request or, if it is pushed (RFC 9126), one that
@@ -185,6 +231,9 @@ fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
         "private_key_jwt" => {
             "register the public part of `oidc.private_key_file` at the provider, and compare \
              `oidc.private_key_id` and `oidc.client_assertion_audience` with its requirements"
+        }
+        "tls_client_auth" | "self_signed_tls_client_auth" => {
+            "register the certificate of `oidc.tls_client_certificate`, or its subject, at the provider"
         }
         _ if provider.registration.secret_issuer.is_some() => {
             "compare `oidc.client_id`, `oidc.client_secret_issuer`, `oidc.private_key_id` and `oidc.private_key_file` \

@@ -44,6 +44,7 @@ impl Addresses {
             debug: true,
             port: 0,
             tls: false,
+            mutual_tls: false,
         };
         let mut found: Option<Addresses> = None;
         for url in app_urls {

@@ -44,7 +44,7 @@ fn every_default_is_as_documented() {
         variables.push((name, default.to_owned()));
         assert_eq!(format!("{:?}", read(&variables)), expected, "{key}");
     }
-    assert_eq!(count, 64);
+    assert_eq!(count, 67);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_setting_is_documented() {
         let doc = field.doc;
         let first = doc.trim_start().chars().next();
         assert!(first.is_some_and(|c| c.is_uppercase() || c == '`'), "{key}");
-        let is_table = ["session", "http"].contains(&key.as_str());
+        let is_table = ["session", "http", "client_certificate"].contains(&key.as_str());
         let has_default = key.starts_with("client_secrets.") || key == "provider.name";
         assert!(is_table || has_default || doc.contains("_Default:_ "), "{key}");
     }

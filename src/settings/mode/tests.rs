@@ -18,6 +18,7 @@ const DEBUG: RocketConfig = RocketConfig {
     debug: true,
     port: 8000,
     tls: false,
+    mutual_tls: false,
 };
 
 const RELEASE: RocketConfig = RocketConfig { debug: false, ..DEBUG };

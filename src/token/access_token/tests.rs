@@ -344,6 +344,33 @@ fn a_bound_token_needs_the_proof_of_its_key() {
 }
 
 #[test]
+fn a_token_of_a_certificate_needs_that_certificate() {
+    let certificate = Certificate::of_pem(include_str!("../../testing/certificate.pem")).unwrap();
+    let [own, other] = [certificate.thumbprint().to_owned(), "A".repeat(43)];
+    let bound_to = |thumbprint: &str| with("cnf", json!({ "x5t#S256": thumbprint })).unwrap();
+    let both = with("cnf", json!({ "x5t#S256": own, "jkt": other })).unwrap();
+    let introspected = introspected(|body| body["cnf"] = json!({ "x5t#S256": own })).unwrap();
+    for (token, presented, expected) in [
+        (&with("typ", "Bearer").unwrap(), None, Ok(())),
+        (&with("typ", "Bearer").unwrap(), Some(&certificate), Ok(())),
+        (&bound_to(&own), Some(&certificate), Ok(())),
+        (&bound_to(&own), None, Err(AccessTokenError::NoCertificate)),
+        (
+            &bound_to(&other),
+            Some(&certificate),
+            Err(AccessTokenError::OtherCertificate),
+        ),
+        (&introspected, Some(&certificate), Ok(())),
+        (&introspected, None, Err(AccessTokenError::NoCertificate)),
+        (&both, Some(&certificate), Ok(())),
+        (&both, None, Err(AccessTokenError::NoCertificate)),
+    ] {
+        assert_eq!(token.check_certificate(presented), expected);
+    }
+    assert_eq!(both.check_possession(None), Err(AccessTokenError::Bound));
+}
+
+#[test]
 fn scopes_and_roles() {
     let scopes = |claims: Value, roles: Option<&str>| {
         let roles: Vec<_> = roles.and_then(ClaimPath::parse).into_iter().collect();

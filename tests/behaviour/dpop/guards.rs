@@ -169,6 +169,6 @@ async fn a_route_that_demands_a_bound_token_needs_the_setting() {
     let rocket = super::app::rocket(&provider, json!({ "dpop_tokens": "off" }), &clock, None);
     let (kind, lines) = launch_failure(rocket).await;
     assert!(kind.ends_with("sentinels abort"), "{kind}");
-    let line = "INFO: set `oidc.dpop_tokens = \"accepted\"`, or use `Bearer`";
+    let line = "INFO: set `oidc.dpop_tokens = \"accepted\"` or the table `oidc.client_certificate`, or use `Bearer`";
     assert!(lines.iter().any(|it| it == line), "{lines:#?}");
 }

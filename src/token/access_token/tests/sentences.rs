@@ -294,6 +294,12 @@ fn of_another_use() {
         "send a token that is bound to a key with `Authorization: DPoP …` and a proof",
     );
     says(
+        AccessTokenError::BindingRequired,
+        "the token is bound to nothing, and one that is bound to a key or to a client certificate is required",
+        "a token that is bound to a key or to a client certificate is required",
+        "have the provider bind the token to the client's certificate, or by DPoP to its key",
+    );
+    says(
         AccessTokenError::OtherKey,
         "the token is bound to another key than the one of the proof",
         "the token is bound to another key",
@@ -305,7 +311,19 @@ fn of_another_use() {
         },
         "the \"cnf\" of the token is not accepted: it is empty",
         "the token is bound in a way that is not accepted",
-        "have the provider bind the token by DPoP (`jkt`) alone, or issue bearer tokens for this API",
+        "have the provider bind the token by DPoP (`jkt`), by a client certificate (`x5t#S256`) or by both, or issue bearer tokens for this API",
+    );
+    says(
+        AccessTokenError::NoCertificate,
+        "the token is bound to a client certificate by \"cnf\", and the request has none",
+        "the token is bound to a client certificate, which the request does not have",
+        "have the client send its certificate, and set the table `client_certificate`, by which this API learns of it from Rocket's TLS or from a proxy",
+    );
+    says(
+        AccessTokenError::OtherCertificate,
+        "the token is bound to another client certificate than the one of the request",
+        "the token is bound to another client certificate",
+        "have the client connect with the certificate that it had at the token endpoint, or get another token",
     );
     says(
         AccessTokenError::Inactive,
