@@ -9,6 +9,7 @@ mod bound_tokens;
 mod browser;
 mod browser_sign_in;
 mod browser_step_up;
+mod client_certificates;
 mod client_keys;
 mod command_line;
 mod example;

@@ -67,7 +67,7 @@ impl Nginx {
         Nginx::run(port, &server)
     }
 
-    fn run(port: u16, server: &str) -> Nginx {
+    pub fn run(port: u16, server: &str) -> Nginx {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{port}"));
         fs::create_dir_all(&directory).unwrap();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

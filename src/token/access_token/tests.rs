@@ -717,7 +717,7 @@ fn what_introspection_says_is_judged() {
         set("token_type", json!("refresh_token")),
         AccessTokenError::AnotherUse { reason },
     );
-    let cause = "no proof for its member \"x5t#S256\" is verified here".to_owned();
+    let cause = "its \"x5t#S256\" is not a SHA-256 thumbprint in base64url".to_owned();
     refused(
         set("cnf", json!({"x5t#S256": "x"})),
         AccessTokenError::Confirmation { cause },

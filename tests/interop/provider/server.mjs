@@ -97,6 +97,21 @@ const app = {
   }),
 };
 const { client_secret: _, ...publicApp } = app;
+
+// Clients that are known by their certificates (RFC 8705), as JSON: `url`, at which a proxy that ends TLS forwards to this
+// provider, `self_signed`, the file of a certificate in PEM, and `subject`, that of a certificate of an authority.
+const MTLS = env.MTLS ? JSON.parse(env.MTLS) : undefined;
+function clientsWithCertificates() {
+  const certificate = new crypto.X509Certificate(fs.readFileSync(MTLS.self_signed));
+  const jwk = { ...certificate.publicKey.export({ format: 'jwk' }), x5c: [certificate.raw.toString('base64')] };
+  const bound = { ...publicApp, tls_client_certificate_bound_access_tokens: true };
+  const grants = { grant_types: [...app.grant_types, 'client_credentials'] };
+  return [
+    { ...bound, ...grants, client_id: 'mtls-self-signed', token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks: { keys: [jwk] } },
+    { ...bound, ...grants, client_id: 'mtls-authority', token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_subject_dn: MTLS.subject },
+    { ...bound, client_id: 'mtls-public', token_endpoint_auth_method: 'none' },
+  ];
+}
 const machine = { client_secret: SECRET, redirect_uris: [], response_types: [], grant_types: ['client_credentials'] };
 const clients = [
   { ...app, client_id: 'rocket-app', client_name: 'Rocket app' }, // client_secret_basic, RS256
@@ -113,6 +128,7 @@ const clients = [
   // A resource server: introspects anybody's token, and may ask tokens for itself.
   { ...machine, client_id: 'notes-api' },
   { ...machine, client_id: 'notes-api-post', token_endpoint_auth_method: 'client_secret_post' },
+  ...(MTLS ? clientsWithCertificates() : []),
   ...(env.CLIENTS ? JSON.parse(env.CLIENTS) : []),
 ];
 
@@ -137,8 +153,20 @@ const ALGORITHMS = [
 ];
 const tokenTTL = (ctx, token) => token.resourceServer?.accessTokenTTL ?? ACCESS_TOKEN_TTL;
 
+const endpointsForCertificates = MTLS && Object.fromEntries(Object.entries({
+  token_endpoint: 'token', userinfo_endpoint: 'me', introspection_endpoint: 'token/introspection',
+  revocation_endpoint: 'token/revocation', pushed_authorization_request_endpoint: 'request',
+}).map(([name, path]) => [name, `${MTLS.url}/${path}`]));
+
 const provider = new Provider(ISSUER, {
   clients,
+  ...(MTLS && {
+    discovery: { mtls_endpoint_aliases: endpointsForCertificates },
+    clientAuthMethods: [
+      'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none',
+      'tls_client_auth', 'self_signed_tls_client_auth',
+    ],
+  }),
   jwks,
   cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
   acrValues: ['urn:example:loa:1', 'urn:example:loa:2'],
@@ -182,6 +210,17 @@ const provider = new Provider(ISSUER, {
       requireNonce: () => flag('DPOP_NONCE'),
     },
     fapi: { enabled: flag('FAPI'), ...(flag('FAPI') && { profile: '2.0' }) },
+    mTLS: {
+      enabled: Boolean(MTLS),
+      certificateBoundAccessTokens: true,
+      selfSignedTlsClientAuth: true,
+      tlsClientAuth: true,
+      // As nginx reports them.
+      getCertificate: (ctx) => ctx.get('x-ssl-client-cert') && new crypto.X509Certificate(decodeURIComponent(ctx.get('x-ssl-client-cert'))),
+      certificateAuthorized: (ctx) => ctx.get('x-ssl-client-verify') === 'SUCCESS',
+      certificateSubjectMatches: (ctx, property, expected) => (
+        property === 'tls_client_auth_subject_dn' && ctx.get('x-ssl-client-s-dn') === expected),
+    },
     claimsParameter: { enabled: true },
     clientCredentials: { enabled: true },
     jwtUserinfo: { enabled: true },
