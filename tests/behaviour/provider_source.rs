@@ -404,7 +404,7 @@ async fn a_found_provider_has_a_back_channel_path_of_its_own() {
 
 /// Nothing says that the provider which a user named may decide about more than who that user is.
 #[rocket::async_test]
-async fn a_found_provider_that_is_nobody_s_tenant_is_not_trusted() {
+async fn a_found_provider_that_is_not_a_tenant_is_not_trusted() {
     let mut sourced = Sourced::start().await;
     let asked = json!({ "extra_authorization_parameters": { "acr_values": "silver" } });
     sourced.app = sourced.app.with_all(asked);

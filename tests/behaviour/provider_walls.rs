@@ -310,7 +310,7 @@ async fn a_silent_sign_in_is_at_the_provider_of_the_tenant() {
         at(&browser, host, &callback).await.redirects_to("/open");
         assert_eq!(at(&browser, host, "/open").await.body, name);
     }
-    // A sign-out at one keeps nobody from signing in silently at the other.
+    // A sign-out at one does not end the session at the other.
     post(&browser, ACME, "/oidc/logout", &[], "").await;
     for _ in 0..3 {
         assert_eq!(at(&browser, ACME, "/open").await.body, "nobody");
