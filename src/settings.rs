@@ -83,6 +83,7 @@ pub use self::{
         ApiSettings, DpopTokens, IntrospectionAuthMethod, IssuerSettings, ResourceParameter, TokenExchange,
         TokenValidation,
     },
+    security_profile::SecurityProfile,
     session::{KeptToken, SessionSettings, StoreKind},
 };
 use crate::secret::Secret;
@@ -115,6 +116,7 @@ mod providers;
 mod redis_url;
 mod resource_server;
 mod rocket_config;
+mod security_profile;
 mod session;
 mod site;
 mod stray_characters;
@@ -154,6 +156,12 @@ settings! {
         ///
         /// _Default:_ none
         pub provider: Option<ProviderPreset> as Option<NameOrTable> = None,
+        /// A security profile: `fapi2`, the [FAPI 2.0 Security Profile](https://openid.net/specs/fapi-security-profile-2_0-final.html),
+        /// or `oauth21`, [OAuth 2.1](https://datatracker.ietf.org/doc/html/draft-ietf-oauth-v2-1). It turns on what it demands,
+        /// beside which another value aborts the launch, as does a provider that lacks something.
+        ///
+        /// _Default:_ none
+        pub profile: Option<SecurityProfile> = None,
         /// Several providers, each by its own name: a table with all settings about a provider and the client at it, and
         /// `label`, `logo` and `order`. The settings of the table `oidc` are their defaults, except for those that
         /// identify one client, which must not be set there then. A name has lowercase letters, digits, `-` and

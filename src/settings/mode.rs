@@ -93,6 +93,14 @@ pub(crate) struct Registration {
     pub introspection_endpoint: Option<Url>,
 }
 
+impl ProviderMode {
+    /// The same, if it meets the demands of its profile.
+    fn checked(self, rocket_config: &RocketConfig) -> Result<ProviderMode, SettingsError> {
+        self.settings.check_profile(&self.registration, rocket_config)?;
+        Ok(self)
+    }
+}
+
 impl Registration {
     /// A registration that is entered at run time: endpoints and keys come from the metadata of the issuer. `None`
     /// if the issuer is not a URL.
@@ -146,7 +154,11 @@ impl Settings {
         if self.enabled && !self.providers.is_empty() {
             return self.several_providers(rocket_config);
         }
-        self.resolve(rocket_config).map_err(|mistake| self.error(mistake))
+        let mode = self.resolve(rocket_config).map_err(|mistake| self.error(mistake))?;
+        if let Mode::ResourceServerOnly(registration) | Mode::RelyingParty { registration, .. } = &mode {
+            self.check_profile(registration, rocket_config)?;
+        }
+        Ok(mode)
     }
 
     /// Resolves the mode of an app with the table `providers`, or with providers that it finds at run time.
@@ -159,7 +171,7 @@ impl Settings {
         let providers = self
             .of_providers()
             .into_iter()
-            .map(|own| own.provider_mode(rocket_config));
+            .map(|own| own.provider_mode(rocket_config)?.checked(rocket_config));
         let providers: Vec<_> = providers.collect();
         SettingsError::all(
             providers
@@ -196,7 +208,7 @@ impl Settings {
         let mut mode = self.provider_mode(rocket_config)?;
         mode.registration.reach = Reach::Public;
         mode.registration.client_key = key.map(ClientKey::Keys);
-        Ok(mode)
+        mode.checked(rocket_config)
     }
 
     /// Resolves the settings of one of several providers.

@@ -5,7 +5,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use url::Url;
 
 use super::{
@@ -130,12 +130,24 @@ pub(super) struct Expansion {
 }
 
 impl Settings {
-    /// The settings to which `provider` expands, given the other settings.
+    /// The settings to which `profile` and `provider` expand, given the other settings.
     pub(super) fn expansion(&self) -> Result<Option<Expansion>, SettingsError> {
-        let Some(preset) = &self.provider else {
+        if self.provider.is_none() && self.profile.is_none() {
             return Ok(None);
-        };
+        }
         let mut settings = json!({});
+        self.set_profile_defaults(&mut settings);
+        if let Some(preset) = &self.provider {
+            self.set_preset_defaults(preset, &mut settings)?;
+        }
+        let value = figment::value::Value::serialize(settings);
+        let value = value.map_err(SettingsError::from_figment)?;
+        Ok(Some(Expansion {
+            settings: value.into_dict().unwrap_or_default(),
+        }))
+    }
+
+    fn set_preset_defaults(&self, preset: &ProviderPreset, settings: &mut Json) -> Result<(), SettingsError> {
         let client_secrets = self.client_secrets().map_err(|mistake| self.error(mistake))?;
         let table = client_secrets.as_deref();
         if table.is_none_or(|table| table.issuer.is_none())
@@ -188,11 +200,7 @@ impl Settings {
             | KnownProvider::Zitadel
             | KnownProvider::GitLab => {}
         }
-        let value = figment::value::Value::serialize(settings);
-        let value = value.map_err(SettingsError::from_figment)?;
-        Ok(Some(Expansion {
-            settings: value.into_dict().unwrap_or_default(),
-        }))
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use tracing::field::Field;
 mod access_tokens;
 mod presets;
 mod refusals;
+mod security_profile;
 
 /// Reads the settings as the fairing does, from a directory with this `Rocket.toml`.
 fn extract(toml: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
