@@ -27,6 +27,7 @@ mod refresh_error;
 mod registration_endpoint;
 mod retry_after;
 mod revocation_endpoint;
+mod security_profile;
 mod server_nonces;
 mod token_endpoint;
 mod tolerance;
@@ -278,7 +279,7 @@ impl Provider {
 
     async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
         if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
-            return self.with_proofs(metadata?);
+            return self.checked(metadata?);
         }
         self.accept_metadata(&self.read(Endpoint::Metadata, self.first_url()).await?)
     }
@@ -296,7 +297,7 @@ impl Provider {
     /// Validates a metadata response.
     pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
         if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
-            return metadata;
+            return self.checked(metadata?);
         }
         // Sign-in needs a redirect URI; without one, only the keys are needed.
         let need = match self.redirect_uri {
@@ -310,7 +311,7 @@ impl Provider {
             None => metadata,
         };
         metadata
-            .and_then(|metadata| self.with_proofs(metadata))
+            .and_then(|metadata| self.checked(metadata))
             .map_err(|error| match error {
                 error if metadata::is_metadata(body) => error,
                 _ if is_web_page(reply) => ProviderError::NotMetadata {
@@ -323,9 +324,10 @@ impl Provider {
             })
     }
 
-    /// The metadata, unless bound tokens are required for sign-in, and it lists no algorithm for them.
-    fn with_proofs(&self, metadata: Metadata) -> Result<Metadata, ProviderError> {
+    /// The metadata, unless it lacks what the settings demand of a provider at which users sign in.
+    fn checked(&self, metadata: Metadata) -> Result<Metadata, ProviderError> {
         if self.redirect_uri.is_some() {
+            self.check_profile(&metadata)?;
             self.proof_algorithm(&metadata)?;
         }
         Ok(metadata)

@@ -123,6 +123,14 @@ pub enum ProviderError {
         /// The `issuer` of the metadata.
         actual: String,
     },
+    /// The metadata does not meet the demands of the setting `profile`.
+    #[error("the provider does not meet the profile `{profile}`: {lacking}")]
+    Profile {
+        /// The setting `profile`.
+        profile: &'static str,
+        /// What the metadata lacks.
+        lacking: String,
+    },
     /// A URL that is neither https nor loopback.
     #[error("the provider's {endpoint} is at `{url}`, which is neither https nor loopback")]
     NotHttps {
@@ -264,6 +272,7 @@ impl ProviderError {
         const TEMPLATE: &str = "set `oidc.issuer` to the template in the metadata, `oidc.server_metadata_url` to the URL of that metadata, and `oidc.tenants` to the accepted tenants";
         const ISSUER: &str =
             "set `oidc.issuer` to exactly the issuer in the provider's metadata; a trailing slash counts";
+        const PROFILE: &str = "enable it at the provider, use another provider, or remove `oidc.profile`";
         const HTTPS: &str = "serve the provider over https, or on a loopback address; in a closed network, list its host in `oidc.insecure_http_hosts`";
         const FORWARDED: &str = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
         const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
@@ -315,6 +324,7 @@ impl ProviderError {
                 facts("provider_iss", TEMPLATE)
             }
             ProviderError::IssuerMismatch { .. } => facts("provider_iss", ISSUER),
+            ProviderError::Profile { .. } => facts("provider_profile", PROFILE),
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => facts("provider_address", HTTPS),
             ProviderError::PlainHttp { .. } => facts("provider_address", FORWARDED),
             ProviderError::PrivateAddress { .. } => facts("provider_address", PRIVATE),

@@ -42,6 +42,9 @@ pub(crate) struct Metadata {
     pub(crate) authorization_response_iss_parameter_supported: bool,
     /// Discovery §3.
     pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// RFC 8414 §2.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) code_challenge_methods_supported: Vec<String>,
     #[serde(rename = "id_token_signing_alg_values_supported")]
     id_token_signing_algorithms: Vec<SigningAlgorithm>,
     #[serde(rename = "userinfo_signing_alg_values_supported")]
@@ -211,6 +214,7 @@ pub(crate) fn accept(
         mtls_endpoint_aliases: mtls_endpoint_aliases(&document),
         #[cfg(feature = "cli")]
         tls_client_certificate_bound_access_tokens: flag("tls_client_certificate_bound_access_tokens"),
+        code_challenge_methods_supported: list("code_challenge_methods_supported").unwrap_or_default(),
         id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
         userinfo_signing_algorithms: asymmetric(list("userinfo_signing_alg_values_supported")),
         dpop_signing_alg_values_supported: list("dpop_signing_alg_values_supported"),
@@ -326,6 +330,7 @@ fn without_members() -> Metadata {
         mtls_endpoint_aliases: vec![],
         #[cfg(feature = "cli")]
         tls_client_certificate_bound_access_tokens: false,
+        code_challenge_methods_supported: vec![],
         id_token_signing_algorithms: vec![],
         userinfo_signing_algorithms: vec![],
         dpop_signing_alg_values_supported: None,

@@ -69,6 +69,7 @@ impl ProviderError {
         !matches!(
             self,
             ProviderError::IssuerMismatch { .. }
+                | ProviderError::Profile { .. }
                 | ProviderError::Malformed {
                     endpoint: Endpoint::Metadata,
                     ..
