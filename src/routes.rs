@@ -33,7 +33,7 @@ use crate::{
     pages::{AppPages, BuiltInPages, Pages, html, protect_buttons},
     relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError},
     request::{RequestState, SignInFailure, relying_party, relying_party_of_session},
-    settings::is_loopback,
+    settings::{Settings, is_loopback},
 };
 
 /// The handler of one of this crate's routes.
@@ -147,6 +147,10 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
                 "oidc_backchannel_logout_at",
             ),
         ]);
+    }
+    let of_providers = rp.settings.providers.values();
+    if rp.settings.confirms_sign_ins() || of_providers.into_iter().any(Settings::confirms_sign_ins) {
+        routes.push(OidcRoute::LoginConfirmed.at(Method::Post, "/login", "oidc_login_confirmed_here"));
     }
     if rp.settings.frontchannel_logout {
         let route = OidcRoute::FrontchannelLogout;

@@ -1,4 +1,4 @@
-//! The choice among several providers, and the question before a sign-in that another site began.
+//! The choice among several providers, and the confirmation of a sign-in that another site began.
 
 use std::sync::Arc;
 
@@ -14,27 +14,34 @@ use crate::{
 };
 
 impl<'r> RouteContext<'r, '_> {
-    /// Begins a sign-in at one of several providers, after the user agreed if another site began it.
+    /// Begins a sign-in, after the user confirmed it if another site may have begun it.
     pub(super) async fn begin_here(&self, next: ReturnTo, parameters: SignInParameters) -> Outcome<'r> {
-        let has_others = self
-            .request
-            .rocket()
-            .state::<RelyingParty>()
-            .and_then(RelyingParty::providers);
-        let has_others = has_others.is_some_and(|providers| providers.are_several());
-        match self.of_provider {
-            Some(rp) if has_others && self.is_begun_elsewhere() => self.confirm(rp, &next).await,
-            _ => self.begin(EarlierEnds::default(), next, parameters, false).await,
+        if self.is_to_be_confirmed() {
+            return self.confirm(self.rp, &next).await;
         }
+        self.begin(EarlierEnds::default(), next, parameters, false).await
     }
 
-    /// Whether the browser says that a page of another site, or of a sibling sub-domain, led here.
-    fn is_begun_elsewhere(&self) -> bool {
-        let mut site = self.request.headers().get("Sec-Fetch-Site");
-        site.any(|site| !["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own)))
+    /// Whether the user must confirm this sign-in: another site began it, and there are several providers or the setting
+    /// `profile` demands it. For the latter, a browser that does not say which site began it needs a confirmation too.
+    fn is_to_be_confirmed(&self) -> bool {
+        let mut sites = self.request.headers().get("Sec-Fetch-Site").peekable();
+        let is_known = sites.peek().is_some();
+        let is_elsewhere = sites.any(|site| !["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own)));
+        if self.confirms_sign_ins() {
+            return is_elsewhere || !is_known;
+        }
+        let app = self.request.rocket().state::<RelyingParty>();
+        let providers = app.and_then(RelyingParty::providers);
+        is_elsewhere && self.of_provider.is_some() && providers.is_some_and(|providers| providers.are_several())
     }
 
-    /// `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
+    /// Whether the setting `profile` demands that the user begins or confirms each sign-in.
+    pub(super) fn confirms_sign_ins(&self) -> bool {
+        self.rp.is_enabled() && self.rp.settings.confirms_sign_ins()
+    }
+
+    /// `POST {mount}/login` and `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
     pub(super) async fn login_confirmed(&self) -> Outcome<'r> {
         let named = match self.named_provider().await {
             Ok(named) => named,
@@ -48,6 +55,9 @@ impl<'r> RouteContext<'r, '_> {
         match (named, self.sender()) {
             (Some(rp), Sender::ThisApp) => self.at(rp).begin(EarlierEnds::default(), next, parameters, false).await,
             (Some(rp), _) => self.confirm(rp, &next).await,
+            (None, sender) if self.confirms_sign_ins() && !matches!(sender, Sender::ThisApp) => {
+                self.confirm(self.rp, &next).await
+            }
             (None, _) => self.begin(EarlierEnds::default(), next, parameters, false).await,
         }
     }

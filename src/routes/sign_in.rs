@@ -91,7 +91,7 @@ impl<'r> RouteContext<'r, '_> {
         match (named, self.rp.providers().map(|providers| &*providers.of_settings)) {
             (Some(rp), _) | (None, Some([rp])) => self.at(rp).begin_here(next, parameters).await,
             (None, Some(several)) => self.choose(several, &next),
-            (None, None) => self.begin(EarlierEnds::default(), next, parameters, false).await,
+            (None, None) => self.begin_here(next, parameters).await,
         }
     }
 
@@ -147,7 +147,7 @@ impl<'r> RouteContext<'r, '_> {
             let target = parameter("target_link_uri");
             let target = target.map_or_else(|| self.rp.home(), |target| self.target(&target));
             // Whoever sent the browser here, its user decides.
-            if providers.are_several() {
+            if providers.are_several() || rp.settings.confirms_sign_ins() {
                 return self.confirm(rp, &target).await;
             }
             let here = self.at(rp);
@@ -168,6 +168,9 @@ impl<'r> RouteContext<'r, '_> {
         }
         let target = parameter("target_link_uri");
         let target = target.map_or_else(|| self.rp.home(), |target| self.target(&target));
+        if self.confirms_sign_ins() {
+            return self.confirm(self.rp, &target).await;
+        }
         self.begin(EarlierEnds::default(), target, self.login_hint(), false)
             .await
     }
