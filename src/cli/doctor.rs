@@ -9,6 +9,7 @@ mod endpoints;
 mod github;
 mod key_set;
 mod metadata;
+mod posture;
 mod reach;
 mod registration;
 
@@ -16,13 +17,14 @@ use std::{process::ExitCode, sync::Arc};
 
 use time::OffsetDateTime;
 
+use self::posture::Posture;
 use super::{Failure, app::App, report::Report, terminal::Terminal};
 use crate::{
     clock::Clock,
     cookies::Cookies,
     fairing::{key_ring, start_dev_providers},
     provider::Provider,
-    settings::{Mode, ProviderKind, ProviderMode, Registration, Settings, Site},
+    settings::{Mode, ProviderKind, ProviderMode, Registration, SecurityProfile, Settings, Site},
 };
 
 /// Diagnose why sign-in fails
@@ -33,9 +35,10 @@ use crate::{
 /// (`Oidc::custom`, `Oidc::session_store`) are not included.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Rocket profile, such as release [default: ROCKET_PROFILE, or debug]
+    /// Rocket profile, such as release [default: ROCKET_PROFILE, or debug]; or a security profile, fapi2 or
+    /// oauth21, with which the app and its provider are compared. May be given twice
     #[arg(long)]
-    profile: Option<String>,
+    profile: Vec<String>,
     /// Of several providers, check only the one with this name, a table of `oidc.providers`
     #[arg(long)]
     provider: Option<String>,
@@ -50,8 +53,13 @@ impl Arguments {
             report: Report::default(),
             terminal: *terminal,
             provider: self.provider,
+            posture: None,
         };
-        doctor.examine(self.profile.as_deref()).await;
+        let is_security_profile = |name: &&String| SecurityProfile::named(name).is_some();
+        let of_security = self.profile.iter().find(is_security_profile);
+        let of_rocket = self.profile.iter().find(|name| !is_security_profile(name));
+        let security_profile = of_security.and_then(|name| SecurityProfile::named(name));
+        doctor.examine(of_rocket.map(String::as_str), security_profile).await;
         doctor.report.write(terminal, self.json)
     }
 }
@@ -62,13 +70,25 @@ struct Doctor {
     terminal: Terminal,
     /// The only one of several providers to check.
     provider: Option<String>,
+    /// What to compare the app with.
+    posture: Option<Posture>,
 }
 
 impl Doctor {
-    async fn examine(&mut self, profile: Option<&str>) {
+    async fn examine(&mut self, profile: Option<&str>, security_profile: Option<SecurityProfile>) {
         let Some((mut app, key)) = self.read(App::figment(profile)) else {
             return self.report.not_checked(&["the provider", "the app"]);
         };
+        if let Some(profile) = security_profile {
+            // The demands are reported one by one, rather than as an error of the settings.
+            let is_set = app.settings.set_aside_profile(profile);
+            let rocket_config = app.rocket_config;
+            self.posture = Some(Posture {
+                profile,
+                is_set,
+                rocket_config,
+            });
+        }
 
         // A free port: the app, which may be running, uses its own.
         let of_providers = app.settings.providers.values_mut();
@@ -158,6 +178,7 @@ impl Doctor {
             Ok(provider) => Arc::new(provider),
             Err(error) => return self.report.error("HTTP client", error),
         };
+        self.posture_of_settings(&provider);
         if provider.registration.kind() == ProviderKind::GitHub {
             return self.github(&provider, site).await;
         }
@@ -165,6 +186,7 @@ impl Doctor {
             let rest = ["keys", "clock", "registration", "endpoints", "scopes"];
             return self.report.not_checked(&rest);
         };
+        self.posture_of_provider(&provider, &found.metadata);
         self.key_set(&provider, &found.metadata, "").await;
         self.accepts(settings.accepts, &found.metadata, "");
         if let Some(site) = site {

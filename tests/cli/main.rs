@@ -2,6 +2,7 @@
 
 mod doctor;
 mod keys;
+mod posture;
 mod redirects;
 mod register;
 mod several_providers;
