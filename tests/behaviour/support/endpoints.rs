@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) arrivals: watch::Sender<usize>,
     pub(super) now: Mutex<Option<i64>>,
     pub(super) rsa: Mutex<SigningKey>,
+    /// Pushed authorization requests by their `request_uri`.
+    pub(super) pushed: Mutex<HashMap<String, Vec<(String, String)>>>,
 }
 
 /// A change to an honest answer.
@@ -100,6 +102,7 @@ impl State {
             ("GET", TestProvider::DISCOVERY) => Reply::json(json!(*lock(&self.metadata))),
             ("GET", "/jwks") => self.jwks(),
             ("GET", "/authorize") => self.authorize_over_http(request),
+            ("POST", "/par") => self.push(request),
             ("POST", "/token") => self.token(request),
             ("GET" | "POST", "/userinfo") => self.user_info(request),
             ("POST", "/introspect") => self.introspect(request),
@@ -191,6 +194,13 @@ impl State {
         Some(url.into())
     }
 
+    /// RFC 9126 §2.
+    fn push(&self, request: &RecordedRequest) -> Reply {
+        let uri = random("urn:ietf:params:oauth:request_uri:");
+        lock(&self.pushed).insert(uri.clone(), request.form.clone());
+        Reply::json(json!({ "request_uri": uri, "expires_in": 60 })).with_status(201)
+    }
+
     fn authorize_over_http(&self, request: &RecordedRequest) -> Reply {
         let mut url = Url::parse(&self.issuer).unwrap();
         url.set_path(&request.path);
@@ -202,7 +212,13 @@ impl State {
     }
 
     pub(super) fn authorize(&self, url: &Url) -> Result<Callback, String> {
-        let params = http::pairs(url.query().unwrap_or(""));
+        let mut params = http::pairs(url.query().unwrap_or(""));
+        if let Some(uri) = find(&params, "request_uri").map(str::to_owned) {
+            if params.len() != 2 {
+                return Err(format!("parameters beside a reference: {params:?}"));
+            }
+            params = lock(&self.pushed).remove(&uri).ok_or("unknown request_uri")?;
+        }
         let one = |name: &str| match params.iter().filter(|(n, _)| n == name).count() {
             1 => Ok(find(&params, name).unwrap()),
             count => Err(format!("{name} {count} times")),

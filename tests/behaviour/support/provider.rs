@@ -90,6 +90,7 @@ impl TestProvider {
             arrivals: watch::Sender::new(0),
             now: Mutex::default(),
             rsa: Mutex::new(SigningKey::Rsa),
+            pushed: Mutex::default(),
         });
         let listening = Mutex::new(listen(socket, state.clone()));
         Self(Arc::new(Shell { state, listening }))
