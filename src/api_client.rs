@@ -19,9 +19,7 @@ pub use bound_client::BoundClient;
 pub use error::ApiCallError;
 pub use token_source::TokenSource;
 
-use crate::{
-    api_tokens::IssuedToken, provider::ServerNonces, relying_party::RelyingParty, settings::is_loopback,
-};
+use crate::{api_tokens::IssuedToken, provider::ServerNonces, relying_party::RelyingParty, settings::is_loopback};
 
 /// Exported by `internals`.
 #[cfg(feature = "__internals")]

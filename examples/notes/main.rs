@@ -6,12 +6,15 @@
 //! OIDC_ISSUER=… OIDC_CLIENT_ID=… OIDC_CLIENT_SECRET=… cargo run --example notes
 //! ```
 //!
+//! With `NOTES_ACCOUNTS_URL`, `GET /accounts` calls the resource of another API at that address.
+//!
 //! | route | for | answers |
 //! |---|---|---|
 //! | `GET /health` | everybody | whether the app runs |
 //! | `GET /` | everybody | a page with a button to sign in or out |
 //! | `GET /me` | signed-in users | their claims |
 //! | `POST /me/refresh` | signed-in users, from a page of this app | what a refresh of the session changed |
+//! | `GET /accounts` | signed-in users | what another API says about them: its status and its body |
 //! | `GET /admin` | users in the group `admin` | their groups |
 //! | `GET /api/whoami` | access tokens | whose token it is |
 //! | `GET /api/notes` | access tokens with `notes:read` | the notes of the token's subject |
@@ -24,7 +27,8 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 
 use rocket::{
-    Build, Config, Request, Rocket, State,
+    Build, Config, Request, Rocket, State, error,
+    fairing::{AdHoc, Fairing},
     figment::{Figment, Profile, providers::Env},
     get,
     http::{RawStr, Status},
@@ -38,8 +42,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Caller, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RefreshError, RelyingParty, Secret,
-    User, scopes,
+    ApiCallError, ApiClient, Authorized, Bearer, Caller, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RefreshError,
+    RelyingParty, Secret, User, scopes,
 };
 
 scopes! {
@@ -207,6 +211,44 @@ async fn access_token(user: &User) -> Option<&str> {
     user.access_token().ok().map(Secret::expose)
 }
 
+/// The API that `GET /accounts` calls, and the path of its resource.
+struct Accounts(ApiClient, String);
+
+/// Makes the client for this resource. It connects with the certificate of the app, if that has one.
+fn accounts_at(url: String) -> impl Fairing {
+    AdHoc::try_on_ignite("accounts", |rocket| async move {
+        let (base, path) = url.rsplit_once('/').unwrap_or((&url, ""));
+        let rp = rocket.state::<RelyingParty>().expect("the fairing `Oidc` is attached");
+        let api = match ApiClient::with_certificate_of(rp, base) {
+            Err(ApiCallError::NoCertificate) => ApiClient::new(base),
+            api => api,
+        };
+        match api {
+            Ok(api) => Ok(rocket.manage(Accounts(api, path.to_owned()))),
+            Err(error) => {
+                error!("NOTES_ACCOUNTS_URL: {error}");
+                Err(rocket)
+            }
+        }
+    })
+}
+
+/// Calls that API with the user's access token. A token that is bound to a key is sent with a proof.
+#[get("/accounts")]
+async fn accounts(user: LoggedIn, accounts: &State<Accounts>) -> Result<Json<Value>, (Status, String)> {
+    let Accounts(api, path) = accounts.inner();
+    let api = user.bound_client(api);
+    let call = async {
+        let response = api.send(api.get(path)?).await?;
+        let status = response.status().as_u16();
+        Ok(json!({ "status": status, "body": response.text().await? }))
+    };
+    let called: Result<_, ApiCallError> = call.await;
+    called
+        .map(Json)
+        .map_err(|error| (Status::BadGateway, error.to_string()))
+}
+
 #[get("/admin")]
 fn admin(user: Authorized<Admin>) -> Json<Value> {
     Json(json!({ "sub": user.subject(), "groups": user.groups() }))
@@ -268,7 +310,15 @@ fn app(figment: Figment) -> Rocket<Build> {
         .mount("/", routes![whoami, list, add, either])
 }
 
+/// The app with `GET /accounts`, which calls the resource at this address.
+fn app_with_accounts(figment: Figment, url: String) -> Rocket<Build> {
+    app(figment).attach(accounts_at(url)).mount("/", routes![accounts])
+}
+
 #[launch]
 fn rocket() -> Rocket<Build> {
-    app(figment())
+    match Env::var("NOTES_ACCOUNTS_URL") {
+        Some(url) => app_with_accounts(figment(), url),
+        None => app(figment()),
+    }
 }

@@ -262,3 +262,33 @@ fn the_api_serves_the_testing_profile() {
     let add = client.post("/api/notes").json(&note);
     assert_eq!(status(add), Status::Forbidden);
 }
+
+/// The other API, here: who its caller is.
+#[test]
+fn another_api_is_called_with_the_user_s_token() {
+    let provider = TestProvider::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let api = std::thread::spawn(move || {
+        use std::io::{BufRead, BufReader, Write};
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+        let request: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+        (&stream)
+            .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+            .unwrap();
+        request
+    });
+    let figment = super::figment().select(Config::DEBUG_PROFILE);
+    let app = super::app_with_accounts(figment, format!("http://{address}/open-banking/accounts"));
+    let client = Client::untracked(provider.register(app)).expect("the example launches");
+    assert_eq!(client.get("/accounts").dispatch().status(), Status::Unauthorized);
+    let answer = json_of(client.get("/accounts").signed_in_as(json!({ "sub": "ann" })));
+    assert_eq!(answer, json!({ "status": 403, "body": "no" }));
+    let request = api.join().unwrap();
+    assert_eq!(request[0], "GET /open-banking/accounts HTTP/1.1");
+    let authorization = request
+        .iter()
+        .find(|line| line.to_ascii_lowercase().starts_with("authorization: bearer "));
+    assert!(authorization.is_some_and(|line| line.len() > 30), "{request:?}");
+}

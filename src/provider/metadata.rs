@@ -212,7 +212,6 @@ pub(crate) fn accept(
         authorization_response_iss_parameter_supported: flag("authorization_response_iss_parameter_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         mtls_endpoint_aliases: mtls_endpoint_aliases(&document),
-        #[cfg(feature = "cli")]
         tls_client_certificate_bound_access_tokens: flag("tls_client_certificate_bound_access_tokens"),
         code_challenge_methods_supported: list("code_challenge_methods_supported").unwrap_or_default(),
         id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
@@ -328,7 +327,6 @@ fn without_members() -> Metadata {
         authorization_response_iss_parameter_supported: false,
         token_endpoint_auth_methods_supported: None,
         mtls_endpoint_aliases: vec![],
-        #[cfg(feature = "cli")]
         tls_client_certificate_bound_access_tokens: false,
         code_challenge_methods_supported: vec![],
         id_token_signing_algorithms: vec![],

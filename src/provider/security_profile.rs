@@ -2,7 +2,7 @@
 //! `settings::security_profile`.
 
 use super::{Metadata, Provider, ProviderError};
-use crate::settings::SecurityProfile;
+use crate::settings::{Dpop, SecurityProfile};
 
 /// One demand of a profile on the metadata.
 pub(crate) struct MetadataDemand {
@@ -16,7 +16,9 @@ pub(crate) struct MetadataDemand {
 impl Provider {
     /// Checks that the provider meets the demands of the profile in the settings.
     pub(super) fn check_profile(&self, metadata: &Metadata) -> Result<(), ProviderError> {
-        let Some(profile) = self.settings.profile else { return Ok(()) };
+        let Some(profile) = self.settings.profile else {
+            return Ok(());
+        };
         let demands = self.profile_demands(profile, metadata).into_iter();
         let lacking = demands.filter(|demand| !demand.is_met);
         let lacking = lacking.map(|demand| format!("`{}` must {}", demand.member, demand.expected));
@@ -71,6 +73,15 @@ impl Provider {
                 algorithms.iter().any(|algorithm| profile.accepts_algorithm(*algorithm)),
             ),
         ]);
+        demands.push(if self.settings.dpop == Dpop::Required {
+            let has_algorithm = matches!(self.proof_algorithm(metadata), Ok(Some(_)));
+            let expected = "list `ES256` or `EdDSA` (FAPI 2.0 §5.3.2.1, 5)";
+            demand("dpop_signing_alg_values_supported", expected, has_algorithm)
+        } else {
+            let is_bound = metadata.tls_client_certificate_bound_access_tokens;
+            let expected = "be `true` (FAPI 2.0 §5.3.2.1, 5)";
+            demand("tls_client_certificate_bound_access_tokens", expected, is_bound)
+        });
         demands
     }
 }

@@ -143,7 +143,7 @@ impl Settings {
     }
 
     /// The settings that do not apply to GitHub, and whether each is set.
-    fn not_for_github(&self) -> [(&'static str, bool); 14] {
+    fn not_for_github(&self) -> [(&'static str, bool); 15] {
         let method = self.token_endpoint_auth_method;
         let is_other_method = method.is_some_and(|method| method != TokenEndpointAuthMethod::ClientSecretPost);
         [

@@ -268,7 +268,7 @@ impl Settings {
                 .filter(|method| *method != TokenEndpointAuthMethod::None),
             insecure_introspection_without_audience: false,
             user_info_optional: false,
-            id_token_signing_algs: None,
+            id_token_signing_algs: self.id_token_signing_algs_of_profile(),
             accepts: Accepts::AccessTokens,
             audience_claim: AudienceClaim::Aud,
             trust_groups: has_tenants,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    DpopTokens, IntrospectionAuthMethod, ProviderKind, Registration, RocketConfig, Settings, SettingsError,
+    Dpop, DpopTokens, IntrospectionAuthMethod, ProviderKind, Registration, RocketConfig, Settings, SettingsError,
     TokenEndpointAuthMethod,
     declaration::named,
     error::list,
@@ -76,7 +76,17 @@ impl Settings {
         defaults["pushed_authorization_requests"] = json!(true);
         defaults["id_token_signing_algs"] = json!(algorithms);
         defaults["access_token_signing_algs"] = json!(algorithms);
-        defaults["dpop_tokens"] = json!("required");
+        if self.tls_client_certificate.is_none() {
+            defaults["dpop"] = json!("required");
+        }
+        defaults["require_bound_tokens"] = json!(true);
+        let api_has_certificates = self.client_certificate.is_set();
+        defaults["dpop_tokens"] = json!(if api_has_certificates { "accepted" } else { "required" });
+    }
+
+    /// The accepted signing algorithms of ID tokens of a provider that the app has found.
+    pub(super) fn id_token_signing_algs_of_profile(&self) -> Option<Vec<SigningAlgorithm>> {
+        (self.profile == Some(SecurityProfile::Fapi2)).then(|| FAPI2_ALGORITHMS.to_vec())
     }
 
     /// Whether a sign-in that no page of the app began waits for the user to confirm it (FAPI 2.0 §5.3.3.1, 12).
@@ -173,10 +183,12 @@ impl Settings {
     }
 
     fn fapi2_demands_of_client(&self, registration: &Registration) -> Vec<(&'static str, Result<(), Mistake>)> {
-        let method = self.token_endpoint_auth_method;
-        let is_by_key = method == Some(TokenEndpointAuthMethod::PrivateKeyJwt)
-            || (method.is_none() && registration.client_key.is_some() && !registration.has_secret());
-        let key_algorithm = registration.client_key.as_ref().map(ClientKey::alg);
+        let (key, certificate) = (&registration.client_key, &registration.client_identity);
+        let is_strong = match self.token_endpoint_auth_method {
+            Some(method) => method == TokenEndpointAuthMethod::PrivateKeyJwt || method.is_by_certificate(),
+            None => !registration.has_secret() && (key.is_some() || certificate.is_some()),
+        };
+        let key_algorithm = key.as_ref().map(ClientKey::alg);
         let key_algorithm = key_algorithm.filter(|algorithm| !FAPI2_ALGORITHMS.contains(algorithm));
         let audience = self.client_assertion_audience.as_deref();
         let is_openid_connect = registration.kind() == ProviderKind::OpenIdConnect;
@@ -198,15 +210,27 @@ impl Settings {
                 ),
             ),
             (
-                "the client authenticates by a key (§5.3.3.1, 2)",
-                rule("token_endpoint_auth_method", is_by_key)
-                    .cause("the client does not authenticate with `private_key_jwt`")
-                    .remedy("set `private_key_file`, without a client secret and `token_endpoint_auth_method`"),
+                "tokens are bound to a key or a certificate (§5.3.3.1, 1)",
+                rule("dpop", self.dpop == Dpop::Required || certificate.is_some())
+                    .cause("bearer tokens are accepted from the provider")
+                    .remedy("set `dpop = \"required\"`, or `tls_client_certificate`"),
+            ),
+            (
+                "the client authenticates by a key or a certificate (§5.3.3.1, 2)",
+                rule("token_endpoint_auth_method", is_strong)
+                    .cause("the client authenticates neither by a key nor by a certificate")
+                    .remedy(
+                        "set `private_key_file` or `tls_client_certificate`, without a client secret and \
+                         `token_endpoint_auth_method`",
+                    ),
             ),
             (
                 "the client signs with PS256, ES256 or EdDSA (§5.4.1)",
                 rule("private_key_file", key_algorithm.is_none())
-                    .cause(format!("the key signs with {}", key_algorithm.map_or("", SigningAlgorithm::as_str)))
+                    .cause(format!(
+                        "the key signs with {}",
+                        key_algorithm.map_or("", SigningAlgorithm::as_str)
+                    ))
                     .remedy("use a P-256 or Ed25519 key, or for RSA a JWK with `\"alg\": \"PS256\"`"),
             ),
             (
@@ -242,9 +266,12 @@ impl Settings {
         vec![
             (
                 "APIs accept sender-constrained access tokens alone (§5.3.4, 5)",
-                rule("dpop_tokens", self.dpop_tokens == DpopTokens::Required)
-                    .cause("a stolen bearer token works for the thief")
-                    .remedy("set `dpop_tokens = \"required\"`"),
+                rule(
+                    "dpop_tokens",
+                    self.dpop_tokens == DpopTokens::Required || self.require_bound_tokens,
+                )
+                .cause("a stolen bearer token works for the thief")
+                .remedy("set `dpop_tokens = \"required\"`, or `require_bound_tokens = true`"),
             ),
             (
                 "access tokens are signed with PS256, ES256 or EdDSA (§5.4.1)",

@@ -130,17 +130,17 @@ async fn settings_that_contradict_fapi_2_0_abort_the_launch() {
         (
             "token_endpoint_auth_method",
             json!({ "client_secret": "hush" }),
-            "the client does not authenticate with `private_key_jwt`",
+            "the client authenticates neither by a key nor by a certificate",
         ),
         (
             "token_endpoint_auth_method",
             json!({ "client_secret": "hush", "token_endpoint_auth_method": "client_secret_basic" }),
-            "the client does not authenticate with `private_key_jwt`",
+            "the client authenticates neither by a key nor by a certificate",
         ),
         (
             "token_endpoint_auth_method",
             json!({ "private_key_file": null }),
-            "the client does not authenticate with `private_key_jwt`",
+            "the client authenticates neither by a key nor by a certificate",
         ),
         (
             "client_assertion_audience",
@@ -159,8 +159,13 @@ async fn settings_that_contradict_fapi_2_0_abort_the_launch() {
         ),
         (
             "dpop_tokens",
-            json!({ "dpop_tokens": "accepted" }),
+            json!({ "dpop_tokens": "accepted", "require_bound_tokens": false }),
             "a stolen bearer token works for the thief",
+        ),
+        (
+            "dpop",
+            json!({ "dpop": "auto" }),
+            "bearer tokens are accepted from the provider",
         ),
         (
             "silent",
@@ -266,6 +271,11 @@ async fn metadata_that_lacks_something_aborts_the_launch() {
             "id_token_signing_alg_values_supported",
             json!(["RS256"]),
             "list `PS256`, `ES256` or `EdDSA` (FAPI 2.0 §5.4.1)",
+        ),
+        (
+            "dpop_signing_alg_values_supported",
+            Value::Null,
+            "list `ES256` or `EdDSA` (FAPI 2.0 §5.3.2.1, 5)",
         ),
         (
             "code_challenge_methods_supported",

@@ -74,7 +74,7 @@ async fn an_app_without_the_profile_sees_what_it_lacks() {
     let report = app(&provider).report(&["doctor", "--profile", "debug", "--profile", "fapi2"]);
     let failed = failures(&report, "fapi2");
     for expected in [
-        "the client does not authenticate with `private_key_jwt`",
+        "the client authenticates neither by a key nor by a certificate",
         "authorization requests are not pushed",
         "a stolen bearer token works for the thief",
         "`pushed_authorization_request_endpoint` in the metadata must be there (FAPI 2.0 §5.3.2.2, 2), and does not",

@@ -1,6 +1,6 @@
 //! What the setting `profile` turns on, and what takes precedence over it.
 
-use rocket_openidconnect::settings::{DpopTokens, SecurityProfile, SigningAlgorithm};
+use rocket_openidconnect::settings::{Dpop, DpopTokens, SecurityProfile, SigningAlgorithm};
 
 use super::{extract, refusals::refused};
 
@@ -17,7 +17,23 @@ fn fapi2_turns_on_what_it_demands() {
     assert!(settings.pushed_authorization_requests);
     assert_eq!(settings.id_token_signing_algs.as_deref(), Some(&ALGORITHMS[..]));
     assert_eq!(settings.access_token_signing_algs.as_deref(), Some(&ALGORITHMS[..]));
-    assert_eq!(settings.dpop_tokens, DpopTokens::Required);
+    assert_eq!(
+        (settings.dpop, settings.dpop_tokens, settings.require_bound_tokens),
+        (Dpop::Required, DpopTokens::Required, true)
+    );
+}
+
+/// With mutual TLS, tokens are bound to certificates, and an API accepts both kinds.
+#[test]
+fn certificates_take_the_place_of_keys() {
+    let toml = "[default.oidc]\nprofile = \"fapi2\"\ntls_client_certificate = \"client.pem\"\n\
+                tls_client_key = \"client.key\"\n[default.oidc.client_certificate]\nproxies = [\"10.0.0.5\"]\n\
+                format = \"nginx\"";
+    let settings = extract(toml, &[]).unwrap();
+    assert_eq!(
+        (settings.dpop, settings.dpop_tokens, settings.require_bound_tokens),
+        (Dpop::Off, DpopTokens::Accepted, true)
+    );
 }
 
 #[test]
