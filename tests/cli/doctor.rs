@@ -1192,3 +1192,96 @@ fn github_is_checked_by_its_api_and_its_answer_to_a_made_up_code() {
         "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
     );
 }
+
+/// A server that responds like the metadata route of an app: to requests with this header with another status.
+fn app_side(header: &'static str, refusal: Option<&'static str>) -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let lines = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
+            let is_forged = lines.fold(false, |found, line| {
+                found || line.to_ascii_lowercase().starts_with(&header.to_ascii_lowercase())
+            });
+            let (status, body) = match refusal {
+                Some(reason) if is_forged => (400, reason.to_owned()),
+                _ => (
+                    200,
+                    json!({ "resource": format!("http://localhost:{port}") }).to_string(),
+                ),
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    port
+}
+
+#[rocket::async_test]
+async fn a_forged_header_of_a_client_certificate_is_sent_to_the_app() {
+    const CHECK: &str = "client certificates";
+    let provider = TestProvider::start().await;
+    for (refusal, verdict, finding) in [
+        (None, "ok", "a forged `X-SSL-Client-Cert` does not reach the app"),
+        (
+            Some("client_certificate_header"),
+            "failure",
+            "a forged `X-SSL-Client-Cert` reaches the app by a trusted proxy: a client can name any certificate",
+        ),
+        (
+            Some("client_certificate_untrusted"),
+            "warning",
+            "a forged `X-SSL-Client-Cert` is refused, and so is any certificate: it comes from a peer that is not in \
+             `client_certificate.proxies`",
+        ),
+    ] {
+        let port = app_side("X-SSL-Client-Cert:", refusal);
+        let mut tool = app(&provider);
+        tool.env("OIDC_RESOURCE", format!("http://localhost:{port}"))
+            .env("OIDC_CLIENT_CERTIFICATE__FORMAT", "nginx")
+            .env("OIDC_CLIENT_CERTIFICATE__PROXIES", "127.0.0.1");
+        let report = tool.report(&["doctor"]);
+        assert_eq!(report.check(CHECK)["verdict"], verdict, "{report:#?}");
+        assert_eq!(report.check(CHECK)["finding"], finding);
+    }
+}
+
+#[rocket::async_test]
+async fn the_clients_certificate_is_checked() {
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/client_certificate");
+    let provider = TestProvider::start().await;
+    let with_certificate = || {
+        let mut tool = app(&provider);
+        tool.env("OIDC_TLS_CLIENT_CERTIFICATE", format!("{files}/client.pem"))
+            .env("OIDC_TLS_CLIENT_KEY", format!("{files}/client.key"));
+        tool
+    };
+    let report = with_certificate().report(&["doctor"]);
+    let all = report.all("client certificate");
+    assert!(
+        all[0]["finding"].as_str().unwrap().starts_with("valid until 2126-"),
+        "{report:#?}"
+    );
+    assert_eq!(
+        all[1]["finding"],
+        "the provider does not say that it binds access tokens to certificates"
+    );
+
+    provider
+        .metadata(|metadata| drop(metadata.insert("tls_client_certificate_bound_access_tokens".into(), true.into())));
+    let report = with_certificate().report(&["doctor"]);
+    assert_eq!(report.all("client certificate").len(), 1, "{report:#?}");
+
+    let mut tool = with_certificate();
+    tool.env("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", "tls_client_auth");
+    let report = tool.report(&["doctor"]);
+    let all = report.all("client certificate");
+    assert_eq!(all[1]["finding"], "the provider does not list `tls_client_auth`");
+}

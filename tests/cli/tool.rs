@@ -149,6 +149,11 @@ impl Report {
         of.map(|check| check["check"].as_str().unwrap()).collect()
     }
 
+    /// All checks of this name.
+    pub fn all(&self, name: &str) -> Vec<&Value> {
+        self.checks.iter().filter(|check| check["check"] == name).collect()
+    }
+
     /// The check of this name, the first with another verdict than `ok` if there is one.
     pub fn check(&self, name: &str) -> &Value {
         let mut named = self.checks.iter().filter(|check| check["check"] == name);
