@@ -287,6 +287,17 @@ impl ResourceServer {
         })
     }
 
+    /// Where client certificates come from, for the report at liftoff; `None` if from nowhere.
+    pub(crate) fn describe_certificates(&self) -> Option<String> {
+        let from = self.certificates.as_ref()?.describe();
+        let required = if self.settings.require_bound_tokens {
+            "; bound tokens are required"
+        } else {
+            ""
+        };
+        Some(format!("{from}{required}"))
+    }
+
     /// What a proof for a request must have: method, URI, and a nonce if one is demanded; `None` if no proof is accepted.
     #[cfg(feature = "testing")]
     pub(crate) fn expected_proof<'r>(&self, request: &'r Request<'_>) -> Option<(&'r str, String, Option<String>)> {

@@ -150,6 +150,9 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
     if let Some(proofs) = resource_server.describe_proofs() {
         tracing::info!(target: INDENTED, "proofs of possession (DPoP): {proofs}");
     }
+    if let Some(certificates) = resource_server.describe_certificates() {
+        tracing::info!(target: INDENTED, "client certificates: {certificates}");
+    }
     for insecure in resource_server.insecure_settings(is_alone) {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }

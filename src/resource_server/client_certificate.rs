@@ -129,6 +129,16 @@ impl ClientCertificates {
         }
     }
 
+    /// The sources, for the report at liftoff.
+    pub(super) fn describe(&self) -> String {
+        let name = self.header.as_ref().map(|header| &*header.name).unwrap_or_default();
+        match (self.from_tls, &self.header) {
+            (true, None) => "of TLS connections to Rocket".to_owned(),
+            (true, Some(_)) => format!("of TLS connections to Rocket, or in `{name}` of trusted proxies"),
+            (false, _) => format!("in `{name}` of trusted proxies"),
+        }
+    }
+
     /// A trusted proxy and the header in which it reports a certificate, for tests of an app; `None` if none does.
     #[cfg(feature = "testing")]
     pub(super) fn sample(&self) -> Option<(&str, CertificateFormat, Option<IpAddr>)> {

@@ -1204,9 +1204,9 @@ fn app_side(header: &'static str, refusal: Option<&'static str>) -> u16 {
             let mut stream = stream.unwrap();
             let lines = BufReader::new(stream.try_clone().unwrap()).lines();
             let lines = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
-            let is_forged = lines.fold(false, |found, line| {
-                found || line.to_ascii_lowercase().starts_with(&header.to_ascii_lowercase())
-            });
+            // All are read, so that the connection is not reset.
+            let forged = lines.filter(|line| line.to_ascii_lowercase().starts_with(&header.to_ascii_lowercase()));
+            let is_forged = forged.count() > 0;
             let (status, body) = match refusal {
                 Some(reason) if is_forged => (400, reason.to_owned()),
                 _ => (

@@ -38,6 +38,7 @@ impl Certificates {
         for (name, subject, extension) in [
             ("server", "/CN=localhost", "subjectAltName=DNS:localhost"),
             ("client", "/CN=rocket-app", "extendedKeyUsage=clientAuth"),
+            ("another", "/CN=another", "extendedKeyUsage=clientAuth"),
         ] {
             let signed_by = "-CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE";
             own.openssl(&format!(
@@ -239,6 +240,50 @@ async fn a_renewed_certificate_keeps_sessions() {
     assert_eq!(visitor.visit(&app.at("localhost", "/me")).await.status, 200);
     let refreshed = visitor.submit(&app.at("localhost", "/me/refresh")).await;
     assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+}
+
+/// Rocket's own mutual TLS, by an authority.
+#[rocket::async_test]
+#[ignore = "needs Node.js and nginx: run scripts/interop"]
+async fn rocket_itself_asks_for_certificates() {
+    let port = free_port();
+    let site = Site::open(port).await;
+    let own = &site.certificates;
+    let tls = format!(
+        "{{certs={:?},key={:?},mutual={{ca_certs={:?}}}}}",
+        own.file("server.pem"),
+        own.file("server.key"),
+        own.file("ca.pem"),
+    );
+    let environment = [
+        ("ROCKET_TLS", &*tls),
+        ("OIDC_ISSUER", site.provider.issuer()),
+        ("OIDC_CLIENT_ID", "rocket-public"),
+        ("OIDC_AUDIENCE", RESOURCE),
+        ("OIDC_CLIENT_CERTIFICATE__TLS", "true"),
+    ];
+    let _app = Example::start("notes", port, &environment);
+    let reply = site.token("mtls-authority", "client").await;
+    let token = reply["access_token"].as_str().unwrap_or_else(|| panic!("{reply}"));
+    let pem: String = url::form_urlencoded::byte_serialize(own.read("client.pem").as_bytes()).collect();
+    for (certificate, expected) in [
+        (Some("client"), 200),
+        (None, 401),
+        (Some("another"), 401),
+        (Some("client"), 200),
+    ] {
+        let request = own
+            .client(certificate)
+            .get(format!("https://localhost:{port}/api/notes"))
+            .header("Authorization", format!("Bearer {token}"))
+            // Not configured, so not read.
+            .header("X-SSL-Client-Cert", &pem);
+        let status = request.send().await.unwrap().status().as_u16();
+        assert_eq!(status, expected, "{certificate:?}");
+    }
+    // Rocket refuses what no authority has signed.
+    let stranger = own.client(Some("self")).get(format!("https://localhost:{port}/"));
+    assert!(stranger.send().await.is_err());
 }
 
 #[rocket::async_test]

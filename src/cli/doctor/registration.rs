@@ -95,16 +95,17 @@ impl Doctor {
             return;
         };
         let renew = "renew it, register it at the provider if it is self-signed, and restart the app";
-        match identity.certificate.not_after() {
-            Some(end) if end <= now() => self
-                .report
-                .failure(CHECK, format!("it expired on {}", end.date()), renew),
-            Some(end) if end <= now() + SOON => {
-                self.report
-                    .warning(CHECK, format!("it expires on {}", end.date()), renew)
+        let end = identity.certificate.not_after();
+        let finding = end.map(|end| end.date().to_string());
+        match (end, finding) {
+            (Some(end), Some(date)) if end <= now() => {
+                self.report.failure(CHECK, format!("it expired on {date}"), renew);
             }
-            Some(end) => self.report.ok(CHECK, format!("valid until {}", end.date())),
-            None => self
+            (Some(end), Some(date)) if end <= now() + SOON => {
+                self.report.warning(CHECK, format!("it expires on {date}"), renew);
+            }
+            (Some(_), Some(date)) => self.report.ok(CHECK, format!("valid until {date}")),
+            _ => self
                 .report
                 .warning(CHECK, "the end of its validity cannot be read", renew),
         }

@@ -1,9 +1,15 @@
 //! Settings about certificates that abort the launch, each with its remedy.
 
-use rocket::serde::json::{Value, json};
+use rocket::{
+    local::asynchronous::Client,
+    serde::json::{Value, json},
+};
 
 use super::app::rocket;
-use crate::{common::launch_failure, support::TestProvider};
+use crate::{
+    common::{Log, launch_failure},
+    support::TestProvider,
+};
 
 async fn refused(settings: Value) -> Vec<String> {
     let provider = TestProvider::start().await;
@@ -71,6 +77,19 @@ async fn what_belongs_together_is_set_together() {
         assert!(lines[0].contains(&format!("client_certificate.{key}")), "{lines:#?}");
         assert!(lines[0].contains(cause) && lines[1].contains(remedy), "{lines:#?}");
     }
+}
+
+#[rocket::async_test]
+async fn the_report_says_where_certificates_come_from() {
+    let provider = TestProvider::start().await;
+    let log = Log::listen();
+    let settings =
+        json!({ "client_certificate": { "format": "envoy", "proxies": ["::1"] }, "require_bound_tokens": true });
+    let _client = Client::untracked(rocket(&provider, settings)).await.unwrap();
+    let expected =
+        "INFO: client certificates: in `X-Forwarded-Client-Cert` of trusted proxies; bound tokens are required";
+    let lines = log.lines_with_report();
+    assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
 }
 
 #[rocket::async_test]
