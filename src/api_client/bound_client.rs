@@ -20,7 +20,7 @@ impl<C> User<C> {
     /// otherwise with `Authorization: Bearer`.
     ///
     /// The rules are those of the [`ApiClient`]: one base address, no redirects; if the API rejects the token, the session
-    /// is refreshed, at most once in 10 s, and the request is sent again.
+    /// is refreshed, at most once in 10 s and however old the token is, and the request is sent again.
     ///
     /// ```
     /// use rocket::{State, get};

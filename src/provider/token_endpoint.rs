@@ -328,7 +328,7 @@ impl Tokens {
             },
         };
         match tokens.token_type.as_deref() {
-            Some(kind) if !kind.eq_ignore_ascii_case("bearer") && !(has_proof && tokens.is_dpop()) => {
+            Some(kind) if !(kind.eq_ignore_ascii_case("bearer") || has_proof && tokens.is_dpop()) => {
                 let (kind, expected) = (printable(kind), if has_proof { "DPoP" } else { "Bearer" });
                 Err(malformed(format!("`token_type` is `{kind}`, expected `{expected}`")))
             }

@@ -435,7 +435,8 @@ async fn bind_tokens_to_a_key(secrets: &mut Secrets) {
     let scene = Scene::at(provider, &[("oidc.dpop", json!("required"))]).await;
     scene.sign_in(secrets).await;
     let session = opened_session(&scene.browser, &scene.provider);
-    secrets.add("proof key", session["proof_key"].as_str().expect("a key"));
+    let seed = session["proof_key"].as_str().and_then(|key| key.strip_prefix("ES256."));
+    secrets.add("proof key", seed.expect("a key"));
     scene.browser.visit("/debug").await.is(Status::Ok);
     scene
         .provider
