@@ -444,7 +444,7 @@ settings! {
         /// obtains them: `off`, `auto` if the metadata lists an algorithm for it that this app has, or `required`, which
         /// then refuses bearer tokens. The algorithms are ES256, Ed25519 and EdDSA. An API that gets
         /// [`User::access_token`](crate::User::access_token) must accept bound tokens, and the app must send proofs: see
-        /// [`User::bound_client`](crate::User::bound_client).
+        /// `User::bound_client`, with the cargo feature `api-client`.
         /// [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)
         ///
         /// _Default:_ `off`

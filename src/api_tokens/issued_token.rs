@@ -91,7 +91,7 @@ impl IssuedToken {
     }
 
     /// The token itself, for the header `Authorization: Bearer …` (RFC 6750 §2.1). If it [is bound](Self::is_bound), it is
-    /// of no use there: [`ApiClient`](crate::ApiClient) sends it with a proof.
+    /// of no use there: `ApiClient`, with the cargo feature `api-client`, sends it with a proof.
     pub fn expose(&self) -> &str {
         self.0.token.expose()
     }
