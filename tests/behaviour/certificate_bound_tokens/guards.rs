@@ -170,7 +170,7 @@ async fn each_tenant_compares_the_certificate_of_its_requests() {
     let token = |provider: &TestProvider| {
         provider.set_time(NOW);
         provider.access_token("notes:read", |token| {
-            token.set("cnf", json!({ "x5t#S256": thumbprint(CLIENT) }))
+            token.set("cnf", json!({ "x5t#S256": thumbprint(CLIENT) }));
         })
     };
     let send = async |host: &'static str, token: &str, peer: &str, pem: &str| {
