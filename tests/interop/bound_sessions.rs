@@ -6,7 +6,7 @@ use rocket::{
     Config, State,
     figment::Figment,
     get,
-    http::{Accept, Cookie, Status},
+    http::{Accept, Cookie, Header, Status},
     local::asynchronous::{Client, LocalRequest, LocalResponse},
     routes,
     serde::json::{Json, Value, json},
@@ -73,6 +73,8 @@ struct Browser(RefCell<BTreeMap<String, Cookie<'static>>>);
 impl Browser {
     async fn send<'c>(&self, mut request: LocalRequest<'c>) -> LocalResponse<'c> {
         request.add_header(Accept::HTML);
+        // The user typed the address, or pressed a button of the app.
+        request.add_header(Header::new("Sec-Fetch-Site", "none"));
         let cookies: Vec<_> = self.0.borrow().values().cloned().collect();
         let response = request.cookies(cookies).dispatch().await;
         for cookie in response.cookies().iter() {
@@ -170,7 +172,7 @@ async fn a_bound_session_of_two_nodes() {
     }
 }
 
-/// FAPI 2.0: pushed requests, `private_key_jwt` and bound tokens.
+/// FAPI 2.0: the profile of both sides, with pushed requests, `private_key_jwt` and bound tokens.
 #[rocket::async_test]
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn a_session_by_the_fapi_profile() {
@@ -206,9 +208,7 @@ async fn a_session_by_the_fapi_profile() {
     std::fs::write(file.path(), key.to_string()).unwrap();
     let (redis, api) = (RedisServer::start(), api(&provider));
     let url = api.at("localhost", "/");
-    let own = json!({
-        "client_id": "fapi", "private_key_file": file.path(), "pushed_authorization_requests": true,
-    });
+    let own = json!({ "client_id": "fapi", "private_key_file": file.path(), "profile": "fapi2" });
     uses_a_session(&provider, &[node(&provider, &url, &own).await]).await;
 
     let mut shared = own;

@@ -409,7 +409,8 @@ fn what_is_no_metadata() {
 #[test]
 #[cfg(feature = "cli")]
 fn products() {
-    const USED: [&str; 17] = [
+    const USED: [&str; 18] = [
+        "code_challenge_methods_supported",
         "authorization_endpoint",
         "token_endpoint",
         "jwks_uri",
