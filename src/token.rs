@@ -41,7 +41,9 @@ pub use token_error::TokenError;
 pub(crate) use access_token_error::AccessTokenError;
 pub(crate) use certificate::Certificate;
 pub(crate) use checks::ClaimError;
-pub(crate) use confirmation::{Confirmation, certificate_of};
+#[cfg(feature = "cli")]
+pub(crate) use confirmation::Confirmation;
+pub(crate) use confirmation::certificate_of;
 pub(crate) use dpop_proof::{DpopProof, DpopProofError, MAX_AHEAD, ProofExpectations, UnverifiedProof, token_hash};
 pub(crate) use id_token::IdTokenError;
 pub(crate) use json::JsonError;

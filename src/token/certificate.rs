@@ -9,6 +9,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+#[cfg(any(test, feature = "cli"))]
 use time::OffsetDateTime;
 
 /// The `-----BEGIN …-----` line of a certificate (RFC 7468 §5.1).
@@ -21,7 +22,6 @@ pub(crate) struct Certificate {
     der: Vec<u8>,
     /// `x5t#S256` (RFC 8705 §3.1): the SHA-256 of the DER, in base64url.
     thumbprint: String,
-    not_after: Option<OffsetDateTime>,
 }
 
 impl Certificate {
@@ -31,15 +31,14 @@ impl Certificate {
         const MALFORMED: &str = "it is not the DER of one X.509 certificate";
         let parse = || {
             let (certificate, rest) = element(der, SEQUENCE)?;
-            let (to_be_signed, after) = element(certificate, SEQUENCE)?;
+            let (_, after) = element(certificate, SEQUENCE)?;
             let (_, after) = element(after, SEQUENCE)?;
             let (_, end) = element(after, BIT_STRING)?;
-            (rest.is_empty() && end.is_empty()).then_some(to_be_signed)
+            (rest.is_empty() && end.is_empty()).then_some(())
         };
-        let to_be_signed = parse().ok_or(MALFORMED)?;
+        parse().ok_or(MALFORMED)?;
         Ok(Certificate {
             thumbprint: URL_SAFE_NO_PAD.encode(digest(&SHA256, der)),
-            not_after: not_after(to_be_signed),
             der: der.to_vec(),
         })
     }
@@ -74,8 +73,11 @@ impl Certificate {
     }
 
     /// The end of its validity, if it can be read.
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn not_after(&self) -> Option<OffsetDateTime> {
-        self.not_after
+        let (certificate, _) = element(&self.der, SEQUENCE)?;
+        let (to_be_signed, _) = element(certificate, SEQUENCE)?;
+        not_after(to_be_signed)
     }
 
     pub(crate) fn der(&self) -> &[u8] {
@@ -91,11 +93,6 @@ impl fmt::Debug for Certificate {
 
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-/// `[0] EXPLICIT`, the version.
-const VERSION: u8 = 0xa0;
 
 /// The content of the first element, which must have this tag, and what follows it (X.690 §10.1: the shortest definite
 /// length).
@@ -118,7 +115,13 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// `validity.notAfter` of a `TBSCertificate` (RFC 5280 §4.1.2.5).
+#[cfg(any(test, feature = "cli"))]
 fn not_after(to_be_signed: &[u8]) -> Option<OffsetDateTime> {
+    const INTEGER: u8 = 0x02;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    /// `[0] EXPLICIT`, the version.
+    const VERSION: u8 = 0xa0;
     let rest = element(to_be_signed, VERSION).map_or(to_be_signed, |(_, rest)| rest);
     let (_, rest) = element(rest, INTEGER)?;
     let (_, rest) = element(rest, SEQUENCE)?;
