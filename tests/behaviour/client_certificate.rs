@@ -7,13 +7,16 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use rocket::{
+    get,
     http::Status,
+    routes,
     serde::json::{Value, json},
 };
+use rocket_openidconnect::Bearer;
 
 use crate::{
     common::{App, Log, launch_failure, signed_in},
-    support::{Reply, TestProvider},
+    support::{Browser, Reply, TestProvider},
 };
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/client_certificate");
@@ -71,42 +74,66 @@ async fn a_client_with_a_certificate_sends_its_id_alone() {
     }
 }
 
-/// RFC 8705 §5: without a certificate, the usual endpoints.
+/// RFC 8705 §5: without a certificate, the usual endpoints; and in any case where the browser goes, and for the keys.
 #[rocket::async_test]
 async fn a_client_with_a_certificate_calls_the_endpoints_for_it() {
+    const ALIASED: [(&str, &str); 5] = [
+        ("token_endpoint", "/token"),
+        ("userinfo_endpoint", "/userinfo"),
+        ("revocation_endpoint", "/revoke"),
+        ("introspection_endpoint", "/introspect"),
+        ("pushed_authorization_request_endpoint", "/par"),
+    ];
     for has_certificate in [true, false] {
         let provider = TestProvider::start().await;
         let issuer = provider.issuer();
         provider.metadata(|metadata| {
-            metadata.insert(
-                "mtls_endpoint_aliases".into(),
-                json!({
-                    "token_endpoint": format!("{issuer}/mtls/token"),
-                    "userinfo_endpoint": format!("{issuer}/mtls/userinfo"),
-                    "revocation_endpoint": 1,
-                    "authorization_endpoint": format!("{issuer}/mtls/authorize"),
-                    "jwks_uri": format!("{issuer}/mtls/jwks"),
-                }),
-            );
+            let mut aliases = json!({
+                "authorization_endpoint": format!("{issuer}/mtls/authorize"),
+                "jwks_uri": format!("{issuer}/mtls/jwks"),
+            });
+            for (member, path) in ALIASED {
+                metadata.insert(member.into(), format!("{issuer}{path}").into());
+                aliases[member] = format!("{issuer}/mtls{path}").into();
+            }
+            metadata.insert("mtls_endpoint_aliases".into(), aliases);
         });
         let app = if has_certificate {
             app(&provider)
         } else {
-            App::public(&provider)
+            App::new(&provider)
         };
-        let browser = app.open().await;
-        let page = browser.sign_in(&provider, "/me").await;
-        let called = |path: &str| provider.count(path);
-        assert_eq!(called("/mtls/authorize") + called("/mtls/jwks"), 0);
-        if has_certificate {
-            // Nothing answers there.
-            page.is(Status::BadGateway);
-            assert_eq!((called("/mtls/token"), called("/token")), (1, 0));
-        } else {
-            page.is(Status::Ok);
-            assert_eq!((called("/mtls/token"), called("/token")), (0, 1));
+        let app = app.with_all(json!({ "pushed_authorization_requests": true, "audience": TestProvider::API }));
+        let browser = Browser::open(app.rocket().mount("/", routes![whose])).await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        browser
+            .fetch_with("/whose", &[("Authorization", "Bearer opaque")])
+            .await
+            .is(Status::Unauthorized);
+        browser.submit("/oidc/logout", "").await;
+        let prefix = if has_certificate { "/mtls" } else { "" };
+        provider.until_requested(&format!("{prefix}/revoke"), 1).await;
+        for (_, path) in ALIASED {
+            let [aliased, usual] = [format!("/mtls{path}"), path.to_owned()].map(|path| provider.count(&path) > 0);
+            assert_eq!((aliased, usual), (has_certificate, !has_certificate), "{path}");
         }
+        assert_eq!(provider.count("/mtls/authorize") + provider.count("/mtls/jwks"), 0);
     }
+}
+
+#[rocket::async_test]
+async fn an_alias_that_is_not_an_address_is_ignored() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| {
+        metadata.insert("mtls_endpoint_aliases".into(), json!({ "token_endpoint": 1 }));
+    });
+    signed_in(&app(&provider), &provider).await;
+    assert_eq!(provider.count("/token"), 1);
+}
+
+#[get("/whose")]
+fn whose(token: Bearer) -> String {
+    token.subject().unwrap_or_default().to_owned()
 }
 
 /// The endpoints of the document are trusted as little as the others.

@@ -98,7 +98,9 @@ pub(super) async fn answer(mut stream: TcpStream, state: Arc<State>) -> std::io:
 
 impl State {
     fn reply(&self, request: &RecordedRequest) -> Reply {
-        match (request.method.as_str(), request.path.as_str()) {
+        // The same endpoints for clients with a certificate.
+        let path = request.path.strip_prefix("/mtls").unwrap_or(&request.path);
+        match (request.method.as_str(), path) {
             ("GET", TestProvider::DISCOVERY) => Reply::json(json!(*lock(&self.metadata))),
             ("GET", "/jwks") => self.jwks(),
             ("GET", "/authorize") => self.authorize_over_http(request),
