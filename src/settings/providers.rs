@@ -426,7 +426,7 @@ fn merge(table: &mut Dict, over: Dict) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::SigningAlgorithm;
+    use crate::settings::{SecurityProfile, SigningAlgorithm};
 
     /// Names in the settings are few, those that a source finds may be any number.
     #[test]
@@ -490,5 +490,23 @@ mod tests {
             assert_eq!(found.token_endpoint_auth_method, None);
             assert_eq!(found.counts_groups(), has_tenants);
         }
+    }
+
+    /// A profile demands algorithms of every provider.
+    #[test]
+    fn a_found_provider_has_the_algorithms_of_the_profile() {
+        let mut app = Settings {
+            id_token_signing_algs: Some(vec![SigningAlgorithm::ES256]),
+            ..Settings::default()
+        };
+        assert_eq!(app.of_found_provider("acme", true).id_token_signing_algs, None);
+        app.profile = Some(SecurityProfile::Fapi2);
+        let algorithms = [
+            SigningAlgorithm::PS256,
+            SigningAlgorithm::ES256,
+            SigningAlgorithm::EdDSA,
+        ];
+        let found = app.of_found_provider("acme", true);
+        assert_eq!(found.id_token_signing_algs.as_deref(), Some(&algorithms[..]));
     }
 }
