@@ -440,8 +440,8 @@ settings! {
         ///
         /// _Default:_ `false`
         pub pushed_authorization_requests: bool = false,
-        /// Whether tokens are bound to a key that each session has for itself, so that they are useless to whoever else
-        /// obtains them: `off`, `auto` if the metadata lists an algorithm for it that this app has, or `required`, which
+        /// Whether tokens are bound to a key that each session has for itself, so that they are useless to anyone else
+        /// who obtains them: `off`, `auto` if the metadata lists an algorithm for it that this app has, or `required`, which
         /// then refuses bearer tokens. The algorithms are ES256, Ed25519 and EdDSA. An API that gets
         /// [`User::access_token`](crate::User::access_token) must accept bound tokens, and the app must send proofs: see
         /// `User::bound_client`, with the cargo feature `api-client`.

@@ -255,7 +255,7 @@ impl Settings {
             (
                 "a user begins or confirms each sign-in (§5.3.3.1, 12)",
                 rule("silent", !self.silent)
-                    .cause("a silent sign-in is begun by whoever links to a page")
+                    .cause("a link of another site can begin a silent sign-in")
                     .remedy("remove `silent`"),
             ),
         ]

@@ -170,7 +170,7 @@ async fn settings_that_contradict_fapi_2_0_abort_the_launch() {
         (
             "silent",
             json!({ "silent": true }),
-            "a silent sign-in is begun by whoever links to a page",
+            "a link of another site can begin a silent sign-in",
         ),
         (
             "server_metadata_url",
