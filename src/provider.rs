@@ -94,7 +94,7 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     use crate::token::Document;
 
-    let tokens = Tokens::accept(&Document::parse(body).ok()?, false).ok()?;
+    let tokens = Tokens::accept(&Document::parse(body).ok()?).ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
 

@@ -61,7 +61,6 @@ pub(crate) struct Metadata {
     #[serde(skip)]
     mtls_endpoint_aliases: Vec<(&'static str, Url)>,
     /// RFC 8705 §3.3.
-    #[cfg(feature = "cli")]
     #[serde(skip)]
     pub(crate) tls_client_certificate_bound_access_tokens: bool,
     /// Not a member of the document.

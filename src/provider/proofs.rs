@@ -4,11 +4,12 @@ use openidconnect::HttpResponse;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Metadata, Provider, ProviderError, Tokens, challenge::has_challenge, error::PROOF_ALGORITHMS};
+use super::{Endpoint, Metadata, Provider, ProviderError, Tokens, challenge::has_challenge, error::PROOF_ALGORITHMS};
 use crate::{
+    printable::printable,
     secret::Secret,
     settings::Dpop,
-    token::{Document, NamedKey, ProofAlgorithm, ProofKey},
+    token::{Document, NamedKey, ProofAlgorithm, ProofKey, certificate_of},
 };
 
 /// The nonce that a response demands (RFC 9449 §8, §9).
@@ -70,6 +71,40 @@ impl Provider {
         })
     }
 
+    /// The key that the access token of a reply is bound to: see [`Tokens::binding`]. To be called once the reply is stored,
+    /// because its refresh token may be the only one that is valid now.
+    ///
+    /// # Errors
+    ///
+    /// As there; when the token is a JWT that is bound to another certificate than that of the client
+    /// ([RFC 8705 §3.1](https://www.rfc-editor.org/rfc/rfc8705#section-3.1)): no API would accept it; and when it has a type
+    /// that was not asked for.
+    pub(crate) fn binding<'k>(
+        &self,
+        reply: &Tokens,
+        key: Option<&'k ProofKey>,
+        is_required: bool,
+    ) -> Result<Option<&'k ProofKey>, ProviderError> {
+        let malformed = |cause: String| ProviderError::Malformed {
+            endpoint: Endpoint::Token,
+            cause,
+        };
+        if let Some(kind) = reply.token_type.as_deref()
+            && !(kind.eq_ignore_ascii_case("bearer") || key.is_some() && reply.is_dpop())
+        {
+            let (kind, expected) = (printable(kind), if key.is_some() { "DPoP" } else { "Bearer" });
+            return Err(malformed(format!("`token_type` is `{kind}`, expected `{expected}`")));
+        }
+        if let Some(identity) = &self.registration.client_identity
+            && let Some(thumbprint) = certificate_of(reply.access_token.expose())
+            && thumbprint != identity.certificate.thumbprint()
+        {
+            let cause = "the access token is bound to another certificate than that of this client";
+            return Err(malformed(cause.to_owned()));
+        }
+        reply.binding(key, is_required)
+    }
+
     /// Whether tokens must be bound that are requested with a key.
     pub(crate) fn requires_bound_tokens(&self) -> bool {
         self.settings.dpop == Dpop::Required
@@ -118,11 +153,7 @@ impl Tokens {
     ///
     /// When the token is a bearer token and `is_required`, or when it is bound to another key, as far as that is visible
     /// ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)).
-    pub(crate) fn binding<'k>(
-        &self,
-        key: Option<&'k ProofKey>,
-        is_required: bool,
-    ) -> Result<Option<&'k ProofKey>, ProviderError> {
+    fn binding<'k>(&self, key: Option<&'k ProofKey>, is_required: bool) -> Result<Option<&'k ProofKey>, ProviderError> {
         let Some(key) = key else {
             return Ok(None);
         };

@@ -240,7 +240,6 @@ mod tests {
             (200, "", WAITS),
             (200, r#"{"ok":false}"#, WAITS),
             (200, r#"{"access_token":""}"#, WAITS),
-            (200, r#"{"access_token":"at","token_type":"mac"}"#, WAITS),
         ] {
             assert_eq!(verdict(status, "", body).await, expected, "{status} {body}");
         }

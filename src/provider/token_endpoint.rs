@@ -15,7 +15,7 @@ use crate::{
     printable::printable,
     secret::Secret,
     settings::ProviderKind,
-    token::{Document, ProofKey, certificate_of},
+    token::{Document, ProofKey},
 };
 
 /// The `openidconnect` client that builds authorization requests.
@@ -166,6 +166,7 @@ impl Provider {
         let tokens = self
             .request_tokens(metadata, &grant, None, self.exchanges_of(client), now)
             .await?;
+        self.binding(&tokens, None, false)?;
         // §2.2.1: both members are required. A token that is none to be sent has the type `N_A`.
         match tokens.issued_token_type.as_deref() {
             Some(ACCESS_TOKEN_TYPE) if tokens.token_type.is_some() => Ok(tokens),
@@ -196,8 +197,11 @@ impl Provider {
             ("requested_token_use", "on_behalf_of"),
         ];
         grant.extend(parameters.iter().map(|(name, value)| (*name, value.as_str())));
-        self.request_tokens(metadata, &grant, None, self.exchanges_of(client), now)
-            .await
+        let tokens = self
+            .request_tokens(metadata, &grant, None, self.exchanges_of(client), now)
+            .await?;
+        self.binding(&tokens, None, false)?;
+        Ok(tokens)
     }
 
     /// The queue of exchanges, of which a client has a quarter. What it sends may cause a status 500.
@@ -253,9 +257,9 @@ impl Provider {
             is_repeated = true;
         };
         match self.registration.kind() {
-            ProviderKind::OpenIdConnect => self.check_certificate(accept(&reply, key.is_some())?),
+            ProviderKind::OpenIdConnect => accept(&reply),
             ProviderKind::GitHub => {
-                let tokens = accept(&github::form_as_json(reply), false)?;
+                let tokens = accept(&github::form_as_json(reply))?;
                 Ok(Tokens {
                     // Nothing could verify it.
                     id_token: None,
@@ -268,24 +272,8 @@ impl Provider {
     }
 }
 
-impl Provider {
-    /// Checks that an access token that is a JWT is not bound to another certificate than that of the client
-    /// ([RFC 8705 §3.1](https://www.rfc-editor.org/rfc/rfc8705#section-3.1)): no API would accept it.
-    fn check_certificate(&self, tokens: Tokens) -> Result<Tokens, ProviderError> {
-        let Some(identity) = &self.registration.client_identity else {
-            return Ok(tokens);
-        };
-        match certificate_of(tokens.access_token.expose()) {
-            Some(thumbprint) if thumbprint != identity.certificate.thumbprint() => Err(malformed(
-                "the access token is bound to another certificate than that of this client",
-            )),
-            _ => Ok(tokens),
-        }
-    }
-}
-
-/// Parses a response of the token endpoint, to a request with a proof or without.
-fn accept(reply: &HttpResponse, has_proof: bool) -> Result<Tokens, ProviderError> {
+/// Parses a response of the token endpoint.
+fn accept(reply: &HttpResponse) -> Result<Tokens, ProviderError> {
     let document = Document::parse(reply.body());
     let has = |member| {
         document
@@ -297,16 +285,16 @@ fn accept(reply: &HttpResponse, has_proof: bool) -> Result<Tokens, ProviderError
         return Err(ProviderError::of_error_reply(Endpoint::Token, reply));
     }
     match document {
-        Ok(document) => Tokens::accept(&document, has_proof),
+        Ok(document) => Tokens::accept(&document),
         Err(_) if reply.body().is_empty() => Err(malformed("it is empty")),
         Err(_) => Err(malformed("it is not a JSON object")),
     }
 }
 
 impl Tokens {
-    /// Validates a success response, whose tokens stay strings: `token` verifies the ID token, and
-    /// [`binding`](Self::binding) the key.
-    pub(super) fn accept(reply: &Document, has_proof: bool) -> Result<Tokens, ProviderError> {
+    /// Parses a success response, whose tokens stay strings: `token` verifies the ID token, and
+    /// [`Provider::binding`] the type of the access token.
+    pub(super) fn accept(reply: &Document) -> Result<Tokens, ProviderError> {
         let text = |member| match (reply.defect(member), reply.value(member)) {
             (Some(defect), _) => Err(malformed(format!("`{member}` is {defect}"))),
             (None, None) => Ok(None),
@@ -314,7 +302,7 @@ impl Tokens {
             (None, Some(_)) => Err(malformed(format!("`{member}` is not a string"))),
         };
         let secret = |member| Ok(text(member)?.map(Secret::new));
-        let tokens = Tokens {
+        Ok(Tokens {
             access_token: secret("access_token")?.ok_or_else(|| malformed("`access_token` is missing"))?,
             expires_in: reply.value("expires_in").and_then(tolerance::seconds),
             refresh_token: secret("refresh_token")?,
@@ -326,14 +314,7 @@ impl Tokens {
                 Some(Value::Array(details)) => details.clone(),
                 _ => vec![],
             },
-        };
-        match tokens.token_type.as_deref() {
-            Some(kind) if !(kind.eq_ignore_ascii_case("bearer") || has_proof && tokens.is_dpop()) => {
-                let (kind, expected) = (printable(kind), if has_proof { "DPoP" } else { "Bearer" });
-                Err(malformed(format!("`token_type` is `{kind}`, expected `{expected}`")))
-            }
-            _ => Ok(tokens),
-        }
+        })
     }
 }
 

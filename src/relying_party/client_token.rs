@@ -117,7 +117,7 @@ impl Client<'_> {
                 let reply = provider
                     .client_credentials(&metadata, &parameters, key.as_ref(), now)
                     .await?;
-                reply.binding(key.as_ref(), true)?;
+                provider.binding(&reply, key.as_ref(), true)?;
                 Ok(IssuedToken::accept(reply, now, None, key)?)
             }
         };

@@ -333,7 +333,7 @@ impl Client<'_> {
         let pending = self.store_refresh_token(current, pending, pending_tokens, now).await?;
 
         // The tokens of a session that were bound stay so.
-        let binding = reply.binding(old.proof_key.as_ref(), true);
+        let binding = self.provider.binding(&reply, old.proof_key.as_ref(), true);
         binding.map_err(|error| Failure::of_binding(&error).with_pending(&pending))?;
         let verified = self.verify_id_token(metadata, current, old, &reply, now).await;
         let id_token = verified.map_err(|failure| failure.with_pending(&pending))?;

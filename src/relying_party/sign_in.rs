@@ -237,7 +237,9 @@ impl Client<'_> {
         step("the code was exchanged for tokens");
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
-        let binding = tokens.binding(key.as_ref(), self.provider.requires_bound_tokens());
+        let binding = self
+            .provider
+            .binding(&tokens, key.as_ref(), self.provider.requires_bound_tokens());
         let bound_to = binding.as_ref().ok().copied().flatten();
         let sources = async {
             if let Err(error) = binding {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use rocket::{futures::future::join, http::Status, serde::json::Value};
 use serde_json::json;
 
@@ -266,6 +267,43 @@ async fn a_rotated_refresh_token_survives_while_the_keys_cannot_be_read() {
         assert!(after["access_token"].is_string(), "{store}: {after}");
         assert_no_refresh_token_twice(&provider);
         assert!(refresh_tokens_sent(&provider).len() >= 3);
+    }
+}
+
+/// A token of another type, or of another certificate, is of no use; the refresh token beside it is the newest one.
+#[rocket::async_test]
+async fn a_rotated_refresh_token_survives_an_access_token_of_no_use() {
+    let of_another = format!("e30.{}.AAAA", STANDARD_NO_PAD.encode(r#"{"cnf":{"x5t#S256":"AAAA"}}"#));
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/client_certificate");
+    for (member, value, cause) in [
+        ("token_type", "mac", "`token_type` is `mac`, expected `Bearer`"),
+        ("token_type", "DPoP", "`token_type` is `DPoP`, expected `Bearer`"),
+        (
+            "access_token",
+            &*of_another,
+            "the access token is bound to another certificate",
+        ),
+    ] {
+        for store in STORES {
+            let provider = TestProvider::start().await;
+            let app = App::new(&provider)
+                .with("oidc.session.store", store)
+                .with("oidc.tls_client_certificate", format!("{files}/client.pem"))
+                .with("oidc.tls_client_key", format!("{files}/client.key"));
+            let browser = due(&app, &provider).await;
+            let value = value.to_owned();
+            provider.on_refresh_response(move |reply| reply.set(member, value.clone()));
+            let log = Log::listen();
+            let pending = record(&browser).await.expect("signed in");
+            assert!(pending["access_token"].get("error").is_some(), "{pending}");
+            assert!(log.lines().join("\n").contains(cause), "{:?}", log.lines());
+
+            provider.be_honest();
+            app.advance(LATER);
+            let after = record(&browser).await.expect("signed in");
+            assert!(after["access_token"].is_string(), "{store} {cause}: {after}");
+            assert_no_refresh_token_twice(&provider);
+        }
     }
 }
 

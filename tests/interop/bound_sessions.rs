@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     example::{Example, free_port},
-    keycloak_server::{APP, Realm},
+    keycloak_server::{APP, NOTES_API, Realm},
     node_provider::{CLIENT_SECRET as SECRET, NodeProvider},
     servers::redis_server::RedisServer,
     visitor::Visitor,
@@ -220,7 +220,21 @@ async fn a_session_by_the_fapi_profile() {
     uses_a_session(&provider, &nodes).await;
 }
 
-/// The provider refuses a client of bound tokens that sends no proof.
+/// The API of `examples/notes` for tokens of this realm, which demands proofs with nonces.
+fn keycloak_api(realm: &Realm) -> Example {
+    let environment = [
+        ("OIDC_ISSUER", realm.issuer()),
+        ("OIDC_CLIENT_ID", NOTES_API[0]),
+        ("OIDC_CLIENT_SECRET", NOTES_API[1]),
+        // Of the tokens of every client there.
+        ("OIDC_AUDIENCE", "account"),
+        ("OIDC_DPOP_TOKENS", "required"),
+        ("OIDC_DPOP_NONCES", "true"),
+    ];
+    Example::start("notes", free_port(), &environment)
+}
+
+/// Sign-in, refresh, UserInfo and an API, at two nodes. The provider refuses a client of bound tokens that sends no proof.
 #[rocket::async_test]
 #[ignore = "needs Keycloak: run scripts/interop"]
 async fn a_bound_session_at_keycloak() {
@@ -230,18 +244,41 @@ async fn a_bound_session_at_keycloak() {
             client["attributes"]["dpop.bound.access.tokens"] = json!("true");
         })
         .await;
+    let api = keycloak_api(&realm);
+    let accounts = api.at("localhost", "/api/whoami");
     for (dpop, is_accepted) in [("required", true), ("auto", true), ("off", false)] {
-        let app = realm.start(
-            "notes",
-            APP,
-            &[("OIDC_DPOP", dpop), ("OIDC_SESSION__REFRESH_USER_INFO", "true")],
-        );
+        let settings = [
+            ("OIDC_DPOP", dpop),
+            ("OIDC_SESSION__REFRESH_USER_INFO", "true"),
+            ("ROCKET_SECRET_KEY", KEY),
+            ("NOTES_ACCOUNTS_URL", &accounts),
+        ];
+        let app = realm.start("notes", APP, &settings);
         let mut visitor = Visitor::new();
         let answer = visitor.sign_in(&realm.app_url(), "/me", "alice").await;
         assert_eq!(answer.status == 200, is_accepted, "{dpop}: {answer:?}");
         if is_accepted {
             let me: Value = serde_json::from_str(&answer.body).unwrap();
             assert_eq!(me["email"], "alice@example.com");
+            // Another node, with the session's cookies and the key in them.
+            let url = realm.app_url();
+            let own = [
+                ("OIDC_ISSUER", realm.issuer()),
+                ("OIDC_CLIENT_ID", APP[0]),
+                ("OIDC_CLIENT_SECRET", APP[1]),
+                ("OIDC_BASE_URL", &*url),
+            ];
+            let another = Example::start("notes", free_port(), &[&own[..], &settings[..]].concat());
+            for url in [url.clone() + "/accounts", another.at("localhost", "/accounts")] {
+                let called: Value = serde_json::from_str(&visitor.visit(&url).await.body).unwrap();
+                assert_eq!(called["status"], 200, "{dpop}: {called}");
+                assert!(
+                    called["body"]
+                        .as_str()
+                        .unwrap()
+                        .contains(&format!("{:?}", me["sub"].as_str().unwrap()))
+                );
+            }
             let refreshed = visitor.submit(&format!("{}/me/refresh", realm.app_url())).await;
             assert_eq!(refreshed.status, 200, "{refreshed:?}");
             let changes: Value = serde_json::from_str(&refreshed.body).unwrap();

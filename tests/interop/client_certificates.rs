@@ -220,6 +220,25 @@ async fn a_client_with_a_certificate_signs_in() {
     }
 }
 
+/// An API that accepts the bound token over a connection with the certificate alone: the provider's own.
+#[rocket::async_test]
+#[ignore = "needs Node.js and nginx: run scripts/interop"]
+async fn another_api_is_called_with_the_certificate() {
+    let port = free_port();
+    let site = Site::open(port).await;
+    let accounts = site.token_endpoint.replace("/token", "/me");
+    let app = site.app(port, "mtls-self-signed", "self", &[("NOTES_ACCOUNTS_URL", &accounts)]);
+    let mut visitor = Visitor::new();
+    let page = visitor.sign_in(&app.at("localhost", ""), "/accounts", "alice").await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    let called: Value = serde_json::from_str(&page.body).unwrap();
+    assert_eq!(called["status"], 200, "{called}");
+    assert!(
+        called["body"].as_str().unwrap().contains("alice@example.com"),
+        "{called}"
+    );
+}
+
 /// After a restart with a renewed certificate of the authority, the session goes on.
 #[rocket::async_test]
 #[ignore = "needs Node.js and nginx: run scripts/interop"]

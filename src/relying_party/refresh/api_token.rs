@@ -173,7 +173,7 @@ impl Client<'_> {
             ApiTokenError::from(failure)
         })?;
 
-        let key = reply.binding(old.proof_key.as_ref(), true)?.cloned();
+        let key = self.provider.binding(&reply, old.proof_key.as_ref(), true)?.cloned();
         let session = advanced.as_ref().unwrap_or(current);
         let verified = self.verify_id_token(metadata, session, &old, &reply, now).await;
         verified.map_err(|failure| match failure {
