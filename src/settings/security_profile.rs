@@ -33,6 +33,7 @@ named!(SecurityProfile);
 /// One demand of a profile, and whether the app meets it.
 pub(crate) struct Demand {
     /// What is demanded, with its section.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "listed by the doctor"))]
     pub text: &'static str,
     pub verdict: Result<(), SettingsError>,
 }
