@@ -32,7 +32,10 @@ impl Confirmation {
             Some(Value::Object(confirmation)) => confirmation,
             Some(other) => return refused(format!("it is {}, not an object", type_name(other))),
         };
-        if let Some(member) = confirmation.keys().find(|member| !MEMBERS.contains(&member.as_str())) {
+        let is_unproved = |(member, value): &(&String, &Value)| {
+            !MEMBERS.contains(&member.as_str()) && !describes_key(member, value, confirmation)
+        };
+        if let Some((member, _)) = confirmation.iter().find(is_unproved) {
             return refused(format!(
                 "no proof for its member {:?} is verified here",
                 excerpt(member)
@@ -72,6 +75,11 @@ pub(crate) fn certificate_of(jwt: &str) -> Option<String> {
 
 /// The members of `cnf` that requests prove here.
 const MEMBERS: [&str; 2] = ["jkt", "x5t#S256"];
+
+/// Whether a member says only what `jkt` is: Keycloak, since version 26.5, marks keys of proofs by `kc-jkt-type`.
+fn describes_key(member: &str, value: &Value, confirmation: &Map<String, Value>) -> bool {
+    member == "kc-jkt-type" && value == "DPoP" && confirmation.contains_key("jkt")
+}
 
 /// What an introspected token is bound to. If it is a JWT, its own `cnf` and that of the response must agree: a response
 /// may leave it out.
@@ -132,6 +140,8 @@ mod tests {
         let key = Ok(bound(Some(JKT), None));
         assert_eq!(read(json!({ "cnf": { "jkt": JKT } })), key);
         assert_eq!(read(json!({ "cnf": { "jkt": JKT }, "typ": "DPoP" })), key);
+        // Keycloak's.
+        assert_eq!(read(json!({ "cnf": { "jkt": JKT, "kc-jkt-type": "DPoP" } })), key);
         let certificate = Ok(bound(None, Some(X5T)));
         assert_eq!(read(json!({ "cnf": { "x5t#S256": X5T } })), certificate);
         assert_eq!(
@@ -163,6 +173,15 @@ mod tests {
             ),
             (json!({ "cnf": { "jkt": JKT, "x5t#S256": "" } }), X5T_CAUSE.to_owned()),
             (json!({ "cnf": { "jkt": null, "x5t#S256": X5T } }), JKT_CAUSE.to_owned()),
+            (
+                json!({ "cnf": { "jkt": JKT, "kc-jkt-type": "mTLS" } }),
+                member("kc-jkt-type"),
+            ),
+            (
+                json!({ "cnf": { "x5t#S256": X5T, "kc-jkt-type": "DPoP" } }),
+                member("kc-jkt-type"),
+            ),
+            (json!({ "cnf": { "kc-jkt-type": "DPoP" } }), member("kc-jkt-type")),
             (json!({ "cnf": { "x5t": X5T } }), member("x5t")),
             (json!({ "cnf": { "x5t#s256": X5T } }), member("x5t#s256")),
             (

@@ -226,8 +226,7 @@ fn keycloak_api(realm: &Realm) -> Example {
         ("OIDC_ISSUER", realm.issuer()),
         ("OIDC_CLIENT_ID", NOTES_API[0]),
         ("OIDC_CLIENT_SECRET", NOTES_API[1]),
-        // Of the tokens of every client there.
-        ("OIDC_AUDIENCE", "account"),
+        ("OIDC_AUDIENCE", NOTES_API[0]),
         ("OIDC_DPOP_TOKENS", "required"),
         ("OIDC_DPOP_NONCES", "true"),
     ];
@@ -244,11 +243,14 @@ async fn a_bound_session_at_keycloak() {
             client["attributes"]["dpop.bound.access.tokens"] = json!("true");
         })
         .await;
+    let audience = json!({ "included.client.audience": NOTES_API[0] });
+    realm.add_scope("notes", audience, &[APP[0]]).await;
     let api = keycloak_api(&realm);
     let accounts = api.at("localhost", "/api/whoami");
     for (dpop, is_accepted) in [("required", true), ("auto", true), ("off", false)] {
         let settings = [
             ("OIDC_DPOP", dpop),
+            ("OIDC_SCOPES", "openid profile email notes"),
             ("OIDC_SESSION__REFRESH_USER_INFO", "true"),
             ("ROCKET_SECRET_KEY", KEY),
             ("NOTES_ACCOUNTS_URL", &accounts),
