@@ -117,7 +117,7 @@ fn token_requests(provider: &TestProvider, grant: &str) -> Vec<RecordedRequest> 
     requests
 }
 
-/// A JWT that names this key as an access token does. Nobody verifies it.
+/// A JWT that names this key as an access token does. Its signature is never verified.
 fn jwt(cnf: &Value) -> String {
     let claims = json!({ "sub": "alice", "cnf": cnf });
     format!(

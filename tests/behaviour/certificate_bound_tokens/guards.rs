@@ -192,7 +192,7 @@ async fn each_tenant_compares_the_certificate_of_its_requests() {
     }
 }
 
-/// Rocket's own TLS, which a local request stands for.
+/// A local request in place of a connection to Rocket's own TLS.
 #[cfg(feature = "mtls")]
 #[rocket::async_test]
 async fn the_certificate_of_the_connection_counts() {
