@@ -40,7 +40,8 @@ use crate::{
     provider::{HttpClient, Provider},
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
-        Refreshes, RelyingParty, Revocations, Source, SourcedProviders, client_tokens, tokens_of_sessions,
+        Refreshes, RejectedRequests, RelyingParty, Revocations, Source, SourcedProviders, client_tokens,
+        tokens_of_sessions,
     },
     request::{self, PrivatePaths, RequestState},
     resource_server::{self, DpopNonces, ProofRecord, Proofs, ResourceServer},
@@ -430,6 +431,7 @@ impl Oidc {
             sessions: Arc::new(sessions),
             refreshes,
             exchanges: Arc::new(Exchanges::new()),
+            rejected_requests: Arc::new(RejectedRequests::new(attempts.are_kept())),
             attempts: Arc::new(attempts),
             client_tokens: client_tokens(&clock),
             session_tokens,

@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     observing,
     relying_party::{Freshness, Providers, RelyingParty, SessionHandle, User},
-    request::{RequestState, StepUp, relying_party_of_session},
+    request::{RequestState, StepUp, check_sender, relying_party, relying_party_of_session},
     requirement::{Authentication, Requirement},
     resource_server::ResourceServer,
     session::{CurrentSession, NoSession, Session, UserKind},
@@ -40,14 +40,15 @@ use crate::{
 /// The base name of the cookie that marks the testing profile as signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
-/// The session of a request, read once and cached for all guards of the request.
+/// The session of a request, read once and cached for all guards of the request: `NoSession::CrossOrigin` if a page of
+/// another origin sent it.
 pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<Arc<CurrentSession>, NoSession> {
     let session = &RequestState::of(request).session;
     if let Some(session) = session.get() {
         return session;
     }
     let found = match request.rocket().state::<RelyingParty>() {
-        Some(app) => match relying_party_of_session(request, app).await {
+        Some(app) => match relying_party_of_own_page(request, app).await {
             Ok(rp) => read_session(request, rp).await.map(Arc::new),
             Err(reason) => Err(reason),
         },
@@ -61,6 +62,16 @@ pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<
         }
     };
     session.get_or_init(|| found)
+}
+
+/// The relying party whose session a request carries, unless a page of another origin sent it.
+async fn relying_party_of_own_page<'r>(
+    request: &'r Request<'_>,
+    app: &'r RelyingParty,
+) -> Result<&'r RelyingParty, NoSession> {
+    let here = relying_party(request, app).await.map_err(NoSession::from)?;
+    check_sender(request, here).map_err(|_| NoSession::CrossOrigin)?;
+    relying_party_of_session(request, app).await
 }
 
 async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<CurrentSession, NoSession> {

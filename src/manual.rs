@@ -30,6 +30,8 @@ pub mod examples {}
 pub mod fapi2 {}
 #[doc = include_str!("../docs/manual/flask_oidc.md")]
 pub mod flask_oidc {}
+#[doc = include_str!("../docs/manual/forms.md")]
+pub mod forms {}
 #[doc = include_str!("../docs/glossary.md")]
 pub mod glossary {}
 #[cfg_attr(not(doctest), doc = include_str!("../docs/manual/graphql.md"))]

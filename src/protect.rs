@@ -26,6 +26,7 @@ use crate::{
 /// |---|---|---|
 /// | the outcome of the route, including forwards | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in, then this page; anything else: 401 and the app's catcher |
+/// | `Error(403)` | a page of another origin sent a form, a script's request or a WebSocket handshake ([forms](crate::manual::forms)) | 403 and the app's catcher |
 /// | `Error(503)` | the session store is not reachable | 503 with `Retry-After` |
 /// | `Error(500)` | the fairing [`Oidc`](crate::Oidc) is not attached, or is `resource_server_only` | 500; the log has the remedy |
 ///

@@ -12,6 +12,7 @@ mod providers;
 mod readiness;
 mod refresh;
 mod refresh_error;
+mod rejected_requests;
 mod revocations;
 mod revoke_later;
 mod sign_in;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     providers::Providers,
     readiness::StoreProbe,
     refresh::{Freshness, Refreshes, TokensOfSessions, tokens_of_sessions},
+    rejected_requests::{RejectedRequest, RejectedRequests},
     revocations::Revocations,
     sign_in::{Callback, Completed},
     sign_in_error::NotBegun,
@@ -89,6 +91,7 @@ pub struct RelyingParty {
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) attempts: Arc<Attempts>,
+    pub(crate) rejected_requests: Arc<RejectedRequests>,
     pub(crate) readiness: Arc<StoreProbe>,
     pub(crate) tasks: Tasks,
     /// The access tokens of this client.

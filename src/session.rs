@@ -261,6 +261,10 @@ pub enum NoSession {
     /// `Oidc::provider_for` failed. The session is kept; guards respond with 503.
     #[error("the provider of the request is not known")]
     ProviderUndecided,
+    /// A page of another origin sent the request, which changes something or opens a WebSocket: the session was not read.
+    /// Guards respond with 403.
+    #[error("a page of another origin sent the request")]
+    CrossOrigin,
     /// `enabled = false`, and there is no testing profile or it was signed out.
     #[error("OpenID Connect is disabled, and no user is signed in")]
     Disabled,
@@ -283,6 +287,7 @@ impl NoSession {
             NoSession::StoreUnavailable => "store_unavailable",
             NoSession::NoProvider => "no_provider",
             NoSession::ProviderUndecided => "provider_undecided",
+            NoSession::CrossOrigin => "cross_origin",
             NoSession::Disabled => "disabled",
         }
     }

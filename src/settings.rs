@@ -56,6 +56,7 @@ use self::{
     error::Origins,
     insecure_http_hosts::HttpHost,
     mistake::Mistake,
+    page_origins::AllowedOrigins,
     presets::NameOrTable,
     providers::Providers,
     trusted_proxies::ProxyAddress,
@@ -110,6 +111,7 @@ mod internal_provider_hosts;
 mod metadata_source;
 mod mistake;
 mod mode;
+mod page_origins;
 mod presets;
 mod provider_kind;
 mod providers;
@@ -408,6 +410,13 @@ settings! {
         ///
         /// _Default:_ `[]`
         pub trusted_proxies: Vec<String> as Words<ProxyAddress> = vec![],
+        /// The origins besides that of `base_url` whose pages may act for users, by the path at which the app mounts the
+        /// routes: a table such as `{ "/api" = ["https://admin.example.com"] }`. Every guard that reads the session rejects
+        /// forms, scripts and WebSockets of other origins with 403 ([forms](crate::manual::forms)). This does not let
+        /// scripts of an origin read responses (CORS).
+        ///
+        /// _Default:_ `{}`
+        pub allowed_origins: BTreeMap<String, Vec<String>> as AllowedOrigins = BTreeMap::new(),
         /// Audiences besides `client_id` that an ID token may name.
         /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
         ///

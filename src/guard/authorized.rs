@@ -49,6 +49,7 @@ pub trait Policy<C = Claims>: Send + Sync + 'static {
 /// | success | signed in and permitted | the route |
 /// | `Error(401)` | signed out, or the authentication does not satisfy `R` | as [`LoggedIn`] |
 /// | `Error(403)` | not permitted | 403 and the app's catcher |
+/// | `Error(403)` | a page of another origin sent the request | as [`LoggedIn`] |
 /// | `Error(503)` | the session store is not reachable | as [`LoggedIn`] |
 /// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ pub struct Authorized<P, C = Claims, R = ()>(User<C>, PhantomData<fn() -> (P, R)
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthorizedError {
-    /// 401, 500 or 503, as [`LoggedIn`].
+    /// 401, 403, 500 or 503, as [`LoggedIn`].
     #[error(transparent)]
     LoggedIn(#[from] LoggedInError),
     /// 403: the policy does not permit the user.

@@ -27,14 +27,15 @@ use crate::{
 /// | success, `Caller::User` | no `Authorization` header, and signed in | the route |
 /// | `Error` | an `Authorization` header that is rejected | as [`Bearer`] |
 /// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 and a challenge without `error` |
+/// | `Error(403)` | no `Authorization` header, and a page of another origin sent a form, a script's request or a WebSocket handshake | as [`LoggedIn`] |
 ///
 /// The scopes `S` apply to tokens only: they limit a client, and a signed-in user acts without one. Use a
 /// policy to limit what users may do.
 ///
 /// # Security
 ///
-/// A browser also sends the session with requests from other pages of the same site. The session cookie is
-/// `SameSite=Lax`, so other sites cannot `POST` with it; do not change state in a `GET`.
+/// A session counts only for requests of this app's own pages ([forms](crate::manual::forms)), except for a `GET`: do
+/// not change state in one. A token is sent by a client that has it, so it counts whatever page sent the request.
 ///
 /// ```
 /// use rocket::get;

@@ -21,6 +21,7 @@ use crate::{relying_party::User, request::RequestState, requirement::Requirement
 /// | success | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
 /// | `Error(401)` | the authentication does not satisfy `R` | a page load: a sign-in that asks for it, then this page; anything else: 401 with the challenge of RFC 9470, and the app's catcher |
+/// | `Error(403)` | a page of another origin sent a form, a script's request or a WebSocket handshake ([forms](crate::manual::forms)) | 403 and the app's catcher; the session is not read |
 /// | `Error(503)` | the session store is not reachable, or a refresh has been due for longer than `session.refresh_grace` and the provider is down | 503 with `Retry-After`, and the app's catcher; the session is kept |
 /// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 ///
@@ -56,7 +57,7 @@ impl<C: fmt::Debug, R> fmt::Debug for LoggedIn<C, R> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoggedInError {
-    /// 401, or 503 when the session cannot be checked at the moment.
+    /// 401; 503 when the session cannot be checked at the moment; 403 when a page of another origin sent the request.
     #[error(transparent)]
     NoSession(NoSession),
     /// 401: the user's authentication does not satisfy the guard's [`Requirement`];
@@ -75,6 +76,7 @@ impl LoggedInError {
     pub(crate) fn status(&self) -> Status {
         match self {
             LoggedInError::NoSession(reason) if reason.is_outage() => Status::ServiceUnavailable,
+            LoggedInError::NoSession(NoSession::CrossOrigin) => Status::Forbidden,
             LoggedInError::NoSession(_) | LoggedInError::Authentication => Status::Unauthorized,
             LoggedInError::Claims { .. } => Status::InternalServerError,
         }

@@ -9,7 +9,7 @@ use rocket::{
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{LoggedInError, current_user, is_fairing_missing, silent::is_silent_sign_in_due};
-use crate::{relying_party::User, token::Claims};
+use crate::{relying_party::User, request::RequestState, session::NoSession, token::Claims};
 
 /// A guard for everyone: the signed-in user, or none.
 ///
@@ -17,6 +17,7 @@ use crate::{relying_party::User, token::Claims};
 /// |---|---|
 /// | success with a user | signed in |
 /// | success without | signed out; or the claims do not deserialize into `C`, or the session store is not reachable (both are logged) |
+/// | `Error(403)` | a page of another origin sent a form, a script's request or a WebSocket handshake ([forms](crate::manual::forms)) |
 /// | `Error(401)` | only with the setting `silent`: the page load is redirected to a [silent sign-in](crate::manual::silent), once per browser session, and comes back |
 ///
 /// In a template it serializes as `{ logged_in, user }`.
@@ -72,6 +73,10 @@ impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for Option
             // The handler does not run twice: it may show what is shown once.
             Err(LoggedInError::NoSession(reason)) if is_silent_sign_in_due(request, reason) => {
                 Outcome::Error((Status::Unauthorized, LoggedInError::NoSession(reason)))
+            }
+            Err(error @ LoggedInError::NoSession(reason @ NoSession::CrossOrigin)) => {
+                let _ = RequestState::of(request).signed_out.set(reason);
+                Outcome::Error((error.status(), error))
             }
             Err(_) => Outcome::Success(OptionalUser(None)),
         }

@@ -47,6 +47,7 @@ fn decide(request: &Request<'_>, rp: &RelyingParty, reason: NoSession) -> bool {
         | NoSession::StoreUnavailable
         | NoSession::NoProvider
         | NoSession::ProviderUndecided
+        | NoSession::CrossOrigin
         | NoSession::Disabled => return false,
     }
     if has_ended || !is_top_level_page_load(request) || !is_return_address(request, rp) {

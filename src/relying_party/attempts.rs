@@ -45,6 +45,11 @@ impl Attempts {
         Attempts(is_debug.then(Mutex::default))
     }
 
+    /// Whether attempts are kept.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Records a new attempt: the browser is redirected to the provider.
     pub(crate) fn begin(&self, name: &str, return_to: &str, now: OffsetDateTime) {
         if let Some(mut attempts) = self.lock() {

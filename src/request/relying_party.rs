@@ -21,15 +21,21 @@ pub(crate) async fn relying_party<'r>(
     }
 }
 
+impl From<NoProvider> for NoSession {
+    fn from(none: NoProvider) -> NoSession {
+        match none {
+            NoProvider::Unknown => NoSession::NoProvider,
+            NoProvider::Undecided => NoSession::ProviderUndecided,
+        }
+    }
+}
+
 /// The relying party whose session a request carries.
 pub(crate) async fn relying_party_of_session<'r>(
     request: &'r Request<'_>,
     app: &'r RelyingParty,
 ) -> Result<&'r RelyingParty, NoSession> {
-    let here = relying_party(request, app).await.map_err(|none| match none {
-        NoProvider::Unknown => NoSession::NoProvider,
-        NoProvider::Undecided => NoSession::ProviderUndecided,
-    })?;
+    let here = relying_party(request, app).await?;
     let Some(providers) = here.providers() else {
         return Ok(here);
     };

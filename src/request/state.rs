@@ -42,6 +42,8 @@ pub(crate) struct RequestState {
     pub(crate) step_up: OnceLock<Box<StepUp>>,
     /// Whether a guard rejected the request so that a silent sign-in is tried before the page is shown; decided once.
     pub(crate) is_silent_sign_in_due: OnceLock<bool>,
+    /// Set by the routes of this crate that judge by rules of their own which page sent the request.
+    pub(crate) has_own_sender_rule: OnceLock<()>,
     /// Set when this request ends the session: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.

@@ -10,6 +10,7 @@ use crate::{
     guard::OptionalUser,
     pages::{ProviderChoice, ProviderLink, SignInConfirmation, UserLabel},
     relying_party::{PARAMETERS, RelyingParty},
+    request::RequestState,
     session::EarlierEnds,
 };
 
@@ -43,6 +44,7 @@ impl<'r> RouteContext<'r, '_> {
 
     /// `POST {mount}/login` and `POST {mount}/login/{provider}`: the user pressed the button of [`confirm`](Self::confirm).
     pub(super) async fn login_confirmed(&self) -> Outcome<'r> {
+        let _ = RequestState::of(self.request).has_own_sender_rule.set(());
         let named = match self.named_provider().await {
             Ok(named) => named,
             Err(status) => return Outcome::Error(status),

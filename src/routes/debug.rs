@@ -10,7 +10,9 @@ use super::{RouteContext, html};
 use crate::{
     guard::current_session,
     pages::debug,
+    printable::printable,
     provider::{Metadata, Provider},
+    relying_party::RejectedRequest,
     session::CurrentSession,
     settings::{ProviderKind, SessionSettings, is_loopback},
 };
@@ -82,6 +84,11 @@ impl<'r> RouteContext<'r, '_> {
                 (format!("Keys of {name}").into(), keys(provider)),
             ]);
         }
+        let rejected = self.rp.rejected_requests.list();
+        if !rejected.is_empty() {
+            let rejected = rejected.iter().map(rejected_text).collect::<Vec<_>>().join("\n\n");
+            sections.push(("Requests of other origins, rejected with 403".into(), rejected));
+        }
         sections.push(("Settings".into(), format!("{:#?}", self.rp.settings)));
         debug::page(&self.rp.attempts.list(), &sections)
     }
@@ -93,6 +100,21 @@ fn metadata_text(metadata: &Metadata) -> String {
         members.retain(|_, value| !value.is_null());
     }
     format!("{metadata:#}")
+}
+
+/// A request that a page of another origin sent, with the remedy.
+fn rejected_text(rejected: &RejectedRequest) -> String {
+    let RejectedRequest {
+        at,
+        request,
+        site,
+        origin,
+        cause,
+        remedy,
+    } = rejected;
+    let (at, request) = (date(at.unix_timestamp()), printable(request));
+    let (site, origin) = (printable(site), printable(origin));
+    format!("{at} {request}\nSec-Fetch-Site: {site}\nOrigin: {origin}\n{cause}\nRemedy: {remedy}.")
 }
 
 /// The claims and times of a session, without tokens.

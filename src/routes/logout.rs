@@ -21,7 +21,7 @@ use crate::{
     pages::{self, HiddenField, SignOutConfirmation},
     provider::Provider,
     relying_party::{FrontChannelLogout, RelyingParty, events},
-    request::{RequestState, ReturnedQuery},
+    request::{self, CrossOrigin, RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
     settings::{ClearSiteData, ProviderKind},
 };
@@ -40,7 +40,9 @@ const MAX_BODY_SIZE: u64 = 64 * 1024;
 impl<'r> RouteContext<'r, '_> {
     /// `POST {mount}/logout?next=…`: ends the session in this app, then at the provider.
     pub(super) async fn logout(&self, data: Data<'_>) -> Outcome<'r> {
-        let _ = RequestState::of(self.request).is_ending.set(());
+        let state = RequestState::of(self.request);
+        let _ = state.is_ending.set(());
+        let _ = state.has_own_sender_rule.set(());
         let rejected = match self.sender() {
             Sender::ThisApp => None,
             Sender::Hidden if self.has_button(data).await => None,
@@ -384,21 +386,18 @@ impl RouteContext<'_, '_> {
 
     /// The sender of this request according to the browser: `Sec-Fetch-Site` if present, else `Origin`.
     pub(super) fn sender(&self) -> Sender {
-        let headers = self.request.headers();
-        if let Some(site) = headers.get_one("Sec-Fetch-Site") {
-            // `none`: the user, for example by a reload. `same-site` is a sibling sub-domain.
-            let is_own = ["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own));
-            return if is_own { Sender::ThisApp } else { Sender::AnotherOrigin };
-        }
-        match headers.get_one("Origin") {
+        let sender = request::Sender::of(self.request);
+        if sender.is_unknown() {
             // Not a browser, or an old one, which sends a `Referer` at most.
-            None => match headers.get_one("Referer").map(Url::parse) {
+            return match self.request.headers().get_one("Referer").map(Url::parse) {
                 Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => Sender::AnotherOrigin,
                 _ => Sender::ThisApp,
-            },
-            Some("null") => Sender::Hidden,
-            Some(origin) if self.is_own_origin(origin) => Sender::ThisApp,
-            Some(_) => Sender::AnotherOrigin,
+            };
+        }
+        match sender.check(|origin| self.is_own_origin(origin), |_| false) {
+            Ok(()) => Sender::ThisApp,
+            Err(CrossOrigin::Hidden) => Sender::Hidden,
+            Err(_) => Sender::AnotherOrigin,
         }
     }
 

@@ -56,6 +56,7 @@ settings_of_the_app!(
     sign_in_timeout,
     max_state_length,
     trusted_proxies,
+    allowed_origins,
     token_cache,
     dpop_tokens,
     dpop_max_age,

@@ -55,6 +55,7 @@ mod rejections;
 mod return_addresses;
 mod revocation;
 mod rsa_sizes;
+mod same_origin;
 mod security_profile;
 mod session;
 mod session_attacks;

@@ -190,6 +190,7 @@ fn every_word_about_settings_is_on_the_page() {
         "insecure_http_hosts",
         "insecure_settings",
         "mode",
+        "page_origins",
         "presets",
         "providers",
         "resource_server",
