@@ -582,8 +582,12 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        #[cfg(feature = "templates")]
+        let is_pending = crate::templates::is_pending(response);
+        #[cfg(not(feature = "templates"))]
+        let is_pending = false;
         // Most requests for assets end here.
-        if request.cookies().iter().next().is_none() && RequestState::is_empty_of(request) {
+        if request.cookies().iter().next().is_none() && RequestState::is_empty_of(request) && !is_pending {
             return;
         }
         Box::pin(answer::finish(request, response)).await;

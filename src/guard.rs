@@ -4,6 +4,7 @@ mod authorized;
 mod bearer;
 mod bound_bearer;
 mod caller;
+mod is_guard;
 mod logged_in;
 #[cfg(feature = "okapi")]
 mod openapi;
@@ -12,6 +13,7 @@ mod readiness;
 mod relying_party;
 mod security_schemes;
 mod silent;
+mod visitor;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +26,7 @@ pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
 pub use security_schemes::SecuritySchemes;
+pub use visitor::Visitor;
 
 use crate::{
     clock::Clock,

@@ -18,6 +18,7 @@ mod dev_provider;
 mod facts;
 mod fair_queue;
 mod fairing;
+mod groups;
 mod guard;
 #[cfg(feature = "__internals")]
 #[allow(missing_docs)]
@@ -40,6 +41,8 @@ mod secret;
 mod session;
 pub mod settings;
 mod tasks;
+#[cfg(feature = "templates")]
+mod templates;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;
@@ -53,7 +56,7 @@ pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, BoundBearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser,
-    Policy, SecuritySchemes,
+    Policy, SecuritySchemes, Visitor,
 };
 pub use pages::{
     BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, SignInConfirmation, SignOutConfirmation, UserLabel,
@@ -61,8 +64,8 @@ pub use pages::{
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration, ProviderSource,
-    Readiness, RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
+    Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration,
+    ProviderSource, Readiness, RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
@@ -74,6 +77,8 @@ pub use secret::Secret;
 pub use session::{
     InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKey, UserKind, store,
 };
+#[cfg(feature = "templates")]
+pub use templates::{VisitorTemplate, render};
 pub use token::{Claims, TokenError};
 
 /// For macros, binary, benches and fuzz targets of this crate. Not part of the public API.
@@ -83,5 +88,6 @@ pub mod __private {
     pub use crate::cli::main;
     #[cfg(feature = "__internals")]
     pub use crate::internals::*;
-    pub use crate::scopes::is_scope;
+    pub use crate::{groups::are_met as are_groups_met, scopes::is_scope};
+    pub use rocket::Request;
 }

@@ -72,6 +72,8 @@ pub mod several_providers {}
 pub mod sign_in_parameters {}
 #[doc = include_str!("../docs/manual/silent.md")]
 pub mod silent {}
+#[doc = include_str!("../docs/manual/templates.md")]
+pub mod templates {}
 #[doc = include_str!("../docs/manual/testing.md")]
 pub mod testing {}
 #[cfg_attr(not(doctest), doc = include_str!("../docs/manual/websockets.md"))]

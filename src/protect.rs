@@ -65,7 +65,6 @@ pub fn protect(routes: impl Into<Vec<Route>>) -> Vec<Route> {
 ///
 /// struct Admin;
 ///
-/// #[rocket::async_trait]
 /// impl Policy for Admin {
 ///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
 ///         user.groups().contains(&"admin")

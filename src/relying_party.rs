@@ -6,6 +6,7 @@ mod claimed_attempts;
 mod client_token;
 pub(crate) mod events;
 mod exchange;
+mod local_page;
 mod logout;
 mod provider_source;
 mod providers;
@@ -46,6 +47,7 @@ pub(crate) use self::{
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
+    local_page::LocalPage,
     provider_source::{ProviderRegistration, ProviderSource},
     providers::ProviderFor,
     readiness::Readiness,
@@ -152,10 +154,10 @@ impl Source {
 }
 
 impl RelyingParty {
-    /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`): a path as
-    /// Rocket has it, such as `uri!(…)`. A `next` that is not a path of this app is replaced by the start page.
-    pub fn login_url(&self, next: &str) -> String {
-        self.login_url_to(&self.page(next))
+    /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`): `uri!(…)`
+    /// of a route, or a path as Rocket has it. A `next` that is not a path of this app is replaced by the start page.
+    pub fn login_url(&self, next: impl LocalPage) -> String {
+        self.login_url_to(&self.page(&next.address()))
     }
 
     /// The URL that begins a sign-in and redirects to this page afterwards.
@@ -207,14 +209,14 @@ impl RelyingParty {
         &self,
         required: &RequiredAuthentication,
         user: Option<String>,
-        next: &str,
+        next: impl LocalPage,
     ) -> SignInUrl<'_> {
         self.sign_in_url().next(next).require(required, user)
     }
 
     /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.
-    pub fn logout_url(&self, next: &str) -> String {
-        self.logout_url_to(&self.page(next))
+    pub fn logout_url(&self, next: impl LocalPage) -> String {
+        self.logout_url_to(&self.page(&next.address()))
     }
 
     /// The URL of sign-out, which redirects to this page.

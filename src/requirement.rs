@@ -36,6 +36,11 @@ use time::OffsetDateTime;
 /// access token. An absent claim satisfies nothing, and so does a user without an ID token
 /// ([`UserKind::OAuth2`](crate::UserKind::OAuth2)): the sign-in that a guard then asks for ends with an error page, 403.
 /// `clock_skew` is added to the time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a requirement of the user's authentication",
+    label = "expected a type such as `Fresh<5>`, `Acr<SecondFactor>` or a tuple of them",
+    note = "the claims type comes first: `LoggedIn<Claims, Fresh<5>>`"
+)]
 pub trait Requirement: Send + Sync + 'static {
     /// What is demanded.
     fn required() -> RequiredAuthentication;
@@ -200,6 +205,11 @@ impl<const MINUTES: u32> Requirement for Fresh<MINUTES> {
 }
 
 /// Authentication contexts (`acr`), declared with [`acr_values!`](crate::acr_values).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a list of authentication contexts",
+    label = "expected a type declared with `acr_values!`",
+    note = "declare it: `rocket_openidconnect::acr_values! {{ pub SecondFactor = \"gold\"; }}`"
+)]
 pub trait AcrValues: Send + Sync + 'static {
     /// The accepted values, in order of preference.
     const VALUES: &'static [&'static str];
@@ -216,6 +226,11 @@ impl<V: AcrValues> Requirement for Acr<V> {
 }
 
 /// The name of a provider in the settings, declared with [`provider_names!`](crate::provider_names).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the name of a provider",
+    label = "expected a type declared with `provider_names!`",
+    note = "declare it: `rocket_openidconnect::provider_names! {{ pub Company = \"company\"; }}`"
+)]
 pub trait ProviderName: Send + Sync + 'static {
     /// The name of its table in `oidc.providers`, or in the app's [`ProviderSource`](crate::ProviderSource).
     const NAME: &'static str;

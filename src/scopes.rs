@@ -1,7 +1,12 @@
 //! Scopes that an access token must have, declared by the app with the macro `scopes!`.
 
 /// The scopes that an access token must have (RFC 6749 §3.3), and the API that it must be for. Declare them with
-/// [`scopes!`](crate::scopes).
+/// [`scopes!`](crate::scopes), or groups with [`groups!`](crate::groups).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a type of scopes",
+    label = "expected scopes or groups",
+    note = "declare it: `rocket_openidconnect::scopes! {{ pub NotesRead = \"notes:read\"; }}`"
+)]
 pub trait Scopes: Send + Sync + 'static {
     /// The API that the token must be for, in an app of several APIs: the name of a table below `oidc.apis`, see
     /// [`ApiSettings`](crate::settings::ApiSettings). `None` is the app's default API, with `audience` and
@@ -12,6 +17,13 @@ pub trait Scopes: Send + Sync + 'static {
 
     /// Alternatives, each a list of scopes that must all be there. Every token meets an empty list of scopes.
     const ANY_OF: &'static [&'static [&'static str]];
+
+    /// Alternatives, each a list of groups in all of which the user is: of a session by
+    /// [`User::groups`](crate::User::groups), of a token by the setting
+    /// [`roles_claim`](crate::settings::Settings::roles_claim). Everyone meets an empty list of groups.
+    ///
+    /// _Default:_ no group is needed
+    const GROUPS: &'static [&'static [&'static str]] = &[&[]];
 
     /// Whether these scopes meet one of the alternatives.
     fn are_met_by(scopes: &[String]) -> bool {

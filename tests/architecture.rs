@@ -27,6 +27,7 @@ const LAYERS: &[&str] = &[
     "dev_provider",
     "routes",
     "protect",
+    "templates",
     "pages",
     "guard",
     "request",
@@ -39,6 +40,7 @@ const LAYERS: &[&str] = &[
     "provider",
     "settings",
     "scopes",
+    "groups",
     "cookies",
     "keys",
     "client_key",
@@ -521,6 +523,7 @@ fn no_feature_needs_more_crates_than_the_readme_says() {
         "postgres",
         "redis",
         "sqlite",
+        "templates",
         "testing",
     ];
     assert_eq!(features, all);

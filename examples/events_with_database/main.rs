@@ -91,7 +91,6 @@ impl<'r> FromRequest<'r> for Person {
 /// People in the group `admin`.
 struct Admin;
 
-#[rocket::async_trait]
 impl Policy for Admin {
     async fn permits(user: &User, _request: &Request<'_>) -> bool {
         user.groups().contains(&"admin")

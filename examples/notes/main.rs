@@ -87,7 +87,6 @@ impl Notes {
 /// People in the group `admin`.
 struct Admin;
 
-#[rocket::async_trait]
 impl Policy for Admin {
     async fn permits(user: &User, _request: &Request<'_>) -> bool {
         user.groups().contains(&"admin")

@@ -52,7 +52,6 @@ fn profile(user: LoggedIn, rp: &RelyingParty) -> RawHtml<String> {
 /// Administrators: `groups()` is empty for users of a provider whose settings do not have `trust_groups`.
 struct Administrator;
 
-#[rocket::async_trait]
 impl Policy for Administrator {
     async fn permits(user: &User, _: &Request<'_>) -> bool {
         user.groups().contains(&"admin")

@@ -52,6 +52,11 @@ use crate::{
 /// #     async fn sign(&self, _: &str, _: &[u8]) -> Result<Vec<u8>, std::io::Error> { Ok(vec![]) }
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not sign for the client",
+    label = "expected a type that implements `ClientSigner`",
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`"
+)]
 #[rocket::async_trait]
 pub trait ClientSigner: Send + Sync + 'static {
     /// The algorithm of the signatures ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)): `RS256`,

@@ -5,6 +5,8 @@ use rocket::{
     http::{Header, Status},
 };
 
+#[cfg(feature = "templates")]
+use crate::templates::VisitorPage;
 use crate::{
     relying_party::RelyingParty,
     request::{Refusal, RequestState, SignInFailure, StepUp, is_page_load},
@@ -14,6 +16,9 @@ use crate::{
 
 /// Completes a response, whether it is from a route, a catcher or another fairing.
 pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
+    // Before the cookies: the page's session may be refreshed.
+    #[cfg(feature = "templates")]
+    let page = VisitorPage::take(request, response).await;
     let state = RequestState::of(request);
     let mut cookies = state.cookies.take();
     if let Some(rp) = state.relying_party(request) {
@@ -62,6 +67,10 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
         response.set_header(Header::new("Cache-Control", "no-store"));
     } else if let Some(Ok(_)) = state.session.get() {
         disable_caching(response);
+    }
+    #[cfg(feature = "templates")]
+    if let Some(page) = page {
+        page.show(request, response).await;
     }
 }
 

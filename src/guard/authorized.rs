@@ -16,7 +16,8 @@ use crate::{relying_party::User, requirement::Requirement, token::Claims};
 
 /// An authorization rule: which signed-in users reach a route.
 ///
-/// It receives the request, so that it can query the app's database.
+/// It receives the request, so that it can query the app's database. Groups alone are declared with
+/// [`groups!`](crate::groups).
 ///
 /// ```
 /// use rocket::{Request, get};
@@ -24,7 +25,6 @@ use crate::{relying_party::User, requirement::Requirement, token::Claims};
 ///
 /// struct Admin;
 ///
-/// #[rocket::async_trait]
 /// impl Policy for Admin {
 ///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
 ///         user.groups().contains(&"admin")
@@ -36,10 +36,15 @@ use crate::{relying_party::User, requirement::Requirement, token::Claims};
 ///     format!("Hello {}", user.subject())
 /// }
 /// ```
-#[rocket::async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a policy for users with the claims `{C}`",
+    label = "expected a type that implements `Policy<{C}>`",
+    note = "implement it: `impl Policy<{C}> for {Self} {{ async fn permits(…) -> bool {{ … }} }}`",
+    note = "or declare groups: `rocket_openidconnect::groups! {{ pub Admins = \"admin\"; }}`"
+)]
 pub trait Policy<C = Claims>: Send + Sync + 'static {
-    /// Whether the policy permits this user.
-    async fn permits(user: &User<C>, request: &Request<'_>) -> bool;
+    /// Whether the policy permits this user. An implementation is a plain `async fn`.
+    fn permits(user: &User<C>, request: &Request<'_>) -> impl Future<Output = bool> + Send;
 }
 
 /// A guard that succeeds for a signed-in user whom the [`Policy`] `P` permits. It derefs to [`User`].

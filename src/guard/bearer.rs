@@ -14,6 +14,7 @@ use super::is_contradictory;
 use crate::{
     api_tokens::{ApiTokenError, IssuedToken, Target},
     clock::Clock,
+    groups,
     observing::{self, RejectedToken},
     relying_party::{NoProvider, RelyingParty},
     request::{RequestState, resource_server},
@@ -33,7 +34,7 @@ use crate::{
 /// | `Error(401)` | no token; or a token that is rejected, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
 /// | `Error(401)` | the request does not prove the key that its token is bound to ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)) | 401, `error="invalid_dpop_proof"` or `"use_dpop_nonce"` |
 /// | `Error(401)` | the user's authentication does not satisfy `R` ([RFC 9470](https://www.rfc-editor.org/rfc/rfc9470)) | 401, `error="insufficient_user_authentication"`, with `acr_values` and `max_age` |
-/// | `Error(403)` | the token lacks the scopes | 403, `error="insufficient_scope"` |
+/// | `Error(403)` | the token lacks the scopes, or its user is not in the [groups](crate::groups!) | 403, `error="insufficient_scope"` |
 /// | `Error(400)` | the header does not parse as one token | 400, `error="invalid_request"` |
 /// | `Error(503)`, `Error(502)` | the provider is down, or its response is invalid | 503 with `Retry-After`, or 502 |
 /// | `Error(429)`, `Error(503)` | the used proofs of this user and client, or of all, are too many; or the store for them is down | 429 or 503 with `Retry-After` |
@@ -241,6 +242,12 @@ where
             return Err(BearerError::Scope {
                 required: nearest(S::ANY_OF, &accepted.token.scopes),
                 actual: accepted.token.scopes.clone(),
+            });
+        }
+        if !groups::are_met(S::GROUPS, &accepted.token.groups) {
+            return Err(BearerError::Groups {
+                required: groups::in_words(S::GROUPS),
+                actual: accepted.token.groups.clone(),
             });
         }
         let required = R::required();

@@ -3,6 +3,7 @@
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
     http::Status,
+    outcome::try_outcome,
     request::{FromRequest, Outcome},
     serde::DeserializeOwned,
 };
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 use super::{Bearer, LoggedIn, LoggedInError};
 use crate::{
+    groups,
     relying_party::{RelyingParty, User},
     request::RequestState,
     requirement::Requirement,
@@ -26,11 +28,12 @@ use crate::{
 /// | success, `Caller::Bearer` | as [`Bearer`] | the route |
 /// | success, `Caller::User` | no `Authorization` header, and signed in | the route |
 /// | `Error` | an `Authorization` header that is rejected | as [`Bearer`] |
+/// | `Error(403)` | no `Authorization` header, and the user is not in the [groups](crate::groups!) | 403 and the app's catcher |
 /// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 and a challenge without `error` |
 /// | `Error(403)` | no `Authorization` header, and a page of another origin sent a form, a script's request or a WebSocket handshake | as [`LoggedIn`] |
 ///
-/// The scopes `S` apply to tokens only: they limit a client, and a signed-in user acts without one. Use a
-/// policy to limit what users may do.
+/// The scopes `S` apply to tokens only: they limit a client, and a signed-in user acts without one. Where `S` is declared
+/// with [`groups!`](crate::groups), both need the groups: the user, and the user of the token.
 ///
 /// # Security
 ///
@@ -69,6 +72,9 @@ pub enum CallerError {
     /// As [`LoggedIn`].
     #[error(transparent)]
     LoggedIn(#[from] LoggedInError),
+    /// 403: the user is not in the groups of [`groups!`](crate::groups).
+    #[error("the user is not in the groups {0}")]
+    Groups(String),
 }
 
 impl<S, C: 'static, R> Caller<S, C, R> {
@@ -128,8 +134,12 @@ where
         {
             RequestState::of(request).refuse(BearerError::Missing, Demand::of::<S>());
         }
-        user.map(|user| Caller::User(user.into_user()))
-            .map_error(|(status, error)| (status, error.into()))
+        let user = try_outcome!(user.map_error(|(status, error)| (status, error.into()))).into_user();
+        if groups::are_met(S::GROUPS, &user.groups()) {
+            Outcome::Success(Caller::User(user))
+        } else {
+            Outcome::Error((Status::Forbidden, CallerError::Groups(groups::in_words(S::GROUPS))))
+        }
     }
 }
 

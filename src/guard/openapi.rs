@@ -8,10 +8,11 @@ use rocket_okapi::{
 };
 
 use super::{
-    Authorized, Bearer, BoundBearer, Caller, LoggedIn, OptionalUser, Policy, SecuritySchemes,
+    Authorized, Bearer, BoundBearer, Caller, LoggedIn, OptionalUser, Policy, SecuritySchemes, Visitor,
     security_schemes::requirements::{Accepted, placeholder, placeholder_scopes},
 };
 use crate::{
+    groups,
     relying_party::{Readiness, RelyingParty},
     requirement::Requirement,
     scopes::Scopes,
@@ -82,12 +83,22 @@ fn responses(of: &[(&str, &str)]) -> Responses {
 /// A token with no scope lacks none.
 fn token_responses<S: Scopes>() -> Responses {
     let all = [NO_TOKEN, MALFORMED, PROVIDER_INVALID, PROVIDER_DOWN, SCOPE_MISSING];
-    let needs_scope = !S::are_met_by(&[]);
+    let needs_scope = !S::are_met_by(&[]) || !groups::are_met(S::GROUPS, &[""; 0]);
     responses(if needs_scope { &all } else { &all[..4] })
 }
 
 /// The session is optional. With the setting `silent`, a page load may be redirected.
 impl<'r, C> OpenApiFromRequest<'r> for OptionalUser<C>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    fn from_request_input(_: &mut OpenApiGenerator, _: String, _: bool) -> rocket_okapi::Result<RequestHeaderInput> {
+        Ok(input(Accepted::Session, &[], false))
+    }
+}
+
+/// The session is optional.
+impl<'r, C> OpenApiFromRequest<'r> for Visitor<C>
 where
     C: DeserializeOwned + Send + Sync + 'static,
 {

@@ -69,6 +69,11 @@ use crate::request::SignInFailure;
 ///     Template::render("choose_provider", choice).respond_to(request)
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not make the pages of sign-in",
+    label = "expected a type that implements `Pages`",
+    note = "implement it: a method that is not written keeps its built-in page"
+)]
 pub trait Pages: Send + Sync + 'static {
     /// The page for a failed sign-in.
     ///

@@ -46,6 +46,11 @@ use crate::{
 ///
 /// let fairing = Oidc::fairing().events(OnlyStaff);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle the events of sign-in and sign-out",
+    label = "expected a type that implements `Events`",
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`"
+)]
 #[rocket::async_trait]
 #[allow(unused_variables)]
 pub trait Events: Send + Sync + 'static {

@@ -61,6 +61,11 @@ use crate::{
 /// #     async fn tenant(&self, _: &str) -> Result<Option<Row>, std::io::Error> { Ok(None) }
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of providers",
+    label = "expected a type that implements `ProviderSource`",
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`"
+)]
 #[rocket::async_trait]
 pub trait ProviderSource: Send + Sync + 'static {
     /// The registration at the provider with this name; `None` if there is none. Names have lowercase letters, digits,

@@ -33,6 +33,11 @@ use crate::token::LogoutToken;
 /// let fairing = Oidc::fairing().provider_for(Domains);
 /// # async fn tenant_of(_: &str) -> Result<Option<String>, std::io::Error> { Ok(None) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not choose the provider of a request",
+    label = "expected a type that implements `ProviderFor`",
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`"
+)]
 #[rocket::async_trait]
 pub trait ProviderFor: Send + Sync + 'static {
     /// The name of the provider whose users may use the app in this request.

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{RelyingParty, SignInError, User, with_next};
+use super::{LocalPage, RelyingParty, SignInError, User, with_next};
 use crate::{
     code_flow::{ReturnTo, SignInParameters},
     keys::{KeyRing, Purpose},
@@ -57,12 +57,13 @@ impl<'a> SignInUrl<'a> {
         }
     }
 
-    /// Where the browser is redirected afterwards: a page of this app. Anything else is replaced by `/`.
+    /// Where the browser is redirected afterwards: a page of this app, as `uri!(…)` or a path. Anything else is replaced by
+    /// `/`.
     ///
     /// _Default:_ `/`
     #[must_use]
-    pub fn next(mut self, next: &str) -> Self {
-        self.next = self.rp.page(next);
+    pub fn next(mut self, next: impl LocalPage) -> Self {
+        self.next = self.rp.page(&next.address());
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    relying_party::RelyingParty,
+    relying_party::{LocalPage, RelyingParty},
     requirement::{INSUFFICIENT, RequiredAuthentication},
     session::Session,
 };
@@ -50,7 +50,7 @@ impl StepUp {
     }
 
     /// The URL of the sign-in that asks for it, and redirects to `next` afterwards, or to `/` if another user signs in.
-    pub fn sign_in_url(&self, rp: &RelyingParty, next: &str) -> String {
+    pub fn sign_in_url(&self, rp: &RelyingParty, next: impl LocalPage) -> String {
         let (user, provider) = &self.user;
         match self.required.provider().filter(|name| **name != **provider) {
             // Any user of that provider.

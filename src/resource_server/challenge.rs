@@ -81,6 +81,11 @@ impl BearerError {
                 add("error_description", "the token does not allow this");
                 add("scope", required);
             }
+            // RFC 6750 §3.1: the token has too few privileges. No scope would help.
+            BearerError::Groups { .. } => {
+                add("error", "insufficient_scope");
+                add("error_description", "the user of the token may not do this");
+            }
             BearerError::Authentication { required } => {
                 add("error", INSUFFICIENT);
                 add(

@@ -48,6 +48,15 @@ pub enum BearerError {
         /// The scopes that the token has.
         actual: Vec<String>,
     },
+    /// 403 `insufficient_scope`: the values of `roles_claim` in the token are not the groups of
+    /// [`groups!`](crate::groups).
+    #[error("the access token has the groups {actual:?}, expected {required}")]
+    Groups {
+        /// The groups that would suffice, in words.
+        required: String,
+        /// The groups that the token has.
+        actual: Vec<String>,
+    },
     /// 401 `insufficient_user_authentication` ([RFC 9470](https://www.rfc-editor.org/rfc/rfc9470#section-3)): the
     /// token's `auth_time` or `acr` does not satisfy the guard's [`Requirement`](crate::Requirement).
     #[error("the access token's user authentication does not satisfy what the guard demands")]
@@ -160,6 +169,11 @@ impl BearerError {
                 403,
                 "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`",
             ),
+            BearerError::Groups { .. } => Facts::new(
+                "insufficient_groups",
+                403,
+                "have the provider put the groups of users into access tokens, and name the claim in `roles_claim`",
+            ),
             BearerError::Authentication { .. } => Facts::new(
                 "insufficient_user_authentication",
                 401,
@@ -193,6 +207,7 @@ impl BearerError {
             | BearerError::Proof(_)
             | BearerError::TooManyProofs { .. }
             | BearerError::Scope { .. }
+            | BearerError::Groups { .. }
             | BearerError::Authentication { .. }
             | BearerError::NoProvider => false,
             // Logged by the call that failed. Requests rejected meanwhile add nothing, and anyone can send them.

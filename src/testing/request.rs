@@ -43,7 +43,6 @@ pub trait TestRequest: Sealed + Sized {
     /// # use rocket::{Build, Rocket, get, routes};
     /// # use rocket_openidconnect::{Authorized, Oidc, Policy, User};
     /// # struct Admin;
-    /// # #[rocket::async_trait]
     /// # impl Policy for Admin {
     /// #     async fn permits(user: &User, _: &rocket::Request<'_>) -> bool {
     /// #         user.groups().contains(&"admin")

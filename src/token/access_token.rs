@@ -232,7 +232,10 @@ pub(crate) struct SignatureChecked(());
 pub(crate) struct AccessToken {
     pub(crate) token: Secret,
     pub(crate) claims: Arc<Claims>,
+    /// The words of `scope`, and the groups.
     pub(crate) scopes: Vec<String>,
+    /// The groups of its user: the roles of the setting `roles_claim`.
+    pub(crate) groups: Vec<String>,
     /// What the token is bound to. The token says so; that a request proves it is checked at each request.
     pub(crate) confirmation: Confirmation,
     /// See [`hash`](Self::hash).
@@ -312,6 +315,7 @@ impl AccessToken {
         AccessToken {
             token: Secret::new("testing-profile"),
             scopes: scopes(claims.as_map(), roles),
+            groups: groups(claims.as_map(), roles),
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
             confirmation: Confirmation::default(),
@@ -332,6 +336,7 @@ impl AccessToken {
         Ok(AccessToken {
             token: Secret::new(token),
             scopes: scopes(&claims, &expected.roles),
+            groups: groups(&claims, &expected.roles),
             issuer: issuer_of(&claims, expected),
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
@@ -527,10 +532,17 @@ fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
     for value in [claims.get("scope"), claims.get("scp")] {
         add_words(value, &mut scopes);
     }
-    for path in roles {
-        path.add_roles(claims, &mut scopes);
-    }
+    scopes.extend(groups(claims, roles));
     scopes
+}
+
+/// The groups: the roles of the setting `roles_claim`.
+fn groups(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
+    let mut groups = Vec::new();
+    for path in roles {
+        path.add_roles(claims, &mut groups);
+    }
+    groups
 }
 
 /// The issuer of a token whose `iss` was checked: for a template, `iss` itself.

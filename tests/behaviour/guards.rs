@@ -44,7 +44,6 @@ struct Doorkeeper(&'static str);
 
 struct Admitted;
 
-#[rocket::async_trait]
 impl Policy for Admitted {
     async fn permits(user: &User, request: &Request<'_>) -> bool {
         let doorkeeper = request.rocket().state::<Doorkeeper>().unwrap();
@@ -54,7 +53,6 @@ impl Policy for Admitted {
 
 struct Never;
 
-#[rocket::async_trait]
 impl<C: Send + Sync> Policy<C> for Never {
     async fn permits(_: &User<C>, _: &Request<'_>) -> bool {
         false

@@ -61,7 +61,6 @@ fn foreign<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r>
 
 struct Admin;
 
-#[rocket::async_trait]
 impl Policy for Admin {
     async fn permits(user: &User, _request: &Request<'_>) -> bool {
         user.groups().contains(&"admin")

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The provider is the first label of the host; `broken` cannot be decided.
-struct Hosts;
+pub struct Hosts;
 
 #[rocket::async_trait]
 impl ProviderFor for Hosts {

@@ -48,7 +48,6 @@ fn admin(user: Authorized<Admin>) -> String {
 /// Who is in the group `admin`.
 struct Admin;
 
-#[rocket::async_trait]
 impl Policy for Admin {
     async fn permits(user: &User, _request: &Request<'_>) -> bool {
         user.groups().contains(&"admin")

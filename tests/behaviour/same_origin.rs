@@ -7,8 +7,8 @@ use rocket::{
     serde::json::json,
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Caller, Clock, LoggedIn, LoggedInError, NoSession, Oidc, OptionalUser, Policy, User, protect,
-    protect_with,
+    Authorized, Bearer, Caller, Clock, LoggedIn, LoggedInError, NoSession, Oidc, OptionalUser, Policy, User, Visitor,
+    protect, protect_with,
 };
 
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
 
 struct Anyone;
 
-#[rocket::async_trait]
 impl Policy for Anyone {
     async fn permits(_user: &User, _request: &Request<'_>) -> bool {
         true
@@ -37,6 +36,11 @@ fn put_logged_in(user: LoggedIn) -> String {
 
 #[post("/optional")]
 fn optional(visitor: OptionalUser) -> String {
+    visitor.user().map_or("none", User::subject).to_owned()
+}
+
+#[post("/visitor")]
+fn visitor(visitor: Visitor) -> String {
     visitor.user().map_or("none", User::subject).to_owned()
 }
 
@@ -86,9 +90,10 @@ fn forbidden(request: &Request<'_>) -> String {
 }
 
 /// Every guard that reads the session.
-const GUARDED: [&str; 6] = [
+const GUARDED: [&str; 7] = [
     "/logged-in",
     "/optional",
+    "/visitor",
     "/authorized",
     "/caller",
     "/protected",
@@ -103,6 +108,7 @@ fn with_routes(rocket: Rocket<Build>) -> Rocket<Build> {
                 logged_in,
                 put_logged_in,
                 optional,
+                visitor,
                 authorized,
                 caller,
                 bearer,

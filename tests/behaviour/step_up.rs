@@ -28,7 +28,6 @@ acr_values! {
 
 struct Everybody;
 
-#[rocket::async_trait]
 impl Policy for Everybody {
     async fn permits(_: &User, _: &Request<'_>) -> bool {
         true

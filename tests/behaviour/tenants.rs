@@ -468,7 +468,6 @@ async fn a_session_of_a_tenant_that_is_accepted_no_more() {
 
 struct Staff;
 
-#[rocket::async_trait]
 impl Policy for Staff {
     async fn permits(user: &User, _: &Request<'_>) -> bool {
         user.groups().contains(&"staff")

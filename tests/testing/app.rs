@@ -101,7 +101,6 @@ struct Doorkeeper(&'static str);
 
 struct Admitted;
 
-#[rocket::async_trait]
 impl Policy for Admitted {
     async fn permits(user: &User, request: &Request<'_>) -> bool {
         let doorkeeper = request.rocket().state::<Doorkeeper>().unwrap();

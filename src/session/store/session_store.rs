@@ -16,6 +16,11 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// because each value contains its own times, which are checked.
 ///
 /// Test an implementation with the `contract` in this module (feature `testing`).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a session store",
+    label = "expected a type that implements `SessionStore`",
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`, or pass the store itself instead of a reference to it"
+)]
 #[rocket::async_trait]
 pub trait SessionStore: Send + Sync + 'static {
     /// Initialises the store at launch, for example by creating tables.

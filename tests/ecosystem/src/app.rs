@@ -12,12 +12,12 @@ pub const OTHER_ORIGIN: &str = "https://pages.example";
 const OWN_ORIGIN: &str = "http://localhost:8000";
 
 pub mod templates {
-    //! rocket_dyn_templates: a template gets the user as a value. `Template` is rendered by the engine alone, so neither
-    //! guard nor request is seen in it.
+    //! rocket_dyn_templates: a template gets the user as a value, or the visitor by `render`. `Template` is rendered by the
+    //! engine alone, so neither guard nor request is seen in it.
 
-    use rocket::get;
+    use rocket::{Request, catch, get};
     use rocket_dyn_templates::{Template, context};
-    use rocket_openidconnect::{LoggedIn, OptionalUser};
+    use rocket_openidconnect::{LoggedIn, OptionalUser, VisitorTemplate, render};
 
     #[get("/tera")]
     pub fn tera(visitor: OptionalUser) -> Template {
@@ -27,6 +27,21 @@ pub mod templates {
     #[get("/minijinja")]
     pub fn minijinja(user: LoggedIn) -> Template {
         Template::render("minijinja", context! { user })
+    }
+
+    #[get("/render/<engine>")]
+    pub fn both(engine: &str) -> Option<VisitorTemplate> {
+        let name = match engine {
+            "tera" => "tera",
+            "minijinja" => "visitor",
+            _ => return None,
+        };
+        Some(render(name, context! { page: engine }))
+    }
+
+    #[catch(404)]
+    pub fn not_found(request: &Request<'_>) -> VisitorTemplate {
+        render("visitor", context! { page: request.uri().path().as_str() })
     }
 }
 
@@ -331,6 +346,7 @@ pub fn rocket(folder: &Path) -> Rocket<Build> {
             rocket::routes![
                 templates::tera,
                 templates::minijinja,
+                templates::both,
                 pools::rows,
                 sync_pools::entries,
                 cors::api,
@@ -342,6 +358,7 @@ pub fn rocket(folder: &Path) -> Rocket<Build> {
                 metrics::oidc,
             ],
         )
+        .register("/", rocket::catchers![templates::not_found])
         .mount("/", okapi_routes)
         .mount("/metrics", prometheus)
 }

@@ -72,6 +72,25 @@ async fn a_template_shows_the_user_escaped() {
     );
 }
 
+/// Of both engines, in a route without a guard and in a catcher.
+#[rocket::async_test]
+async fn a_template_shows_the_visitor_without_a_guard() {
+    let app = App::launch().await;
+    let hello = "Hello Alice &amp; Co <alice>".to_owned();
+    assert_eq!(app.get_as_alice("/render/tera").await, (Status::Ok, hello));
+    assert_eq!(app.get("/render/tera").await, (Status::Ok, "Hello stranger".to_owned()));
+    for (path, page, status) in [
+        ("/render/minijinja", "minijinja", Status::Ok),
+        ("/nowhere", "&#x2f;nowhere", Status::NotFound),
+    ] {
+        let hello = format!("{page}: Alice &amp; Co in admins, users");
+        assert_eq!(app.get_as_alice(path).await, (status, hello));
+        let next = path.replace('/', "%2F");
+        let link = format!("{page}: <a href=\"&#x2f;oidc&#x2f;login?next={next}\">Sign in</a>");
+        assert_eq!(app.get(path).await, (status, link));
+    }
+}
+
 #[rocket::async_test]
 async fn pools_of_both_kinds_are_behind_a_guard() {
     let app = App::launch().await;
