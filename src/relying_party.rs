@@ -8,6 +8,7 @@ pub(crate) mod events;
 mod exchange;
 mod local_page;
 mod logout;
+mod own_sessions;
 mod provider_source;
 mod providers;
 mod readiness;
@@ -16,6 +17,7 @@ mod refresh_error;
 mod rejected_requests;
 mod revocations;
 mod revoke_later;
+mod session_data_error;
 mod sign_in;
 mod sign_in_error;
 mod sign_in_url;
@@ -52,6 +54,7 @@ pub use self::{
     providers::ProviderFor,
     readiness::Readiness,
     refresh_error::RefreshError,
+    session_data_error::SessionDataError,
     sign_in_error::SignInError,
     sign_in_url::SignInUrl,
     user::{NoAccessToken, User},

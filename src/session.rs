@@ -12,6 +12,7 @@ mod outgoing;
 mod record;
 mod refreshed_sessions;
 mod session_cache;
+mod session_info;
 mod sessions;
 pub mod store;
 mod user_key;
@@ -26,7 +27,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime, Time};
 
 pub(crate) use change::EndCause;
 pub use change::{SessionChange, SessionChangeKind};
@@ -36,6 +37,7 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
+pub use session_info::SessionInfo;
 pub(crate) use sessions::{
     BeginError, DropCached, Revoke, SessionProvider, Sessions, open_shared_store, while_signing_in,
 };
@@ -95,6 +97,10 @@ pub(crate) struct Session {
     pub authentication: Authentication,
     #[serde(rename = "k", default, skip_serializing_if = "UserKind::is_openid_connect")]
     pub kind: UserKind,
+    /// In cookies: the part of its name that is of its user, as [`Names::user_mark`] computed it when the session
+    /// began. It stays when the secret key changes.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    user_mark: Option<String>,
     /// What the app added in `after_authorize`.
     #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
@@ -130,6 +136,7 @@ impl Session {
             data: Map::new(),
             authentication: Authentication::default(),
             kind: UserKind::default(),
+            user_mark: None,
             generation: 1,
             refresh_due: None,
             user_info_due: false,
@@ -159,6 +166,18 @@ impl Session {
     /// Who the user is.
     pub(crate) fn user_key(&self) -> UserKey {
         UserKey::new(&self.provider, &self.issuer, self.subject())
+    }
+
+    /// Sets one value of the app's data; `null` removes it. Returns whether that changes anything.
+    pub(crate) fn set_data(&mut self, name: &str, value: Value) -> bool {
+        if value.is_null() {
+            return self.data.remove(name).is_some();
+        }
+        if self.data.get(name) == Some(&value) {
+            return false;
+        }
+        self.data.insert(name.to_owned(), value);
+        true
     }
 
     /// `sub`.
@@ -195,23 +214,16 @@ fn milliseconds(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
+/// The time of this number of milliseconds since 1970; the last representable one if it is later.
+fn from_milliseconds(milliseconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000)
+        .unwrap_or(OffsetDateTime::new_utc(Date::MAX, Time::MIDNIGHT))
+}
+
 /// The time until `end`, in milliseconds since 1970; zero if it has passed.
 fn time_until(end: i64, now: OffsetDateTime) -> Duration {
     let left = end.saturating_sub(milliseconds(now));
     Duration::from_millis(left.max(0).unsigned_abs())
-}
-
-/// A session of a user, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// The session's name, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is not a secret: it
-    /// cannot be used to sign in.
-    pub id: String,
-    /// When the user signed in.
-    pub started: OffsetDateTime,
-    /// When the session was last used, to within a tenth of `session.idle_timeout`.
-    pub last_seen: OffsetDateTime,
 }
 
 /// Why there is no session.

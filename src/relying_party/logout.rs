@@ -130,10 +130,15 @@ impl RelyingParty {
         result.map(|()| count)
     }
 
-    /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
-    /// [`sessions_of`](Self::sessions_of) return. Returns `false` when there is no such session; where sessions are
+    /// Ends any session, by the id that [`User::session_id`](crate::User::session_id) and
+    /// [`sessions_of`](Self::sessions_of) return: for administrators. Returns `false` when there is no such session; where sessions are
     /// kept in cookies, it returns `false` only if this was called for the id before. [`Events::session_changed`] was
     /// called by then. The tokens of a session in a store are revoked.
+    ///
+    /// # Security
+    ///
+    /// It does not ask whose session it is: never call it with an id from a request of a user who is not an
+    /// administrator. [`end_session_of`](Self::end_session_of) ends only the sessions of one user.
     ///
     /// # Errors
     ///
@@ -187,7 +192,7 @@ impl RelyingParty {
     }
 
     /// The relying party of the provider with this name: this one, or one of several.
-    async fn at_provider(&self, name: &str) -> Result<Option<Cow<'_, RelyingParty>>, StoreError> {
+    pub(super) async fn at_provider(&self, name: &str) -> Result<Option<Cow<'_, RelyingParty>>, StoreError> {
         let Some(providers) = self.providers() else {
             return Ok((self.provider_name() == name).then_some(Cow::Borrowed(self)));
         };

@@ -4,6 +4,7 @@ mod api_token;
 mod failure;
 mod in_flight;
 mod lock;
+mod session_data;
 mod session_locks;
 mod verify;
 
@@ -15,6 +16,7 @@ use tracing::Instrument;
 
 pub(crate) use api_token::{TokensOfSessions, tokens_of_sessions};
 pub(crate) use in_flight::Refreshes;
+pub(crate) use session_data::to_json;
 
 use failure::Failure;
 use in_flight::{InFlightRefresh, Outcome};

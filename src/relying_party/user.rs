@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     api_tokens::{ApiTokenError, IssuedToken, Target},
-    relying_party::{RefreshError, RelyingParty},
+    relying_party::{RefreshError, RelyingParty, SessionDataError, refresh::to_json},
     secret::Secret,
     session::{CurrentSession, NoSession, OutgoingSession, UserKey, UserKind},
     token::Claims,
@@ -199,10 +199,55 @@ impl<C> User<C> {
         self.session.claims.get(name)
     }
 
-    /// The value that the app stored under this name in [`Events::after_authorize`](crate::Events::after_authorize).
+    /// The value that the app stored under this name in [`Events::after_authorize`](crate::Events::after_authorize), or
+    /// later by [`set_data`](Self::set_data).
     pub fn data<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let value = self.session.data.get(name)?;
         T::deserialize(value).ok()
+    }
+
+    /// Sets a value of the app's data in this session, and returns the user afterwards; `null` removes the value. The last
+    /// change under a name remains, whichever node it was made on, and a refresh keeps it.
+    ///
+    /// The change is a new generation of the session, as a refresh is: where sessions are kept in cookies, older copies of
+    /// them are not accepted for longer than after a refresh. Other guards of this request have the former data.
+    ///
+    /// ```
+    /// use rocket::{http::Status, post};
+    /// use rocket_openidconnect::LoggedIn;
+    ///
+    /// #[post("/theme/<theme>")]
+    /// async fn set_theme(theme: &str, user: LoggedIn) -> Result<String, Status> {
+    ///     let user = user.set_data("theme", theme).await.map_err(|_| Status::ServiceUnavailable)?;
+    ///     Ok(user.data("theme").unwrap_or_default())
+    /// }
+    /// # let _ = rocket::routes![set_theme];
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails when the session has ended meanwhile; when sessions are kept in cookies, and the value does not fit or the
+    /// response headers were sent; when the session store fails; and with `enabled = false`.
+    pub async fn set_data(&self, name: &str, value: impl Serialize) -> Result<User<C>, SessionDataError>
+    where
+        C: DeserializeOwned + 'static,
+    {
+        let value = to_json(name, value)?;
+        let no_session = SessionDataError::NoSession;
+        let handle = self.handle.as_ref().ok_or(no_session(NoSession::Absent))?;
+        let client = handle.rp.client().ok_or(no_session(NoSession::Disabled))?;
+        let is_in_cookies = handle.rp.sessions.is_in_cookies();
+        if is_in_cookies && handle.answer.is_sent() {
+            return Err(SessionDataError::ResponseSent);
+        }
+        let mut session = client.set_data_once(&self.session, name, value).await?;
+        session.not_refreshed = self.session.not_refreshed.clone();
+        if is_in_cookies && session.generation > self.session.generation {
+            handle.answer.set(&session);
+        }
+        let expected = std::any::type_name::<C>();
+        User::new(Arc::new(session), self.handle.clone(), handle.rp.clock.now())
+            .map_err(|_| SessionDataError::Claims { expected })
     }
 
     /// An access token to call other APIs on behalf of this user. With the setting

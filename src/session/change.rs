@@ -24,6 +24,8 @@ pub struct SessionChange {
     subject: Option<String>,
     sid: Option<String>,
     session_id: Option<String>,
+    /// The session that continues, of an end of all others.
+    excepted: Option<String>,
 }
 
 /// What happened to a session.
@@ -157,6 +159,12 @@ impl SessionChange {
         self.session_id.as_deref()
     }
 
+    /// The id of the session that continues, if all others of the user have ended
+    /// ([`RelyingParty::end_other_sessions`](crate::RelyingParty::end_other_sessions)) and are kept in cookies.
+    pub fn excepted_session_id(&self) -> Option<&str> {
+        self.excepted.as_deref()
+    }
+
     /// Whether the session has ended.
     pub fn has_ended(&self) -> bool {
         matches!(self.cause, Cause::Ended(_))
@@ -222,7 +230,24 @@ impl SessionChange {
             subject: subject.map(str::to_owned),
             sid: sid.map(str::to_owned),
             session_id: None,
+            excepted: None,
         }
+    }
+
+    /// The end of all sessions of the user of this session but itself.
+    pub(super) fn ended_others(session: &CurrentSession, cause: EndCause) -> SessionChange {
+        let (provider, issuer) = (session.provider.clone(), session.issuer.clone());
+        SessionChange {
+            excepted: Some(session.name().to_owned()),
+            ..SessionChange::ended_all(provider, issuer, Some(session.subject()), None, cause)
+        }
+    }
+
+    /// With this user, who is known although the session itself is not.
+    pub(super) fn of_user(mut self, issuer: &str, subject: &str) -> SessionChange {
+        self.issuer = issuer.into();
+        self.subject = Some(subject.to_owned());
+        self
     }
 
     fn of(name: &str, session: &Session, cause: Cause) -> SessionChange {
@@ -233,6 +258,7 @@ impl SessionChange {
             subject: Some(session.subject().to_owned()),
             sid: session.sid().map(str::to_owned),
             session_id: Some(name.to_owned()),
+            excepted: None,
         }
     }
 
@@ -240,6 +266,9 @@ impl SessionChange {
     pub(crate) fn is_about_session(&self, session: &CurrentSession) -> bool {
         if let Some(id) = &self.session_id {
             return id == session.name();
+        }
+        if self.excepted.as_deref() == Some(session.name()) {
+            return false;
         }
         if self.provider != session.provider || self.issuer != session.issuer {
             return false;
@@ -307,6 +336,9 @@ mod tests {
             let actual = [&with_sid, &without_sid].map(|s| change.is_about_session(s));
             assert_eq!(actual, expected, "{change:?}");
         }
+        let others = SessionChange::ended_others(&with_sid, EndCause::App);
+        let actual = [&with_sid, &without_sid].map(|s| others.is_about_session(s));
+        assert_eq!((actual, others.excepted_session_id()), ([false, true], Some("a")));
         let elsewhere = SessionChange::ended_all(only_provider(), "https://other.example", Some("alice"), None, cause);
         assert!(!elsewhere.is_about_session(&with_sid));
     }

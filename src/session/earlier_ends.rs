@@ -30,6 +30,19 @@ pub(super) fn new_end_entry(ttl: Duration) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(id), ttl.as_millis())
 }
 
+/// The value of a new end entry with this TTL that does not apply to the session of this name.
+pub(super) fn new_end_entry_except(session: &str, ttl: Duration) -> String {
+    let entry = new_end_entry(ttl);
+    let (id, ttl) = entry.split_once('.').unwrap_or((&entry, ""));
+    format!("{id}~{session}.{ttl}")
+}
+
+/// Whether an end entry does not apply to the session of this name.
+pub(super) fn excepts(entry: &str, session: &str) -> bool {
+    let id = entry.split_once('.').map_or(entry, |(id, _)| id);
+    id.split_once('~').is_some_and(|(_, excepted)| excepted == session)
+}
+
 /// The age of an end entry, from its remaining TTL. Without a valid TTL in its value the age is unknown, and 0.
 fn age(entry: &str, left: Duration) -> Duration {
     let ttl = entry.split_once('.').and_then(|(_, ttl)| ttl.parse().ok());
@@ -192,6 +205,23 @@ mod tests {
             "é.é",
         ] {
             assert_eq!(age(text, seconds(0)), seconds(0), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_may_except_one_session() {
+        let entry = new_end_entry_except("name", HOUR);
+        assert!(excepts(&entry, "name"));
+        assert_eq!(age(&entry, seconds(3_599)), seconds(1));
+        assert_ne!(entry, new_end_entry_except("name", HOUR));
+        for (entry, name) in [
+            (&*entry, "other"),
+            (&entry, ""),
+            (&new_end_entry(HOUR), ""),
+            ("", ""),
+            ("x.~", ""),
+        ] {
+            assert!(!excepts(entry, name), "{entry} {name}");
         }
     }
 

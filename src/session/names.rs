@@ -1,12 +1,18 @@
 //! Keys of a store's entries and sessions. Names of random ids are plain digests; names of guessable values, such as a
 //! `sub`, are keyed hashes, so that a reader of the store cannot guess them.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
     keys::{KeyRing, digest, digest_name},
     secret::Secret,
 };
+
+/// Bytes at the end of the name of a session in cookies that are a keyed hash of its user.
+const USER_MARK_LEN: usize = 14;
+/// Length of the rest of such a name, in base64url.
+const UNMARKED_LEN: usize = 24;
 
 /// Computes names for one client at one issuer.
 #[derive(Clone, Debug)]
@@ -24,6 +30,39 @@ impl Names {
         let tag = self.0.client_tag_bytes();
         name[..tag.len()].copy_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(name)
+    }
+
+    /// The name of a session in cookies: that of [`session`](Self::session), whose end is this mark of its user.
+    pub(crate) fn marked_session(&self, id: &Secret, user_mark: &str) -> String {
+        let name = self.session(id);
+        format!("{}{user_mark}", &name[..UNMARKED_LEN])
+    }
+
+    /// The mark of a user in the name of a session in cookies: a keyed hash of both, under the key to write. No record
+    /// says whose such a session is, and an id without this proof could end the session of another user.
+    pub(crate) fn user_mark(&self, id: &Secret, issuer: &str, subject: &str) -> String {
+        let marks = self.user_marks(&self.session(id), issuer, subject);
+        marks.into_iter().next().unwrap_or_default()
+    }
+
+    /// Whether a session in cookies of this name is of this user.
+    pub(crate) fn is_marked_for(&self, session: &str, issuer: &str, subject: &str) -> bool {
+        let Some(mark) = session.get(UNMARKED_LEN..) else {
+            return false;
+        };
+        let mut marks = self.user_marks(session, issuer, subject).into_iter();
+        marks.any(|expected| verify_slices_are_equal(expected.as_bytes(), mark.as_bytes()).is_ok())
+    }
+
+    /// The mark of a user under each key, for a session whose name begins like this one.
+    fn user_marks(&self, session: &str, issuer: &str, subject: &str) -> Vec<String> {
+        let unmarked = session.get(..UNMARKED_LEN).unwrap_or_default();
+        let hashes = self.0.index_names("user of session", &[unmarked, issuer, subject]);
+        let mark = |hash: String| {
+            let bytes = URL_SAFE_NO_PAD.decode(hash).unwrap_or_default();
+            URL_SAFE_NO_PAD.encode(&bytes[..bytes.len().min(USER_MARK_LEN)])
+        };
+        hashes.into_iter().map(mark).collect()
     }
 
     /// Whether a session of this name is of this client at this provider.
@@ -127,6 +166,11 @@ mod tests {
         let all = [
             names.session(&Secret::new("id")),
             names.session(&Secret::new("other")),
+            names.marked_session(&Secret::new("id"), &names.user_mark(&Secret::new("id"), "issuer", "id")),
+            names.marked_session(
+                &Secret::new("id"),
+                &names.user_mark(&Secret::new("id"), "issuer", "other"),
+            ),
             names.subject("issuer", "id").remove(0),
             names.sid("issuer", "id").remove(0),
             names.without_sid("issuer", "id").remove(0),
@@ -149,6 +193,44 @@ mod tests {
             assert_eq!(name.len(), 43);
         }
         assert_eq!(HashSet::from(all.clone()).len(), all.len());
+    }
+
+    #[test]
+    fn a_marked_name_is_of_one_user() {
+        let key = |byte| SecretKey::from_bytes(vec![byte; 32]).unwrap();
+        let names = |first, previous: &[u8]| {
+            let previous: Vec<_> = previous.iter().map(|byte| key(*byte)).collect();
+            Names::new(KeyRing::new(&key(first), &previous, &["https://op.example", "app"]))
+        };
+        let (old, id) = (names(1, &[]), Secret::new("id"));
+        let name = old.marked_session(&id, &old.user_mark(&id, "issuer", "alice"));
+        assert!(old.is_own(&name) && old.is_marked_for(&name, "issuer", "alice"));
+        for (issuer, subject) in [
+            ("issuer", "bob"),
+            ("other", "alice"),
+            ("issueralice", ""),
+            ("", "issueralice"),
+        ] {
+            assert!(!old.is_marked_for(&name, issuer, subject), "{issuer} {subject}");
+        }
+        // While the key is changed, and afterwards.
+        for (names, expected) in [(names(1, &[2]), true), (names(2, &[1]), true), (names(2, &[]), false)] {
+            assert_eq!(names.is_marked_for(&name, "issuer", "alice"), expected);
+        }
+        // An invented id, one without a mark, and texts that are no ids.
+        let invented = format!("{}A{}", &name[..6], &name[7..]);
+        let unmarked = old.session(&id);
+        for name in [
+            &*invented,
+            &unmarked,
+            &name[..42],
+            &format!("{name}A"),
+            "",
+            "é",
+            &"é".repeat(22),
+        ] {
+            assert!(!old.is_marked_for(name, "issuer", "alice"), "{name}");
+        }
     }
 
     /// Sessions in a store outlive the version of this crate that named them.

@@ -3,6 +3,7 @@
 mod advance;
 mod begin;
 mod ending;
+mod ending_by_user;
 mod find;
 mod revoke;
 mod unrecorded_ends;
@@ -307,8 +308,16 @@ impl Sessions {
         session.ends.min(session.started.saturating_add(lifetime))
     }
 
+    /// The name of a session.
+    fn name_of(&self, session: &Session) -> String {
+        match &session.user_mark {
+            Some(mark) => self.names.marked_session(&session.id, mark),
+            None => self.names.session(&session.id),
+        }
+    }
+
     fn names_of(&self, session: &Session) -> SessionNames {
-        let name = self.names.session(&session.id);
+        let name = self.name_of(session);
         let (subject, sid) = self.index_keys_of(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),

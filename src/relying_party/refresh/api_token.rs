@@ -185,7 +185,7 @@ impl Client<'_> {
     }
 
     /// The refresh token to send: one that could not be stored yet, else that of the session.
-    fn refresh_token_of(&self, current: &CurrentSession) -> Option<Secret> {
+    pub(super) fn refresh_token_of(&self, current: &CurrentSession) -> Option<Secret> {
         let unstored = self.refreshes.unstored.get(current.name());
         unstored.or_else(|| current.tokens()?.refresh_token.clone())
     }

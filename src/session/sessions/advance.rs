@@ -73,11 +73,22 @@ impl Sessions {
         &self,
         current: &CurrentSession,
         mut session: Session,
+        tokens: SessionTokens,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, BeginError> {
+        session.seen = now.unix_timestamp();
+        self.advance_unused(current, session, tokens, now).await
+    }
+
+    /// Like [`advance`](Self::advance), for a change that is not a use of the session: its idle time goes on.
+    pub(crate) async fn advance_unused(
+        &self,
+        current: &CurrentSession,
+        mut session: Session,
         mut tokens: SessionTokens,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, BeginError> {
         session.generation = current.generation.saturating_add(1);
-        session.seen = now.unix_timestamp();
         // A refreshed ID token may have changed the end.
         if session.ends != current.ends {
             session.ends = self.end_of(&session);
@@ -106,7 +117,11 @@ impl Sessions {
                 Err(reason) => return Err(StoreError::new(reason.to_string()).into()),
                 Ok(other) if other.generation >= next.generation => return Ok(Some(other)),
                 // Its last use was recorded meanwhile.
-                Ok(other) => next.version = other.version,
+                Ok(other) => {
+                    next.version = other.version;
+                    let session = Arc::make_mut(&mut next.session);
+                    session.seen = session.seen.max(other.seen);
+                }
             }
         }
         Err(StoreError::new("the session was replaced by other requests at each attempt").into())
@@ -138,6 +153,20 @@ impl Sessions {
             Err(NoSession::Ended) => Ok(None),
             // The generation is stored; the next request finds out about anything newer.
             Err(_) => Ok(Some(next)),
+        }
+    }
+
+    /// Lets the record of a generation of a session in cookies expire, once there is a newer one: an app may change the
+    /// data of a session often, and each generation is an entry in a shared store.
+    pub(crate) async fn expire_superseded(&self, superseded: &CurrentSession) {
+        if !self.is_in_cookies || !self.is_shared || superseded.generation == 1 {
+            return;
+        }
+        // A node may just have read that it is the newest.
+        let name = self.names.record(&superseded.name, superseded.generation);
+        let value = format!("{SEEN_MARK}{}", self.export(superseded, &name));
+        if let Err(error) = self.store.put_entry(&name, &value, AFTER_SEEN).await {
+            tracing::debug!("{error}; a record of a former generation is kept for longer");
         }
     }
 

@@ -40,7 +40,11 @@ impl Sessions {
         session.ends = self.end_of(&session);
         session.provider = self.provider.clone();
         self.drop_unkept(&mut session, &mut tokens);
-        let name = self.names.session(&session.id).into();
+        if self.is_in_cookies {
+            let mark = self.names.user_mark(&session.id, &session.issuer, session.subject());
+            session.user_mark = Some(mark);
+        }
+        let name = self.name_of(&session).into();
         let version = u64::from(!self.is_in_cookies);
         let current = self.record(session, &tokens, name, version)?;
         let replaced = match jar {

@@ -7,12 +7,16 @@ use time::OffsetDateTime;
 use super::{MAX_CLOCK_SKEW, Sessions, unavailable};
 use crate::session::{
     CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange, SessionInfo,
-    earlier_ends::new_end_entry, milliseconds, session_cache::SessionNames, store::StoreError, time_until,
+    earlier_ends::{excepts, new_end_entry},
+    from_milliseconds, milliseconds,
+    session_cache::SessionNames,
+    store::StoreError,
+    time_until,
 };
 use crate::{observing, token::Claims};
 
 /// Maximum TTL: every store can keep it, and can report the remaining part.
-const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Maximum time of a sign-in between its ID token and its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
 
@@ -158,7 +162,7 @@ impl Sessions {
     }
 
     /// The ids of the sessions with any of these index keys; none for sessions in cookies.
-    async fn ids(&self, index_keys: &[String]) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn ids(&self, index_keys: &[String]) -> Result<Vec<String>, StoreError> {
         let mut ids = vec![];
         if !self.is_in_cookies {
             for index_key in index_keys {
@@ -247,7 +251,7 @@ impl Sessions {
     ///
     /// The longest lifetime is read after the end is recorded: a session that begins meanwhile writes its lifetime
     /// before it reads the ends. So either it finds this end, or its lifetime is found here.
-    async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
+    pub(super) async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
         let ttl = self.settings.absolute_timeout;
         self.put_end_with_ttl(names, ttl).await?;
         match self.longest_ttl(now).await? {
@@ -296,8 +300,21 @@ impl Sessions {
         Ok(true)
     }
 
+    /// Lets the current sign-in know a new end by the app, so that it does not apply to its session; not if one of the
+    /// entries that it replaced does.
+    pub(super) fn add_known_end(&self, replaced: &[Option<String>], entry: &str) {
+        let replaced = EarlierEnds::of(replaced.iter().flatten().map(String::as_str));
+        // Outside of a sign-in there is none to let know.
+        let _ = SIGN_IN.try_with(|known| {
+            let mut known = known.borrow_mut();
+            if known.contains_all(&replaced) {
+                known.add(entry);
+            }
+        });
+    }
+
     /// The remaining lifetime of the session that ends last, for sessions in cookies with a shared store.
-    async fn longest_ttl(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
+    pub(super) async fn longest_ttl(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(None);
         }
@@ -347,9 +364,12 @@ impl Sessions {
             let seen = OffsetDateTime::from_unix_timestamp(session.seen);
             SessionInfo {
                 id: session.name().to_owned(),
+                provider: session.provider.to_string(),
                 started,
                 // `seen` has a resolution of one second.
                 last_seen: seen.unwrap_or(started).max(started),
+                ends: from_milliseconds(self.end_of(session)),
+                data: session.data.clone(),
             }
         };
         Ok(Some(sessions.iter().map(info).collect()))
@@ -397,7 +417,7 @@ impl Sessions {
         let generation = entries.next().flatten().and_then(|entry| entry.parse().ok());
         // Session names are unique: any entry is its end.
         let has_ended_itself = entries.next().flatten().is_some();
-        let is_ended = |entry: &str| !session.earlier_ends.contains(entry);
+        let is_ended = |entry: &str| !is_spared(entry, session, &names.session);
         if has_ended_itself || entries.flatten().any(is_ended) {
             self.drop_cached(&names.session);
             Err(NoSession::Ended)
@@ -407,7 +427,7 @@ impl Sessions {
     }
 
     /// The entries of the store under these names.
-    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    pub(super) async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let entries = self.store.entries(names).await?;
         check_length(entries.len(), names.len())?;
         Ok(entries)
@@ -419,7 +439,12 @@ impl Sessions {
     }
 }
 
-fn refs(names: &[String]) -> Vec<&str> {
+/// Whether an end under a name of this session's user does not apply to the session.
+pub(super) fn is_spared(entry: &str, session: &Session, name: &str) -> bool {
+    session.earlier_ends.contains(entry) || excepts(entry, name)
+}
+
+pub(super) fn refs(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 

@@ -352,6 +352,83 @@ async fn an_end_ends_earlier_sessions_under_any_key() {
     }
 }
 
+/// While the secret key is changed, an end of all others is known to nodes with either key.
+#[rocket::async_test]
+async fn an_end_of_others_is_recorded_under_each_key() {
+    for is_in_cookies in [true, false] {
+        let store = store();
+        let (one, other) = (
+            node_with(&store, is_in_cookies, &[1, 2]),
+            node_with(&store, is_in_cookies, &[2, 1]),
+        );
+        let (kept, ended) = (begun(&one).await, begun(&other).await);
+        let (kept_cookies, ended_cookies) = (sent(&one, &kept).await, sent(&other, &ended).await);
+        let result = one.end_others(&kept, EndCause::App, now(), &mut vec![]).await;
+        assert_eq!(result, Ok(true));
+        for node in [&one, &other] {
+            assert!(found(node, kept_cookies.clone()).await.is_ok());
+            let found_ended = found(node, ended_cookies.clone()).await.map(drop);
+            assert_eq!(found_ended, Err(NoSession::Ended));
+        }
+        // The session that has ended ends none, and its name is still that of its user.
+        let result = other.end_others(&ended, EndCause::App, now(), &mut vec![]).await;
+        assert_eq!(result, Ok(false));
+        for node in [&one, &other] {
+            assert!(found(node, kept_cookies.clone()).await.is_ok());
+        }
+        let end = other.end_of_user(kept.name(), &ended, EndCause::App, now()).await;
+        assert!(end.unwrap().is_some());
+        let found_kept = found(&one, kept_cookies).await.map(drop);
+        assert_eq!(found_kept, Err(NoSession::Ended));
+    }
+}
+
+/// Two sessions of a user end each other: at most one of them stays.
+#[rocket::async_test]
+async fn of_simultaneous_ends_of_others_at_most_one_session_stays() {
+    for is_in_cookies in [true, false] {
+        let store = store();
+        let (one, other) = (node(&store, is_in_cookies), node(&store, is_in_cookies));
+        let (first, second) = (begun(&one).await, begun(&other).await);
+        let cookies = [sent(&one, &first).await, sent(&other, &second).await];
+        let (mut by_first, mut by_second) = (vec![], vec![]);
+        let ends = rocket::futures::future::join(
+            one.end_others(&first, EndCause::App, now(), &mut by_first),
+            other.end_others(&second, EndCause::App, now(), &mut by_second),
+        );
+        let (first, second) = ends.await;
+        assert!(first.is_ok() && second.is_ok());
+        let mut left = 0;
+        for cookies in cookies {
+            left += usize::from(found(&one, cookies).await.is_ok());
+        }
+        assert!(left <= 1, "{left}");
+    }
+}
+
+/// Records of former generations do not pile up in the store.
+#[rocket::async_test]
+async fn a_superseded_record_expires_soon() {
+    let store = store();
+    let sessions = node(&store, true);
+    let mut current = begun(&sessions).await;
+    for i in 0..3 {
+        let mut session = Session::clone(&current);
+        session.set_data("n", json!(i));
+        let tokens = SessionTokens::clone(current.tokens().unwrap());
+        let next = sessions.advance_unused(&current, session, tokens, now()).await;
+        let next = next.unwrap().unwrap();
+        sessions.expire_superseded(&current).await;
+        current = next;
+    }
+    let names: Vec<_> = (1..=4).map(|i| sessions.names.record(current.name(), i)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let entries = store.entries_with_ttl(&names).await.unwrap();
+    let is_short = |entry: &Option<(String, Duration)>| entry.as_ref().map(|(_, left)| *left <= AFTER_SEEN);
+    let lives: Vec<_> = entries.iter().map(is_short).collect();
+    assert_eq!(lives, [None, Some(true), Some(true), Some(false)]);
+}
+
 /// Between the first read of the ends and the creation of the session, for an end by `sub` or by `sid`.
 #[rocket::async_test]
 async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
