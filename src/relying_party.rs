@@ -33,7 +33,7 @@ pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     client_token::{ClientTokens, client_tokens},
     events::{AppEvents, NoEvents},
-    exchange::Exchanges,
+    exchange::{BegunSession, Exchanges},
     logout::{FrontChannelLogout, PostLogout},
     provider_source::{MakeRelyingParty, NoProvider, SourcedProviders},
     providers::Providers,

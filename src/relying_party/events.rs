@@ -7,12 +7,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
-    code_flow::{MAX_PARAMETERS_LEN, SignInParameters, UnverifiedUser},
+    code_flow::{MAX_PARAMETERS_LEN, ReturnTo, SignInParameters, UnverifiedUser},
     observing,
     printable::printable,
     relying_party::{SignInError, User},
     secret::Secret,
     session::{Session, SessionChange, SessionTokens, UserKey},
+    settings::AppPaths,
     token::Claims,
 };
 
@@ -61,7 +62,8 @@ pub trait Events: Send + Sync + 'static {
     /// Called when the browser comes back from the provider, before the response is validated.
     async fn before_authorize(&self, request: &Request<'_>) {}
 
-    /// Called when a sign-in succeeded, before its session begins. The app may add data to it, or reject the sign-in.
+    /// Called when a sign-in succeeded, before its session begins. The app may add data to it, choose the page that the
+    /// browser goes to, or reject the sign-in.
     ///
     /// It may run twice for one sign-in, when the connection drops while it runs and the browser repeats the request:
     /// make what it stores idempotent. Put what is to happen once for a session into
@@ -308,7 +310,10 @@ impl fmt::Debug for LoginRedirect<'_> {
 pub struct NewSignIn<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) tokens: &'a SessionTokens,
-    pub(crate) return_to: &'a str,
+    pub(crate) return_to: &'a ReturnTo,
+    /// The page that the app chose instead.
+    pub(crate) next: Option<ReturnTo>,
+    pub(crate) paths: &'a AppPaths,
     pub(crate) unverified_user: Option<&'a UnverifiedUser>,
 }
 
@@ -316,6 +321,19 @@ impl NewSignIn<'_> {
     /// The ID token's claims merged with UserInfo.
     pub fn claims(&self) -> &Claims {
         &self.session.claims
+    }
+
+    /// The claims of the ID token alone, as the provider sent them: also those that the session does not keep, such as
+    /// `nonce`. A provider without ID tokens, such as GitHub, has none but `sub`.
+    pub fn id_token_claims(&self) -> &Claims {
+        &self.tokens.sources.id_token
+    }
+
+    /// The claims of UserInfo alone, or of the API of a provider without ID tokens, as the provider sent them; `None` if it
+    /// was not requested. [`claims`](Self::claims) has neither its claims about the sign-in nor an `email_verified`
+    /// without its `email`.
+    pub fn user_info_claims(&self) -> Option<&Claims> {
+        self.tokens.sources.user_info.as_ref()
     }
 
     /// The `sub` claim.
@@ -393,19 +411,45 @@ impl NewSignIn<'_> {
         self.unverified_user
     }
 
-    /// The page of this app to which the browser goes next. It cannot be changed here: a browser that repeats the
-    /// callback must reach the same page, on whichever node. To go elsewhere, redirect from that page.
+    /// The page of this app to which the browser goes next.
     pub fn return_to(&self) -> &str {
-        self.return_to
+        self.next.as_ref().unwrap_or(self.return_to).as_str()
     }
 
-    /// Stores a value in the session, for [`User::data`]. With `session.store = "cookie"` it is in the session's
+    /// Sends the browser to another page of this app, such as one that welcomes a new user: a path as Rocket has it, such
+    /// as `uri!(…)`. One that is not a path of this app is replaced by the start page, as in
+    /// [`RelyingParty::login_url`](crate::RelyingParty::login_url), and so is one that begins or ends a session.
+    ///
+    /// A browser that repeats the callback within a minute reaches this page too, on any node with the same store. Later
+    /// it reaches the page that the sign-in began at.
+    ///
+    /// ```
+    /// # use rocket::Request;
+    /// # use rocket_openidconnect::{Events, NewSignIn, Refused};
+    /// # struct App;
+    /// # impl App { async fn is_known(&self, _: &str) -> bool { true } }
+    /// # #[rocket::async_trait]
+    /// # impl Events for App {
+    /// async fn after_authorize(&self, _: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
+    ///     if !self.is_known(&sign_in.key().to_string()).await {
+    ///         sign_in.set_next("/welcome");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn set_next(&mut self, page: impl AsRef<str>) {
+        self.next = Some(ReturnTo::page(page.as_ref(), self.paths));
+    }
+
+    /// Stores a value in the session, for [`User::data`] and [`SessionInfo::data`](crate::SessionInfo::data);
+    /// [`User::set_data`] changes it later. `null` removes it. With `session.store = "cookie"` it is in the session's
     /// cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is logged and not
     /// stored.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
         match serde_json::to_value(value) {
             Ok(value) => {
-                self.session.data.insert(name.to_owned(), value);
+                self.session.set_data(name, value);
             }
             Err(_) => tracing::error!("`{name}` does not serialize to JSON, and is not stored in the session"),
         }

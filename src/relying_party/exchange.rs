@@ -26,7 +26,8 @@ use super::{
     revocations::revoke_failed,
 };
 use crate::{
-    code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
+    code_flow::{AttemptId, AttemptSecrets, ReturnTo, SignInAttempt},
+    keys::Purpose,
     provider::Provider,
     relying_party::SignInError,
     secret::Secret,
@@ -71,8 +72,15 @@ enum ExchangeResult {
         /// Whether other nodes can take it too.
         is_offered: bool,
     },
-    Begun(CurrentSession),
+    Begun(BegunSession),
     Failed(NotBegun),
+}
+
+/// A session that has begun, and the page that the app sends its browser to, if not that of the attempt.
+#[derive(Clone)]
+pub(crate) struct BegunSession {
+    pub(crate) current: CurrentSession,
+    pub(crate) next: Option<ReturnTo>,
 }
 
 /// The result of an exchange for one callback.
@@ -81,7 +89,7 @@ pub(crate) enum ExchangeOutcome<'e> {
     /// It is this callback's turn to begin the session.
     Turn(Turn<'e>),
     /// Another callback began it.
-    Begun(CurrentSession),
+    Begun(BegunSession),
 }
 
 /// A callback's turn to begin the session. If it is dropped unused, as when the connection breaks, the next identical
@@ -212,17 +220,45 @@ impl RelyingParty {
                     waiting,
                 }))
             }
-            ExchangeResult::Begun(current) => {
-                let is_ended_or_expired = self.sessions.is_ended_or_expired(current, now).await;
+            ExchangeResult::Begun(begun) => {
+                let is_ended_or_expired = self.sessions.is_ended_or_expired(&begun.current, now).await;
                 if is_ended_or_expired.map_err(SignInError::from)? {
                     Err(SignInError::AlreadyUsed.into())
                 } else {
-                    Ok(ExchangeOutcome::Begun(current.clone()))
+                    Ok(ExchangeOutcome::Begun(begun.clone()))
                 }
             }
             ExchangeResult::Failed(error) => Err(error.clone()),
             ExchangeResult::InFlight => Err(SignInError::AlreadyUsed.into()),
         }
+    }
+
+    /// Encrypts a session that has begun, and its page, for the other nodes.
+    fn export_begun(&self, begun: &BegunSession, name: &str) -> String {
+        let session = self.sessions.export(&begun.current, name);
+        let Some(next) = &begun.next else {
+            return session;
+        };
+        let context = next_context(name);
+        let keys = &self.cookies.keys;
+        let next = keys.encrypt_text(Purpose::StoredValue, context.as_bytes(), next.as_str());
+        format!("{session}.{next}")
+    }
+
+    /// Decrypts the output of [`export_begun`](Self::export_begun).
+    fn import_begun(&self, name: &str, text: &str) -> Option<BegunSession> {
+        let (session, next) = match text.split_once('.') {
+            Some((session, next)) => (session, Some(next)),
+            None => (text, None),
+        };
+        let next = next.and_then(|next| {
+            let context = next_context(name);
+            let keys = &self.cookies.keys;
+            let next = keys.decrypt_text(Purpose::StoredValue, context.as_bytes(), next).ok()?;
+            Some(self.local_address(&next))
+        });
+        let current = self.sessions.import(name, session)?;
+        Some(BegunSession { current, next })
     }
 
     /// Takes the turn to begin a session, if several nodes may take it.
@@ -258,8 +294,8 @@ impl RelyingParty {
                 return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
             }
             if let Some(text) = result {
-                let session = self.sessions.import(result_name, &text);
-                return session.map(ExchangeResult::Begun).ok_or(SignInError::AlreadyUsed);
+                let begun = self.import_begun(result_name, &text);
+                return begun.map(ExchangeResult::Begun).ok_or(SignInError::AlreadyUsed);
             }
             if let Some(text) = offer
                 && code.is_some()
@@ -281,6 +317,11 @@ impl RelyingParty {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
+}
+
+/// What the page beside a session under this name is encrypted for.
+fn next_context(name: &str) -> String {
+    format!("{name} next")
 }
 
 /// The entry that other nodes read in place of a session that did not begin. Ends are numbers that reveal nothing
@@ -423,9 +464,9 @@ impl ExchangeTask {
                 }
                 false
             }
-            ExchangeResult::Begun(current) => {
+            ExchangeResult::Begun(begun) => {
                 if self.publishes {
-                    let session = rp.sessions.export(current, &result_name);
+                    let session = rp.export_begun(begun, &result_name);
                     self.put_entry(&result_name, &session).await;
                 }
                 true
@@ -455,8 +496,8 @@ impl ExchangeTask {
 
 impl Turn<'_> {
     /// Records that the session has begun.
-    pub(crate) fn begun(mut self, current: CurrentSession) {
-        *self.result = ExchangeResult::Begun(current);
+    pub(crate) fn begun(mut self, begun: BegunSession) {
+        *self.result = ExchangeResult::Begun(begun);
         self.waiting.0.taken.notify_one();
     }
 

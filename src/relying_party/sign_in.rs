@@ -11,7 +11,9 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NoProvider, NotBegun, RelyingParty, SignInError, User, events::NewSignIn, exchange::ExchangeOutcome,
+    Client, NoProvider, NotBegun, RelyingParty, SignInError, User,
+    events::NewSignIn,
+    exchange::{BegunSession, ExchangeOutcome},
     revocations::revoke_failed,
 };
 use crate::{
@@ -55,9 +57,9 @@ pub(crate) struct Callback<'a> {
 /// A completed sign-in.
 pub(crate) enum Completed {
     /// This callback began the session.
-    Now(CurrentSession),
+    Now(BegunSession),
     /// An identical callback began the session before.
-    Before(CurrentSession),
+    Before(BegunSession),
     /// An identical callback came before, and its session is not available any more.
     Late,
 }
@@ -140,7 +142,7 @@ impl Client<'_> {
         };
         let turn = match self.outcome(&exchange, now).await {
             Ok(ExchangeOutcome::Turn(turn)) => turn,
-            Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
+            Ok(ExchangeOutcome::Begun(begun)) => return Ok(Completed::Before(begun)),
             // Its session has ended, or no callback took the result in time.
             Err(NotBegun::Failed(SignInError::AlreadyUsed)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
@@ -154,11 +156,11 @@ impl Client<'_> {
         let mut changes = vec![];
         let begun = self.begin_session(request, new, jar, &attempt.return_to, now, &mut changes);
         let completed = match begun.await {
-            Ok(current) => {
+            Ok(begun) => {
                 observing::signed_in(&self.sessions.observed);
                 self.attempts.signed_in(&attempt.id.short_name(), now);
-                turn.begun(current.clone());
-                Ok(Completed::Now(current))
+                turn.begun(begun.clone());
+                Ok(Completed::Now(begun))
             }
             Err(error) => {
                 turn.failed(&error, self, kept.as_ref(), now);
@@ -198,7 +200,9 @@ impl Client<'_> {
         let account = NewSignIn {
             session: &mut session,
             tokens: &tokens,
-            return_to: attempt.return_to.as_str(),
+            return_to: &attempt.return_to,
+            next: None,
+            paths: &self.site.paths,
             unverified_user: response.unverified_user.as_ref(),
         };
         match self.events.account_linked(request, user, &account).await {
@@ -471,7 +475,7 @@ impl Client<'_> {
         return_to: &ReturnTo,
         now: OffsetDateTime,
         changes: &mut Vec<SessionChange>,
-    ) -> Result<CurrentSession, NotBegun> {
+    ) -> Result<BegunSession, NotBegun> {
         let VerifiedSignIn {
             mut session,
             tokens,
@@ -481,11 +485,14 @@ impl Client<'_> {
         let mut signed_in = NewSignIn {
             session: &mut session,
             tokens: &tokens,
-            return_to: return_to.as_str(),
+            return_to,
+            next: None,
+            paths: &self.site.paths,
             unverified_user: unverified_user.as_ref(),
         };
         let handler = self.events.after_authorize(request, &mut signed_in);
         let (allowed, ends) = while_signing_in(earlier_ends, handler).await;
+        let next = signed_in.next;
         if let Err(refused) = allowed {
             return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
@@ -501,7 +508,7 @@ impl Client<'_> {
             BeginError::Ended(ends) => NotBegun::Ended(ends),
         })?;
         changes.push(SessionChange::began(&current));
-        Ok(current)
+        Ok(BegunSession { current, next })
     }
 
     /// Ends the browser's session at another provider, which the new session replaces in its cookies.
@@ -548,7 +555,7 @@ impl Client<'_> {
         let begun = self.begin_session(request, verified, None, &home, now, &mut changes);
         let begun = begun.await;
         self.events.sessions_changed(Some(request), changes).await;
-        let set = self.sessions.set_cookies(&begun?, request.cookies(), now);
+        let set = self.sessions.set_cookies(&begun?.current, request.cookies(), now);
         Ok(set.into_iter().map(|cookie| cookie.0).collect())
     }
 }

@@ -24,7 +24,8 @@ use crate::{
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{
-        Callback, Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User, decrypt_parameters,
+        BegunSession, Callback, Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User,
+        decrypt_parameters,
     },
     request::{RequestState, ReturnedQuery, is_fetched},
     secret::Secret,
@@ -447,12 +448,12 @@ impl<'r> RouteContext<'r, '_> {
         };
         match completed {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
-            Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {
-                Outcome::Success(redirect(page_for(&attempt, &current, &self.rp.home())))
+            Ok(Completed::Before(begun)) if self.has_same_or_newer(&begun.current).await => {
+                Outcome::Success(redirect(page_for(&attempt, &begun, &self.rp.home())))
             }
-            Ok(Completed::Now(current) | Completed::Before(current)) => {
-                self.set_session(&current, browser);
-                Outcome::Success(redirect(page_for(&attempt, &current, &self.rp.home())))
+            Ok(Completed::Now(begun) | Completed::Before(begun)) => {
+                self.set_session(&begun.current, browser);
+                Outcome::Success(redirect(page_for(&attempt, &begun, &self.rp.home())))
             }
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
@@ -630,9 +631,13 @@ impl RouteContext<'_, '_> {
     }
 }
 
-/// The page for the user who signed in: the start page, if the page is for another user, whose session this sign-in was
-/// to step up.
-fn page_for<'a>(attempt: &'a SignInAttempt, session: &CurrentSession, start_page: &'a ReturnTo) -> &'a str {
+/// The page for the user who signed in: that of the app's event handler, if it chose one; the start page, if the page of
+/// the attempt is for another user, whose session this sign-in was to step up.
+fn page_for<'a>(attempt: &'a SignInAttempt, begun: &'a BegunSession, start_page: &'a ReturnTo) -> &'a str {
+    let BegunSession { current: session, next } = begun;
+    if let Some(next) = next {
+        return next.as_str();
+    }
     let parameters = attempt.parameters.as_ref();
     let user = parameters.and_then(|parameters| parameters.user.as_ref());
     if user.is_none_or(|user| *user == session.user_name()) {

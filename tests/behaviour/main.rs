@@ -36,6 +36,7 @@ mod logout;
 mod logout_at_provider;
 mod logout_by_provider;
 mod lost_ends;
+mod next_page;
 mod numbers;
 mod observing;
 mod other_apis;
