@@ -64,7 +64,8 @@ pub use pages::{
 pub use protect::{protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration, ProviderSource, Readiness, RefreshError, Refused, RelyingParty, SignInError, SignInUrl, User, SessionDataError,
+    Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration,
+    ProviderSource, Readiness, RefreshError, Refused, RelyingParty, SessionDataError, SignInError, SignInUrl, User,
 };
 pub use request::{SignInFailure, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
