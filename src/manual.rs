@@ -58,6 +58,8 @@ pub mod performance {}
 pub mod providers {}
 #[doc = include_str!("../docs/manual/quickstart.md")]
 pub mod quickstart {}
+#[doc = include_str!("../docs/manual/scripts.md")]
+pub mod scripts {}
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
 #[doc = include_str!("../docs/manual/server_sent_events.md")]

@@ -17,6 +17,7 @@ mod refresh_error;
 mod rejected_requests;
 mod revocations;
 mod revoke_later;
+mod script;
 mod session_data_error;
 mod sign_in;
 mod sign_in_error;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     refresh::{Freshness, Refreshes, TokensOfSessions, tokens_of_sessions},
     rejected_requests::{RejectedRequest, RejectedRequests},
     revocations::Revocations,
+    script::{SCRIPT, SCRIPT_NAME, script_file, script_integrity},
     sign_in::{Callback, Completed},
     sign_in_error::NotBegun,
     sign_in_url::{PARAMETERS, decrypt_parameters},

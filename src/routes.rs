@@ -5,6 +5,8 @@ mod clear_site_data;
 mod client_keys;
 mod debug;
 mod logout;
+mod me;
+mod script;
 mod sign_in;
 mod silent;
 
@@ -54,6 +56,7 @@ enum OidcRoute {
     LoggedOut,
     BackchannelLogout,
     FrontchannelLogout,
+    Me,
     Debug,
 }
 
@@ -100,6 +103,7 @@ impl Handler for OidcRoute {
                 OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
                 OidcRoute::BackchannelLogout => context.backchannel_logout(data).await,
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
+                OidcRoute::Me => Outcome::Success(context.me().await),
                 OidcRoute::Debug => context.debug().await,
             }
         };
@@ -151,6 +155,10 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     let of_providers = rp.settings.providers.values();
     if rp.settings.confirms_sign_ins() || of_providers.into_iter().any(Settings::confirms_sign_ins) {
         routes.push(OidcRoute::LoginConfirmed.at(Method::Post, "/login", "oidc_login_confirmed_here"));
+    }
+    if rp.settings.me_claims.is_some() {
+        routes.push(OidcRoute::Me.at(Method::Get, "/me", "oidc_me"));
+        routes.extend(script::routes());
     }
     if rp.settings.frontchannel_logout {
         let route = OidcRoute::FrontchannelLogout;
@@ -337,6 +345,14 @@ fn status_of(none: NoProvider) -> Status {
         NoProvider::Unknown => Status::NotFound,
         NoProvider::Undecided => Status::ServiceUnavailable,
     }
+}
+
+/// Whether the client has the representation with this entity tag, by the weak comparison of
+/// [RFC 9110 §13.1.2](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2): proxies that compress make a tag weak.
+fn not_modified(request: &Request<'_>, tag: &str) -> bool {
+    let values = request.headers().get("If-None-Match");
+    let mut listed = values.flat_map(|value| value.split(',').map(str::trim));
+    listed.any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
 }
 
 /// Parses a posted form; `None` when the body is not a form, or is longer than `longest` bytes.

@@ -43,7 +43,7 @@ pub(crate) use self::{
     providers::{ONLY_PROVIDER, is_provider_name},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
-    session::StoreUrl,
+    session::{REQUEST_CLAIMS, StoreUrl},
     site::Site,
     trusted_proxies::TrustedProxies,
 };
@@ -343,6 +343,12 @@ settings! {
         ///
         /// _Default:_ `false`
         pub proxy_strips_path: bool = false,
+        /// The claims of a user that scripts of the app get at `{mount}/me`, as words in one string or a list; `""` for none
+        /// of them, only whether a user is signed in and until when. With this setting, the route and the script
+        /// `{mount}/session.js` are served ([scripts](crate::manual::scripts)).
+        ///
+        /// _Default:_ none
+        pub me_claims: Option<Vec<String>> as Option<Words> = None,
         /// Whether a visitor whose session ended at a failed refresh is redirected back to the requested page after
         /// the new sign-in, or to `/`.
         ///

@@ -62,6 +62,9 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     if state.is_out_of_tokens.get().is_some() {
         set_retry_after(response, state);
     }
+    if state.is_inquiry.get().is_some() {
+        remove_cors(response);
+    }
     if sets_cookies {
         // The app may allow caches to store a response, but the session cookies must not be stored.
         response.set_header(Header::new("Cache-Control", "no-store"));
@@ -104,6 +107,15 @@ fn disable_caching(response: &mut Response<'_>) {
     // There are few headers: a lookup by name costs more than an iteration.
     if !response.headers().iter().any(|header| header.name() == "Cache-Control") {
         response.adjoin_header(Header::new("Cache-Control", "no-store"));
+    }
+}
+
+/// Removes what lets scripts of other origins read a response, whatever the app's fairings have added.
+fn remove_cors(response: &mut Response<'_>) {
+    let headers = response.headers().iter().map(|header| header.name().to_string());
+    let of_cors = headers.filter(|name| name.to_ascii_lowercase().starts_with("access-control-"));
+    for name in of_cors.collect::<Vec<_>>() {
+        response.remove_header(&name);
     }
 }
 

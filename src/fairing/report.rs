@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::{
     observing,
     provider::Provider,
-    relying_party::{RelyingParty, Source},
+    relying_party::{RelyingParty, Source, script_file, script_integrity},
     resource_server::ResourceServer,
     settings::ProviderKind,
 };
@@ -23,6 +23,18 @@ pub(super) async fn report(rp: &RelyingParty) {
         log(
             "routes",
             &format!("{} in the browser, {mount} in Rocket", paths.mount()),
+        );
+    }
+    if let Some(claims) = &rp.settings.me_claims {
+        let (path, script) = (rp.route_path("me"), rp.route_path(script_file()));
+        let claims = if claims.is_empty() {
+            "no claims".to_owned()
+        } else {
+            claims.join(", ")
+        };
+        log(
+            "for scripts",
+            &format!("{path}: {claims}; {script}, {}", script_integrity()),
         );
     }
     match &rp.source {

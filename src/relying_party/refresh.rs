@@ -159,6 +159,12 @@ impl Client<'_> {
         Box::pin(self.refresh_due(current, now)).await
     }
 
+    /// Whether [`keep_fresh`](Self::keep_fresh) would demand a sign-in without asking the provider, which did so just now.
+    pub(crate) fn is_sign_in_required(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
+        (is_due(current.refresh_due, now) || current.user_info_due)
+            && self.refreshes.asks_for_sign_in(current.name(), now)
+    }
+
     async fn refresh_due(&self, current: CurrentSession, now: OffsetDateTime) -> Freshness {
         let now_s = now.unix_timestamp();
         let grace = seconds(self.settings.session.refresh_grace);

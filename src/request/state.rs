@@ -44,6 +44,9 @@ pub(crate) struct RequestState {
     pub(crate) is_silent_sign_in_due: OnceLock<bool>,
     /// Set by the routes of this crate that judge by rules of their own which page sent the request.
     pub(crate) has_own_sender_rule: OnceLock<()>,
+    /// Set when this request only asks about the session: nothing is refreshed, no use is recorded, no session cookie is
+    /// set, and no other origin may read the response.
+    pub(crate) is_inquiry: OnceLock<()>,
     /// Set when this request ends the session: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.
@@ -124,6 +127,7 @@ impl RequestState {
             && self.sign_in.get().is_none()
             && self.outgoing.get().is_none()
             && self.is_out_of_tokens.get().is_none()
+            && self.is_inquiry.get().is_none()
             && self.cookies.is_empty()
     }
 

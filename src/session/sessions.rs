@@ -64,12 +64,6 @@ const MAX_KNOWN_SIDS: usize = 1_000_000;
 const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// Prefix of a record in a shared store once the browser has sent the cookie of that generation.
 const SEEN_MARK: char = '.';
-/// Claims that bind a token to its request, and say nothing about the user: never kept.
-const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
-/// Claims that refresh and sign-out need: always kept.
-const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
-/// Claims that are kept with `groups`: they say that it is absent because it did not fit into the token.
-const GROUPS_OVERAGE: [&str; 2] = ["_claim_names", "hasgroups"];
 
 /// The provider of sessions, and the keys that encrypt them.
 pub(crate) struct SessionProvider<'a> {
@@ -314,6 +308,12 @@ impl Sessions {
             Some(mark) => self.names.marked_session(&session.id, mark),
             None => self.names.session(&session.id),
         }
+    }
+
+    /// When a session ends, in seconds since 1970: at the latest, and if it is not used again.
+    pub(crate) fn ends_of(&self, session: &Session) -> (i64, i64) {
+        let idle_end = session.seen.saturating_add(seconds(self.settings.idle_timeout));
+        (self.end_of(session) / 1000, idle_end)
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {

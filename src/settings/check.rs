@@ -26,6 +26,7 @@ impl Settings {
             self.check_issuers(),
             self.check_providers(),
             self.check_silent(),
+            self.check_me_claims(),
             self.check_client_certificate(),
         ];
         errors.extend(
@@ -85,6 +86,18 @@ impl Settings {
         rule("clear_site_data", !(self.silent && clears_cookies))
             .cause("it removes the cookie by which `silent` does not sign a user in again after a sign-out")
             .remedy("remove `silent`, or `cookies` and `*`")
+    }
+
+    /// A claim that sessions do not keep would never be at `{mount}/me`.
+    fn check_me_claims(&self) -> Result<(), Mistake> {
+        let mut chosen = self.me_claims.iter().flatten();
+        let missing = chosen.find(|name| !self.session.keeps_claim(name));
+        rule("me_claims", missing.is_none())
+            .cause(format!(
+                "sessions do not keep the claim {:?}",
+                missing.map_or("", String::as_str)
+            ))
+            .remedy("add it to `session.claims`, or remove it from `me_claims`")
     }
 
     /// Validates the named APIs.

@@ -48,6 +48,7 @@ settings_of_the_app!(
     resource_server_only,
     preserve_next_on_error,
     silent,
+    me_claims,
     frontchannel_logout,
     clear_site_data,
     mount,

@@ -165,6 +165,23 @@ impl StoreUrl<'_> {
     }
 }
 
+/// Claims that bind a token to its request, and say nothing about the user: never kept.
+pub(crate) const REQUEST_CLAIMS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
+/// Claims that refresh and sign-out need: always kept.
+const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
+/// Claims that are kept with `groups`: they say that it is absent because it did not fit into the token.
+const GROUPS_OVERAGE: [&str; 2] = ["_claim_names", "hasgroups"];
+
+impl SessionSettings {
+    /// Whether sessions keep the claim of this name.
+    pub(crate) fn keeps_claim(&self, name: &str) -> bool {
+        let chosen = self.claims.as_deref();
+        let name = if GROUPS_OVERAGE.contains(&name) { "groups" } else { name };
+        !REQUEST_CLAIMS.contains(&name)
+            && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
+    }
+}
+
 const SQL_URL: &str = "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
 
 /// The query parameters that the URL of a PostgreSQL may have.

@@ -59,6 +59,7 @@ mod return_addresses;
 mod revocation;
 mod rsa_sizes;
 mod same_origin;
+mod scripts;
 mod security_profile;
 mod session;
 mod session_attacks;

@@ -122,6 +122,19 @@ impl Refreshes {
             .is_some_and(|flight| flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok())
     }
 
+    /// Whether the provider demanded a new sign-in at the last refresh of this session, which is not tried again yet.
+    pub(super) fn asks_for_sign_in(&self, name: &str, now: OffsetDateTime) -> bool {
+        let flight = self.flights.get(name);
+        flight.is_some_and(|flight| match &*flight.outcome.borrow() {
+            Some(Outcome::Failed {
+                asks_for_sign_in,
+                retry_at,
+                ..
+            }) => *asks_for_sign_in && now.unix_timestamp() < *retry_at,
+            _ => false,
+        })
+    }
+
     /// Updates the TTL of the entry once the refresh has its outcome.
     pub(super) fn completed(&self, name: &str, flight: InFlightRefresh) {
         self.flights.entry_by_ref(name).and_compute_with(|entry| match entry {

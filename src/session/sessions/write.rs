@@ -8,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
-use super::{ALWAYS_KEPT, GROUPS_OVERAGE, REQUEST_CLAIMS, Sessions, USUAL_HEADER_LIMIT};
+use super::{Sessions, USUAL_HEADER_LIMIT};
 use crate::{
     cookies::SetCookie,
     keys::Purpose,
     secret::Secret,
     session::{CurrentSession, Session, SessionTokens, SessionTooLarge, UserKind, record},
-    settings::KeptToken,
+    settings::{KeptToken, REQUEST_CLAIMS},
     token::{Claims, VERIFIED},
 };
 
@@ -168,10 +168,7 @@ impl Sessions {
         claims.retain(|name| self.is_kept_claim(name) || is_verified_of_kept(name));
     }
 
-    pub(super) fn is_kept_claim(&self, name: &str) -> bool {
-        let chosen = self.settings.claims.as_deref();
-        let name = if GROUPS_OVERAGE.contains(&name) { "groups" } else { name };
-        !REQUEST_CLAIMS.contains(&name)
-            && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
+    fn is_kept_claim(&self, name: &str) -> bool {
+        self.settings.keeps_claim(name)
     }
 }
