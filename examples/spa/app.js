@@ -1,12 +1,11 @@
 // The page. Its requests carry the session's cookie, which no script can read; there is no token here to lose.
 
+import { fetch, session, signInUrl, signOut } from "/oidc/session.js";
+
 const element = (id) => document.getElementById(id);
 const DRAFT = "draft";
 
-class NoSession extends Error {}
-
-// Every request of this page. A redirect would lead a fetch away to the provider, which does not answer scripts of
-// other origins: so the app answers a fetch with 401, and going to sign-in is a page load, for a person to begin.
+// Every request of this page. After a 401, this `fetch` goes to sign-in, and comes back to this page.
 async function api(method, path, body) {
   const response = await fetch(`/api${path}`, {
     method,
@@ -17,7 +16,7 @@ async function api(method, path, body) {
     },
     body: body && JSON.stringify(body),
   });
-  if (response.status === 401) throw new NoSession();
+  if (response.status === 401) throw new Error("You were signed out. Sign in again to go on; what you typed is kept.");
   if (response.status === 503) throw new Error("The app is busy. Try again in a moment.");
   if (!response.ok) throw new Error(`That did not work (${response.status}).`);
   return response.status === 204 ? null : response.json();
@@ -27,24 +26,18 @@ function show(section) {
   for (const id of ["signed-in", "signed-out"]) element(id).hidden = id !== section;
 }
 
-function notice(text) {
-  element("notice").textContent = text;
+function notice(text, offersToStay = false) {
   element("notice").hidden = !text;
+  element("notice-text").textContent = text;
+  element("stay").hidden = !offersToStay;
 }
 
-// A session may end between two requests. What was typed is kept for when the person comes back.
 async function attempt(task) {
   try {
     await task();
     notice("");
   } catch (error) {
-    if (error instanceof NoSession) {
-      sessionStorage.setItem(DRAFT, element("text").value);
-      show("signed-out");
-      notice("You were signed out. Sign in again to go on; what you typed is kept.");
-    } else {
-      notice(error.message);
-    }
+    notice(error.message);
   }
 }
 
@@ -73,16 +66,39 @@ element("add").onsubmit = (event) => {
   });
 };
 
-try {
-  const [me, todos] = await Promise.all([api("GET", "/me"), api("GET", "/todos")]);
-  element("name").textContent = me.name;
-  // Signing out is a page load too: it leads by the provider.
-  element("sign-out").action = me.logout_url;
-  element("todos").replaceChildren(...todos.map(item));
+// A request that is answered by another API, to which the app has the user's token.
+element("motto").onclick = () => attempt(async () => (element("motto").textContent = await api("GET", "/motto")));
+element("sign-out").onclick = () => signOut("/");
+// Any request to a guarded route counts as use.
+element("stay").onclick = () => attempt(() => api("GET", "/todos"));
+
+async function signedIn() {
+  const { user } = session.state;
+  element("name").textContent = user.name ?? user.email ?? "Nameless";
   element("text").value = sessionStorage.getItem(DRAFT) ?? "";
   sessionStorage.removeItem(DRAFT);
   show("signed-in");
-} catch (error) {
+  await attempt(async () => element("todos").replaceChildren(...(await api("GET", "/todos")).map(item)));
+}
+
+// A session may end between two requests, or in another tab. What was typed is kept for when the person comes back.
+session.addEventListener("signout", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(DRAFT, element("text").value);
+  element("todos").replaceChildren();
+  element("sign-in").href = signInUrl();
   show("signed-out");
-  if (!(error instanceof NoSession)) notice(error.message);
+  notice("You were signed out. Sign in again to go on; what you typed is kept.");
+});
+session.addEventListener("signin", () => signedIn());
+session.addEventListener("ending", ({ detail }) => {
+  notice(`You will be signed out in ${detail.seconds} seconds.`, detail.isExtendable);
+});
+
+const { loggedIn } = await session.ready;
+if (loggedIn) {
+  await signedIn();
+} else {
+  element("sign-in").href = signInUrl();
+  show("signed-out");
 }

@@ -1,6 +1,7 @@
 //! It adds to `sign_in`: a page in JavaScript, and an API for it at the same origin. The browser has the session
-//! and no token. `app.js` shows what a script does about a 401, and `FromOwnPage` what an API does about requests
-//! that other sites' pages make.
+//! and no token. `app.js` follows the session by `/oidc/session.js`: in other tabs, before its end, and at a 401.
+//! `FromOwnPage` shows what an API does about requests that other sites' pages make, and `motto` how the app asks
+//! another API for its page.
 //!
 //! ```sh
 //! cargo run --example spa     # open http://localhost:8000
@@ -11,17 +12,19 @@ mod tests;
 mod todos;
 
 use rocket::{
-    Build, Request, Responder, Rocket, State, catch, catchers, delete, get,
+    Build, Request, Responder, Rocket, State, catch, catchers, delete,
+    fairing::AdHoc,
+    get,
     http::{ContentType, Header, Status},
     launch, post,
     request::{FromRequest, Outcome},
     routes,
     serde::{
-        Deserialize, Serialize,
+        Deserialize,
         json::{Json, Value, json},
     },
 };
-use rocket_openidconnect::{LoggedIn, Oidc, RelyingParty, User, protect};
+use rocket_openidconnect::{ApiCallError, ApiClient, Bearer, LoggedIn, Oidc, User, protect};
 
 use self::todos::{Todo, Todos};
 
@@ -62,21 +65,6 @@ struct NewTodo<'r> {
     text: &'r str,
 }
 
-#[derive(Serialize)]
-#[serde(crate = "rocket::serde")]
-struct Me<'r> {
-    name: &'r str,
-    /// Where the sign-out form is sent.
-    logout_url: String,
-}
-
-#[get("/me")]
-fn me(user: LoggedIn, rp: &RelyingParty) -> Value {
-    let name = user.name().unwrap_or(user.subject());
-    let logout_url = rp.logout_url("/");
-    json!(Me { name, logout_url })
-}
-
 #[get("/todos")]
 fn list(user: LoggedIn, todos: &State<Todos>) -> Json<Vec<Todo>> {
     Json(todos.of(&owner(&user)))
@@ -101,6 +89,24 @@ fn remove(id: u64, user: LoggedIn, _own: FromOwnPage, todos: &State<Todos>) -> S
     } else {
         Status::NotFound
     }
+}
+
+/// Hands on what another API says, which gets the user's access token from the app. The browser has none, and names no
+/// address: a route for each request, and no proxy for all.
+#[get("/motto")]
+async fn motto(user: LoggedIn, api: &State<ApiClient>) -> Result<Value, Status> {
+    let ask = async || {
+        let api = user.bound_client(api);
+        let response = api.send(api.get("motto")?).await?.error_for_status()?;
+        Ok::<_, ApiCallError>(json!(response.text().await?))
+    };
+    ask().await.map_err(|_| Status::BadGateway)
+}
+
+/// The other API, which is here so that the example runs alone.
+#[get("/motto")]
+fn motto_of(token: Bearer) -> String {
+    format!("Do one thing today, {}.", token.subject().unwrap_or("stranger"))
 }
 
 /// A script reads JSON, whatever went wrong.
@@ -135,11 +141,24 @@ fn style() -> (ContentType, &'static str) {
 
 #[launch]
 fn rocket() -> Rocket<Build> {
+    let oidc = Oidc::custom(|mut settings| {
+        settings.me_claims = Some(vec!["name".into(), "email".into()]);
+        settings
+    });
+    let mottos = AdHoc::try_on_ignite("mottos", |rocket| async {
+        let port: u16 = rocket.figment().extract_inner("port").unwrap_or(8000);
+        match ApiClient::new(&format!("http://127.0.0.1:{port}/mottos")) {
+            Ok(api) => Ok(rocket.manage(api)),
+            Err(_) => Err(rocket),
+        }
+    });
     rocket::build()
-        .attach(Oidc::fairing())
+        .attach(oidc)
+        .attach(mottos)
         .manage(Todos::default())
         .mount("/", routes![index, script, style])
+        .mount("/mottos", routes![motto_of])
         // A route that is added here without a guard is guarded all the same.
-        .mount("/api", protect(routes![me, list, add, remove]))
+        .mount("/api", protect(routes![list, add, remove, motto]))
         .register("/api", catchers![failed])
 }

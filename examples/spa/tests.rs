@@ -53,6 +53,8 @@ fn the_page_runs_no_script_but_its_own() {
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"));
     let page = page.into_string().unwrap();
     assert_eq!(page.matches("<script").count(), 1);
+    let imported = fetch(client.get("/oidc/session.js"));
+    assert_eq!(imported.content_type(), Some(ContentType::JavaScript));
     assert!(page.contains("src=\"/app.js\"") && !page.contains(" style="));
     let script = client.get("/app.js").dispatch();
     assert_eq!(script.content_type(), Some(ContentType::JavaScript));
@@ -64,7 +66,7 @@ fn the_page_runs_no_script_but_its_own() {
 fn a_signed_out_fetch_is_answered_401_in_json() {
     let (_, client) = app();
     let requests = [
-        client.get("/api/me"),
+        client.get("/api/motto"),
         client.get("/api/todos"),
         add(&client, "milk"),
         client.delete("/api/todos/1"),
@@ -84,11 +86,25 @@ fn the_sign_in_button_leads_back_to_the_page() {
     let (_, client) = app();
     let page = client.sign_in("/oidc/login?next=%2F", alice());
     assert!(page.into_string().unwrap().contains("id=\"todos\""));
-    let me: Value = fetch(client.get("/api/me")).into_json().unwrap();
-    assert_eq!(me, json!({ "name": "Alice", "logout_url": "/oidc/logout?next=%2F" }));
-    // Where the form of the page is sent.
+    let me: Value = fetch(client.get("/oidc/me")).into_json().unwrap();
+    assert_eq!((&me["logged_in"], &me["user"]["name"]), (&json!(true), &json!("Alice")));
     client.sign_out("/");
-    assert_eq!(fetch(client.get("/api/me")).status(), Status::Unauthorized);
+    assert_eq!(fetch(client.get("/api/todos")).status(), Status::Unauthorized);
+    let me: Value = fetch(client.get("/oidc/me")).into_json().unwrap();
+    assert_eq!(me["logged_in"], json!(false));
+}
+
+/// The token is for the other API, and not for the page.
+#[test]
+fn the_other_api_wants_a_token() {
+    let (_, client) = app();
+    client.sign_in("/oidc/login", alice());
+    let with_session = client.get("/mottos/motto").dispatch();
+    assert_eq!(with_session.status(), Status::Unauthorized);
+    let motto = client.get("/mottos/motto").bearer(alice()).dispatch();
+    assert_eq!(motto.into_string().unwrap(), "Do one thing today, alice.");
+    // There is no server behind the client of a test.
+    assert_eq!(fetch(client.get("/api/motto")).status(), Status::BadGateway);
 }
 
 #[test]
