@@ -152,6 +152,13 @@ impl Browser {
         self.post("/execute/sync", json!({ "script": js, "args": [] })).await
     }
 
+    /// The same, while another page may be loading; fails if there is none.
+    pub async fn try_execute(&self, js: &str) -> Result<Value, Value> {
+        let path = format!("{}/execute/sync", self.session);
+        let body = json!({ "script": js, "args": [] });
+        self.try_call(Method::POST, &path, body).await
+    }
+
     /// Opens these addresses at once, each in a new tab, and returns the tabs once all are there.
     pub async fn open_tabs(&self, urls: &[String]) -> Vec<Tab> {
         let before = self.tabs().await;
@@ -198,6 +205,17 @@ impl Browser {
     /// Has all that follows happen in this tab.
     pub async fn switch_to(&self, tab: &Tab) {
         self.post("/window", json!({ "handle": tab.0 })).await;
+    }
+
+    /// Goes back in the history, as the button does.
+    pub async fn back(&self) {
+        self.post("/back", json!({})).await;
+    }
+
+    /// A command of the Chrome DevTools Protocol.
+    pub async fn cdp(&self, command: &str, params: Value) -> Value {
+        self.post("/goog/cdp/execute", json!({ "cmd": command, "params": params }))
+            .await
     }
 
     /// Every cookie the browser keeps, also those that this page cannot see.

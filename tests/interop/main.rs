@@ -28,6 +28,7 @@ mod numbers;
 mod other_apis;
 mod patience;
 mod redis_failover;
+mod scripts;
 mod second_factor;
 #[path = "../servers/mod.rs"]
 #[allow(dead_code, reason = "benchmarks use it too")]
