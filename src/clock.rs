@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 /// A clock. Everything below the guards and routes takes the time as an argument.
 ///
@@ -31,14 +33,39 @@ use time::OffsetDateTime;
 /// Rocket's tracked local client expires cookies by the system's clock: with it, start no earlier than
 /// [`fixed`](Self::fixed).
 #[derive(Clone, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock(Option<Arc<Manual>>);
+
+/// A clock that is advanced by hand.
+struct Manual {
+    /// Since 1970.
+    milliseconds: AtomicI64,
+    advanced: Notify,
+}
 
 impl Clock {
     /// The current time.
     pub fn now(&self) -> OffsetDateTime {
         match &self.0 {
             None => OffsetDateTime::now_utc(),
-            Some(milliseconds) => at(milliseconds.load(Ordering::SeqCst)),
+            Some(manual) => at(manual.milliseconds.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Waits until this time; by a manual clock until it is advanced so far. A change of the system's time in between
+    /// is not noticed.
+    pub(crate) async fn sleep_until(&self, time: OffsetDateTime) {
+        let Some(manual) = &self.0 else {
+            let duration = Duration::try_from(time - self.now()).unwrap_or_default();
+            return tokio::time::sleep(duration).await;
+        };
+        loop {
+            let mut advanced = pin!(manual.advanced.notified());
+            // Before the time is read: an advance in between is not missed.
+            advanced.as_mut().enable();
+            if self.now() >= time {
+                return;
+            }
+            advanced.await;
         }
     }
 
@@ -60,15 +87,19 @@ impl Clock {
     /// A manual clock that starts at a time in seconds since 1970.
     #[cfg(feature = "testing")]
     pub fn fixed_at(seconds: i64) -> Clock {
-        Clock(Some(Arc::new(AtomicI64::new(seconds.saturating_mul(1000)))))
+        Clock(Some(Arc::new(Manual {
+            milliseconds: AtomicI64::new(seconds.saturating_mul(1000)),
+            advanced: Notify::new(),
+        })))
     }
 
     /// Advances a manual clock and all its clones, by whole milliseconds. No effect on the system's clock.
     #[cfg(feature = "testing")]
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        if let Some(milliseconds) = &self.0 {
-            milliseconds.fetch_add(by, Ordering::SeqCst);
+        if let Some(manual) = &self.0 {
+            manual.milliseconds.fetch_add(by, Ordering::SeqCst);
+            manual.advanced.notify_waiters();
         }
     }
 }
@@ -116,6 +147,17 @@ mod tests {
         clock.advance(Duration::from_micros(999));
         let expected = 1_700_000_001_001_000_000;
         assert_eq!(clone.now().unix_timestamp_nanos(), expected);
+    }
+
+    #[rocket::async_test]
+    async fn a_sleep_ends_when_the_clock_is_advanced_so_far() {
+        let clock = Clock::fixed_at(1_700_000_000);
+        let mut sleep = pin!(clock.sleep_until(clock.now() + Duration::from_secs(2)));
+        for (by, expected) in [(0, false), (1_999, false), (1, true)] {
+            clock.advance(Duration::from_millis(by));
+            let is_over = tokio::time::timeout(Duration::ZERO, &mut sleep).await.is_ok();
+            assert_eq!(is_over, expected, "{by}");
+        }
     }
 
     #[test]

@@ -68,7 +68,8 @@ type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Er
 /// 5. writes sessions into responses, and `Cache-Control: no-store` if a user is signed in and the app did not set
 ///    its own, and on every response that renews or ends a session;
 /// 6. keeps `code`, `state` and `sid`, which the provider sends through the browser, out of Rocket's log;
-/// 7. at a shutdown, waits for refreshes that are in flight, for at most `http.timeout` and 5 s.
+/// 7. at a shutdown, completes [`User::ended`](crate::User::ended) of open sockets, and waits for refreshes that are in
+///    flight, for at most `http.timeout` and 5 s.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -593,11 +594,12 @@ impl Fairing for Oidc {
         Box::pin(answer::finish(request, response)).await;
     }
 
-    /// Waits for refreshes in flight: the provider may have exchanged their refresh tokens already.
+    /// Ends open sockets, and waits for refreshes in flight: the provider may have exchanged their refresh tokens already.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         let Some(rp) = rocket.state::<RelyingParty>() else {
             return;
         };
+        rp.sessions.stop_waiting();
         let longest = rp.settings.http.timeout.saturating_add(SHUTDOWN_MARGIN);
         let unfinished = rp.tasks.end(longest).await;
         if unfinished > 0 {

@@ -75,7 +75,8 @@ pub use resource_server::{BearerError, BearerUserInfoError, ClientCertificateErr
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{
-    InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, UserKey, UserKind, store,
+    InvalidUserKey, NoSession, SessionChange, SessionChangeKind, SessionEnd, SessionEnded, SessionInfo,
+    SessionTooLarge, UserKey, UserKind, store,
 };
 #[cfg(feature = "templates")]
 pub use templates::{VisitorTemplate, render};

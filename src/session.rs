@@ -4,6 +4,7 @@ mod change;
 mod chunks;
 mod current;
 mod earlier_ends;
+mod end_feed;
 mod ended_cookie;
 mod generations;
 mod last_use;
@@ -12,6 +13,7 @@ mod outgoing;
 mod record;
 mod refreshed_sessions;
 mod session_cache;
+mod session_end;
 mod session_info;
 mod sessions;
 pub mod store;
@@ -37,7 +39,9 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
+pub use session_end::SessionEnd;
 pub use session_info::SessionInfo;
+pub use sessions::SessionEnded;
 pub(crate) use sessions::{
     BeginError, DropCached, Revoke, SessionProvider, Sessions, open_shared_store, while_signing_in,
 };

@@ -93,6 +93,20 @@ impl EndCause {
         }
     }
 
+    /// The cause with this reason code; `None` for an expired session.
+    pub(crate) fn of_reason(reason: &str) -> Option<EndCause> {
+        let causes = [
+            EndCause::SignOut,
+            EndCause::BackchannelLogout,
+            EndCause::FrontchannelLogout,
+            EndCause::App,
+            EndCause::Replaced,
+            EndCause::MaxPerUser,
+            EndCause::RefreshRefused,
+        ];
+        causes.into_iter().find(|cause| cause.reason() == reason)
+    }
+
     /// The sentence for the log.
     fn sentence(self) -> &'static str {
         match self {

@@ -145,6 +145,21 @@ impl Names {
         digest_name("probe", &[])
     }
 
+    /// The entry that exists while a node waits for the ends of sessions of this client.
+    pub(crate) fn end_feed_readers(&self) -> String {
+        digest_name("end feed readers", &[&self.0.client_tag()])
+    }
+
+    /// The entry with the number of the latest end in the feed of this client.
+    pub(crate) fn end_feed_latest(&self) -> String {
+        digest_name("end feed latest", &[&self.0.client_tag()])
+    }
+
+    /// The entry with an end in the feed of this client.
+    pub(crate) fn end_in_feed(&self, number: u64) -> String {
+        digest_name("end in feed", &[&self.0.client_tag(), &number.to_string()])
+    }
+
     /// The entry with the time of the last use of a session in cookies.
     pub(crate) fn last_use(&self, session: &str) -> String {
         digest_name("last use", &[session])
@@ -188,6 +203,10 @@ mod tests {
             names.refresh_lock("id"),
             names.last_refresh("id"),
             names.last_use("id"),
+            names.end_feed_readers(),
+            names.end_feed_latest(),
+            names.end_in_feed(1),
+            names.end_in_feed(2),
         ];
         for name in &all {
             assert_eq!(name.len(), 43);

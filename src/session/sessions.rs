@@ -7,6 +7,8 @@ mod ending_by_user;
 mod find;
 mod revoke;
 mod unrecorded_ends;
+mod waiting;
+mod watcher;
 mod write;
 
 use std::{
@@ -23,12 +25,15 @@ use time::OffsetDateTime;
 pub(crate) use begin::BeginError;
 pub(crate) use ending::while_signing_in;
 pub(crate) use revoke::{DropCached, Revoke};
+pub use waiting::SessionEnded;
 
 use unrecorded_ends::UnrecordedEnds;
+use watcher::Watcher;
 
 use super::{
     CurrentSession, Names, NoSession, Session,
     chunks::SessionCookies,
+    end_feed::EndFeed,
     ended_cookie::EndedCookie,
     milliseconds, only_provider,
     refreshed_sessions::RefreshedSessions,
@@ -101,6 +106,7 @@ pub(crate) struct Sessions {
     /// are the only ones that an unsigned request may end: a request with an unknown `sid` writes no entry.
     known_sids: Option<Arc<dyn SessionStore>>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
+    watcher: Arc<Watcher>,
     pub(super) ended_cookie: EndedCookie,
     /// Revokes the tokens of ended sessions; `None` without a provider.
     pub(super) revoke: Option<Revoke>,
@@ -139,11 +145,14 @@ impl Sessions {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
             Arc::new(store.max_counters(settings.max_generations))
         };
+        let store = shared.unwrap_or_else(|| memory());
+        let names = Names::new(cookies.keys.clone());
+        let feed = is_shared.then(|| EndFeed::new(store.clone(), names.clone()));
         let in_memory = !is_shared && !is_in_cookies;
         let max_per_user = settings.max_per_user.or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
         Ok(Sessions {
             max_per_user,
-            names: Names::new(cookies.keys.clone()),
+            names,
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref(), None),
             provider: only_provider(),
@@ -151,10 +160,11 @@ impl Sessions {
             issuer: issuer.into(),
             tenants: None,
             is_in_cookies,
-            store: shared.unwrap_or_else(|| memory()),
+            store,
             is_shared,
             known_sids: None,
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
+            watcher: Arc::new(Watcher::new(feed, clock)),
             ended_cookie: EndedCookie::new(cookies),
             revoke: None,
             drop_cached: None,
@@ -201,6 +211,7 @@ impl Sessions {
             is_shared: self.is_shared,
             known_sids: self.known_sids.clone(),
             unrecorded: self.unrecorded.clone(),
+            watcher: self.watcher.clone(),
             ended_cookie: EndedCookie::new(cookies),
             revoke: None,
             drop_cached: None,

@@ -31,6 +31,7 @@ mod initiate_login;
 mod keycloak_shape;
 mod launch;
 mod linkedin;
+mod live_sessions;
 mod login_parameters;
 mod logout;
 mod logout_at_provider;

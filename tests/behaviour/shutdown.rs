@@ -1,12 +1,16 @@
 //! A node that stops: refreshes in flight end first, and none begins.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rocket::{
     Build, Rocket, Shutdown, State,
     fairing::AdHoc,
     get, routes,
-    tokio::{self, sync::oneshot, task::JoinHandle},
+    tokio::{
+        self,
+        sync::{Notify, oneshot},
+        task::JoinHandle,
+    },
 };
 use rocket_openidconnect::LoggedIn;
 
@@ -25,6 +29,14 @@ async fn stop(user: LoggedIn, shutdown: Shutdown, stops: &State<Gate>) -> String
         "{:?}",
         user.refresh().await.map(drop).map_err(|error| error.to_string())
     )
+}
+
+/// Waits for the end of the session, and says that it does.
+#[get("/open")]
+async fn open(user: LoggedIn, opened: &State<Arc<Notify>>) -> &'static str {
+    let ended = user.ended();
+    opened.notify_one();
+    ended.await.reason()
 }
 
 /// A node that listens.
@@ -124,4 +136,24 @@ async fn a_node_that_stops_begins_no_refresh() {
     );
     node.stopped.await.expect("it stops");
     assert_eq!(provider.count("/token"), 1);
+}
+
+#[rocket::async_test]
+async fn an_open_socket_ends_with_the_node() {
+    let provider = TestProvider::start().await;
+    let (app, store) = (App::new(&provider), TestStore::new());
+    let other = Browser::open(app.over(&store).rocket()).await;
+    other.sign_in(&provider, "/me").await.is(rocket::http::Status::Ok);
+    let opened = Arc::new(Notify::new());
+    let rocket = app.over(&store.another()).rocket().mount("/", routes![open]);
+    let node = Node::start(rocket.manage(opened.clone()), 30).await;
+    let request = tokio::spawn(node.get(&other, "/open").send());
+    opened.notified().await;
+    node.shutdown.notify();
+    let response = request.await.unwrap().expect("it is answered");
+    assert_eq!(response.text().await.unwrap(), "shutdown");
+    tokio::time::timeout(Duration::from_secs(20), node.stopped)
+        .await
+        .expect("it stops before the grace period ends")
+        .expect("it stops");
 }

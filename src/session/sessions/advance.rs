@@ -220,17 +220,25 @@ impl Sessions {
         if newest == session.generation {
             return Ok(None);
         }
+        self.generation(&names.session, newest, now).await.map(Some)
+    }
+
+    /// A generation of a session in cookies, while it is kept for older copies.
+    pub(super) async fn generation(
+        &self,
+        session: &str,
+        number: u64,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, NoSession> {
         if !self.is_shared {
-            let cached = self
-                .refreshed_sessions
-                .get(&names.session, newest, now.unix_timestamp());
-            return cached.map(Some).ok_or(NoSession::Superseded);
+            let cached = self.refreshed_sessions.get(session, number, now.unix_timestamp());
+            return cached.ok_or(NoSession::Superseded);
         }
-        let name = self.names.record(&names.session, newest);
+        let name = self.names.record(session, number);
         let value = self.entry(&name).await.map_err(unavailable)?;
         let value = value.ok_or(NoSession::Superseded)?;
         match self.decrypt_record(&name, value.trim_start_matches(SEEN_MARK)) {
-            Ok(decrypted) => Ok(Some(decrypted.current(0))),
+            Ok(decrypted) => Ok(decrypted.current(0)),
             Err(DecryptError::UnknownKey) => Err(unknown_key()),
             Err(_) => Err(NoSession::Superseded),
         }

@@ -54,6 +54,7 @@ impl Sessions {
             return Ok(end);
         }
         self.put_end(&[name], now).await?;
+        self.watcher.ended(&[name], cause).await;
         self.revoke(name, known, cause);
         // Session names are unique. Of several callers that end it, one reports.
         let ttl = self.settings.absolute_timeout;
@@ -79,8 +80,10 @@ impl Sessions {
         // Also load one whose end awaits recording: its tokens are to be revoked.
         let session = self.load_stored(name).await?.ok();
         if !self.store.remove(name).await? {
+            self.watcher.ended_here(&[name], cause);
             return Ok((None, None));
         }
+        self.watcher.ended(&[name], cause).await;
         let end = || self.end_to_report(name, session.as_deref(), cause, now);
         let end = if is_queued { None } else { end() };
         Ok((end, session))
@@ -118,6 +121,7 @@ impl Sessions {
         // Under each key: a node that does not have the newest key yet reads the other.
         self.put_end(&refs(index_keys), now).await?;
         if self.is_in_cookies {
+            self.watcher.ended(&refs(index_keys), cause).await;
             return Ok(());
         }
         for name in index_keys {

@@ -233,6 +233,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
         self.revoke(name, session, cause);
+        self.watcher.ended_here(&[name], cause);
         if self.unrecorded.contains(name) {
             None
         } else {
@@ -342,6 +343,7 @@ impl Sessions {
     /// Queues an end and starts or wakes the task. Returns `false` if the queue is full.
     fn queue_end(self: &Arc<Self>, ended: &Ended, at_once: bool) -> bool {
         let is_kept = self.unrecorded.add(ended);
+        self.watcher.ended_here(&[&ended.name], EndCause::SignOut);
         let mut queue = self.unrecorded.queue();
         let is_first = !queue.ends.is_empty() && !queue.is_task_running;
         queue.is_task_running |= is_first;
