@@ -437,6 +437,7 @@ impl Oidc {
             client_tokens: client_tokens(&clock),
             session_tokens,
             readiness: Arc::default(),
+            kept_forms: Arc::default(),
             tasks,
             trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
             post_logout: PostLogout::new(&settings, &site),

@@ -4,7 +4,10 @@ mod authorized;
 mod bearer;
 mod bound_bearer;
 mod caller;
+mod draft;
 mod is_guard;
+mod keep_form;
+mod kept;
 mod logged_in;
 #[cfg(feature = "okapi")]
 mod openapi;
@@ -23,6 +26,9 @@ pub use authorized::{Authorized, AuthorizedError, Policy};
 pub use bearer::Bearer;
 pub use bound_bearer::BoundBearer;
 pub use caller::{Caller, CallerError};
+pub use draft::Draft;
+pub(crate) use keep_form::{KeptRequest, drop_sent_form, form_of_user};
+pub use kept::{Kept, KeptError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
 pub use security_schemes::SecuritySchemes;
@@ -145,6 +151,7 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
             Err(reason)
         }
         Freshness::NoSession { session, reason } => {
+            let _ = state.ended_user.set(session.user_key());
             state.outgoing().not_refreshed(&session, reason);
             Err(reason)
         }

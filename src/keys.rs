@@ -46,10 +46,12 @@ pub(crate) enum Purpose {
     SignOutButton,
     /// The list of a browser's ended sessions, while the store could not record their ends.
     EndedNote,
+    /// A form whose session had ended.
+    KeptForm,
 }
 
 impl Purpose {
-    const ALL: [(Purpose, &str); 10] = [
+    const ALL: [(Purpose, &str); 11] = [
         (Purpose::Session, "session"),
         (Purpose::SessionId, "session id"),
         (Purpose::Attempt, "attempt"),
@@ -60,6 +62,7 @@ impl Purpose {
         (Purpose::SignOut, "sign-out"),
         (Purpose::SignOutButton, "sign-out button"),
         (Purpose::EndedNote, "ended note"),
+        (Purpose::KeptForm, "kept form"),
     ];
 }
 

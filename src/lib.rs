@@ -55,13 +55,14 @@ pub use clock::Clock;
 pub use code_flow::{ResponseError, UnverifiedUser};
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
-    Authorized, AuthorizedError, Bearer, BoundBearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser,
-    Policy, SecuritySchemes, Visitor,
+    Authorized, AuthorizedError, Bearer, BoundBearer, Caller, CallerError, Draft, Kept, KeptError, LoggedIn,
+    LoggedInError, OptionalUser, Policy, SecuritySchemes, Visitor,
 };
 pub use pages::{
-    BuiltInPages, HiddenField, Pages, ProviderChoice, ProviderLink, SignInConfirmation, SignOutConfirmation, UserLabel,
+    BuiltInPages, HiddenField, KeptFormPage, Pages, ProviderChoice, ProviderLink, SignInConfirmation,
+    SignOutConfirmation, UserLabel,
 };
-pub use protect::{protect, protect_requiring, protect_with};
+pub use protect::{keep_forms, protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
     Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration,

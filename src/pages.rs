@@ -3,6 +3,7 @@
 mod app_pages;
 pub(crate) mod debug;
 mod form;
+mod kept_form;
 mod provider_choice;
 mod sign_in_confirmation;
 mod sign_out;
@@ -17,6 +18,7 @@ use rocket::{
 pub(crate) use app_pages::AppPages;
 pub use app_pages::{BuiltInPages, Pages};
 pub use form::HiddenField;
+pub use kept_form::KeptFormPage;
 pub use provider_choice::{ProviderChoice, ProviderLink};
 pub use sign_in_confirmation::{SignInConfirmation, UserLabel};
 pub use sign_out::SignOutConfirmation;
@@ -62,6 +64,13 @@ pub(crate) fn protect_buttons(response: &mut Response<'_>) {
     if !is_forbidden {
         response.adjoin_raw_header("Content-Security-Policy", NO_FRAMES);
     }
+}
+
+/// The same for the page that sends a form of the app: with this policy, the route gets the `Origin` and the page of it, and
+/// no other site does.
+pub(crate) fn protect_form(response: &mut Response<'_>) {
+    protect_buttons(response);
+    response.set_raw_header("Referrer-Policy", "same-origin");
 }
 
 const NO_FRAMES: &str = "frame-ancestors 'none'";

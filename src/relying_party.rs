@@ -6,6 +6,7 @@ mod claimed_attempts;
 mod client_token;
 pub(crate) mod events;
 mod exchange;
+mod kept_forms;
 mod local_page;
 mod logout;
 mod own_sessions;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     client_token::{ClientTokens, client_tokens},
     events::{AppEvents, NoEvents},
     exchange::{BegunSession, Exchanges},
+    kept_forms::{FoundForm, KeptForm, KeptForms, MAX_FORM_SIZE},
     logout::{FrontChannelLogout, PostLogout},
     provider_source::{MakeRelyingParty, NoProvider, SourcedProviders},
     providers::Providers,
@@ -100,6 +102,8 @@ pub struct RelyingParty {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) rejected_requests: Arc<RejectedRequests>,
     pub(crate) readiness: Arc<StoreProbe>,
+    /// The forms of users whose sessions had ended.
+    pub(crate) kept_forms: Arc<KeptForms>,
     pub(crate) tasks: Tasks,
     /// The access tokens of this client.
     pub(crate) client_tokens: ClientTokens,
@@ -143,6 +147,9 @@ pub(crate) enum Source {
 
 /// The path below `mount` to which the provider redirects after a sign-out.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
+
+/// The path below `mount` of the page that sends a kept form.
+pub(crate) const KEPT_FORM: &str = "kept-form";
 
 impl Source {
     /// Issuer and client id.

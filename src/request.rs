@@ -10,10 +10,10 @@ mod sign_in_failure;
 mod state;
 mod step_up;
 
-pub(crate) use page_load::{is_fetched, is_page_load, is_top_level_page_load};
+pub(crate) use page_load::{is_fetched, is_form_navigation, is_page_load, is_top_level_page_load};
 pub(crate) use relying_party::{relying_party, relying_party_of_session, resource_server};
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
-pub(crate) use sender::{CrossOrigin, Sender, check_sender};
+pub(crate) use sender::{CrossOrigin, Sender, check_sender, is_own_origin};
 pub use sign_in_failure::SignInFailure;
 pub(crate) use state::{Refusal, RequestState};
 pub use step_up::StepUp;

@@ -4,6 +4,7 @@ mod choose_provider;
 mod clear_site_data;
 mod client_keys;
 mod debug;
+mod kept_form;
 mod logout;
 mod me;
 mod script;
@@ -57,6 +58,7 @@ enum OidcRoute {
     BackchannelLogout,
     FrontchannelLogout,
     Me,
+    KeptForm,
     Debug,
 }
 
@@ -104,6 +106,7 @@ impl Handler for OidcRoute {
                 OidcRoute::BackchannelLogout => context.backchannel_logout(data).await,
                 OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
                 OidcRoute::Me => Outcome::Success(context.me().await),
+                OidcRoute::KeptForm => context.kept_form().await,
                 OidcRoute::Debug => context.debug().await,
             }
         };
@@ -130,6 +133,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         OidcRoute::Logout.at(Method::Post, "/logout", "oidc_logout"),
         OidcRoute::LoggedOut.at(Method::Get, LOGGED_OUT, "oidc_logged_out"),
         OidcRoute::BackchannelLogout.at(Method::Post, "/backchannel-logout", "oidc_backchannel_logout"),
+        OidcRoute::KeptForm.at(Method::Get, "/kept-form", "oidc_kept_form"),
     ];
     let are_several = rp.providers().is_some() || !rp.settings.providers.is_empty();
     if are_several {

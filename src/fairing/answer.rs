@@ -171,8 +171,12 @@ fn redirect_to_step_up(request: &Request<'_>, response: &mut Response<'_>, step_
         return;
     }
     let rp = RequestState::of(request).relying_party(request);
-    match rp.filter(|rp| rp.is_enabled() && is_page_load(request)) {
-        Some(rp) => redirect(response, step_up.sign_in_url(rp, &request.uri().to_string())),
+    let kept_form = RequestState::of(request).kept_form.get();
+    match rp.filter(|rp| rp.is_enabled() && (is_page_load(request) || kept_form.is_some())) {
+        Some(rp) => {
+            let next = kept_form.cloned().unwrap_or_else(|| request.uri().to_string());
+            redirect(response, step_up.sign_in_url(rp, &next));
+        }
         None => {
             response.adjoin_header(Header::new("WWW-Authenticate", step_up.challenge()));
             expose(response, "WWW-Authenticate");
@@ -202,7 +206,7 @@ fn redirect_to_silent_sign_in(request: &Request<'_>, response: &mut Response<'_>
     }
 }
 
-/// Replaces the 401 of a page load that needs a session by a redirect to sign-in.
+/// Replaces the 401 of a page load that needs a session, or of a form that is kept, by a redirect to sign-in.
 fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
     let app = request.rocket().state::<RelyingParty>();
     // Among several providers, the user chooses again; a tenant has one.
@@ -213,9 +217,15 @@ fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reaso
     if reason == NoSession::NoProvider {
         return;
     }
-    if rp.is_enabled() && response.status() == Status::Unauthorized && is_page_load(request) {
+    let kept_form = RequestState::of(request).kept_form.get();
+    let is_shown = is_page_load(request) || kept_form.is_some();
+    if rp.is_enabled() && response.status() == Status::Unauthorized && is_shown {
         let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
-        let next = if returns { rp.page_of(request) } else { rp.home() };
+        let next = match kept_form {
+            Some(page) => rp.page(page),
+            None if returns => rp.page_of(request),
+            None => rp.home(),
+        };
         redirect(response, rp.login_url_to(&next));
     }
 }

@@ -56,6 +56,14 @@ pub(super) async fn report(rp: &RelyingParty) {
             }
         }
     }
+    if rp.kept_forms.is_used() {
+        let place = if rp.sessions.is_shared {
+            "in the session store"
+        } else {
+            "in the memory of this process, up to 16 MB; other nodes do not have them, and a restart loses them"
+        };
+        log("forms whose session ended", place);
+    }
     for insecure in rp.settings.insecure_settings() {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }

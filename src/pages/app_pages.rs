@@ -5,8 +5,8 @@ use std::{fmt, ops::Deref, sync::Arc};
 use rocket::{Request, response};
 
 use super::{
-    ProviderChoice, SignInConfirmation, SignOutConfirmation, built_in, html, provider_choice, sign_in_confirmation,
-    sign_in_failed, sign_out,
+    KeptFormPage, ProviderChoice, SignInConfirmation, SignOutConfirmation, built_in, html, kept_form, provider_choice,
+    sign_in_confirmation, sign_in_failed, sign_out,
 };
 use crate::request::SignInFailure;
 
@@ -114,6 +114,15 @@ pub trait Pages: Send + Sync + 'static {
     fn confirm_sign_out(&self, request: &Request<'_>, sign_out: &SignOutConfirmation) -> response::Result<'static> {
         BuiltInPages.confirm_sign_out(request, sign_out)
     }
+
+    /// The page with the button that sends a form whose session had ended ([`Kept`](crate::Kept)).
+    ///
+    /// # Errors
+    ///
+    /// The status of the catcher that shall respond.
+    fn kept_form(&self, request: &Request<'_>, form: &KeptFormPage) -> response::Result<'static> {
+        BuiltInPages.kept_form(request, form)
+    }
 }
 
 /// The default [`Pages`]: plain pages in English, without scripts.
@@ -138,6 +147,10 @@ impl Pages for BuiltInPages {
 
     fn confirm_sign_out(&self, _request: &Request<'_>, sign_out: &SignOutConfirmation) -> response::Result<'static> {
         Ok(built_in(sign_out::page(sign_out), ""))
+    }
+
+    fn kept_form(&self, _request: &Request<'_>, form: &KeptFormPage) -> response::Result<'static> {
+        Ok(built_in(kept_form::page(form), ""))
     }
 }
 

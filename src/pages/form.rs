@@ -12,7 +12,8 @@ use super::escape;
 pub struct HiddenField {
     /// The attribute `name`.
     pub name: String,
-    /// The attribute `value`: encrypted, and valid for this browser only.
+    /// The attribute `value`: encrypted, and valid for this browser only; in a [`KeptFormPage`](crate::KeptFormPage), what the
+    /// user typed.
     pub value: String,
 }
 

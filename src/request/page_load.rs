@@ -4,11 +4,20 @@ use rocket::{Request, http::Method};
 
 /// Whether the request is a page load: by its Fetch Metadata headers, or without them by `Accept`.
 pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+    request.method() == Method::Get && is_navigation(request)
+}
+
+/// The same for the form of a page, whose response the browser displays.
+pub(crate) fn is_form_navigation(request: &Request<'_>) -> bool {
+    request.method() != Method::Get && is_navigation(request)
+}
+
+fn is_navigation(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is = |name, value: &str| headers.get_one(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
     let has = |name, text| headers.get(name).any(|v| v.to_ascii_lowercase().contains(text));
 
-    if request.method() != Method::Get || is_speculative(request) {
+    if is_speculative(request) {
         false
     } else if has_fetch_metadata(request) {
         is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")

@@ -139,6 +139,17 @@ impl<'a> Sender<'a> {
             (Field::Absent, Field::One(_)) => Err(CrossOrigin::Origin),
         }
     }
+
+    /// Whether the browser reports that a page of this app sent the request: by `Sec-Fetch-Site: same-origin`, or without
+    /// it by its `Origin`.
+    pub(crate) fn is_own_page(&self, is_own: impl Fn(&str) -> bool) -> bool {
+        match (self.site, self.origin) {
+            (_, Field::Several) => false,
+            (Field::One(site), _) => site == "same-origin",
+            (Field::Absent, Field::One(origin)) => origin != "null" && is_own(origin),
+            (Field::Absent, Field::Absent) | (Field::Several, _) => false,
+        }
+    }
 }
 
 impl<'a> Field<'a> {
@@ -162,7 +173,7 @@ impl<'a> Field<'a> {
 
 /// Whether this is the origin of the app at the tenant of `rp`, as a browser serialises it. While sign-in is disabled,
 /// `base_url` need not be set: then the host of the request counts, too.
-fn is_own_origin(rp: &RelyingParty, request: &Request<'_>, origin: &str) -> bool {
+pub(crate) fn is_own_origin(rp: &RelyingParty, request: &Request<'_>, origin: &str) -> bool {
     if origin == rp.site.base_url.origin().ascii_serialization() {
         return true;
     }
@@ -305,6 +316,28 @@ mod tests {
             &[("Origin", LISTED), ("Origin", LISTED)],
         ] {
             assert_eq!(check(Method::Post, headers), Err(CrossOrigin::Malformed), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_pages_of_this_app() {
+        for (headers, expected) in [
+            (&[("Sec-Fetch-Site", "same-origin")][..], true),
+            (&[("Sec-Fetch-Site", "same-origin"), ("Origin", "null")], true),
+            (&[("Origin", OWN)], true),
+            (&[("Sec-Fetch-Site", "none")], false),
+            (&[("Sec-Fetch-Site", "same-site"), ("Origin", OWN)], false),
+            (&[("Origin", LISTED)], false),
+            (&[("Origin", "null")], false),
+            (&[("Origin", OWN), ("Origin", OWN)], false),
+            (&[], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.add(Header::new(*name, *value));
+            }
+            let sender = Sender::new(Method::Post, &map);
+            assert_eq!(sender.is_own_page(|origin| origin == OWN), expected, "{headers:?}");
         }
     }
 }

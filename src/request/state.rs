@@ -13,7 +13,7 @@ use crate::{
     request::{SignInFailure, StepUp},
     resource_server::BearerError,
     scopes::Demand,
-    session::{CurrentSession, NoSession, OutgoingSession, Session},
+    session::{CurrentSession, NoSession, OutgoingSession, Session, UserKey},
 };
 
 #[derive(Default)]
@@ -37,6 +37,11 @@ pub(crate) struct RequestState {
     /// Why a guard rejected the request for lack of a session. With this, a page load whose response is 401 is
     /// redirected to sign-in.
     pub(crate) signed_out: OnceLock<NoSession>,
+    /// The user of the request's session, if it ended at its refresh.
+    pub(crate) ended_user: OnceLock<UserKey>,
+    /// The page that sends the form of this request, which is kept: the address in Rocket. With this, a 401 is redirected
+    /// to sign-in.
+    pub(crate) kept_form: OnceLock<String>,
     /// What a guard demands of the authentication of a signed-in user who falls short. With this, a page load whose
     /// response is 401 is redirected to a sign-in that asks for it.
     pub(crate) step_up: OnceLock<Box<StepUp>>,

@@ -28,6 +28,7 @@ mod github_sessions;
 mod groups;
 mod guards;
 mod initiate_login;
+mod kept_forms;
 mod keycloak_shape;
 mod launch;
 mod linkedin;

@@ -15,7 +15,7 @@ use crate::{
     observing,
     secret::Secret,
     session::{
-        CurrentSession, EndCause, NoSession, SessionChange,
+        CurrentSession, EndCause, NoSession, SessionChange, UserKey,
         chunks::strip_terminator,
         record,
         session_cache::DecryptedSession,
@@ -279,6 +279,15 @@ impl Sessions {
         }
         let session = self.decrypted_in_cookies(jar).ok()?.current(0);
         (!self.storage_ttl(&session, now).is_zero()).then_some(session)
+    }
+
+    /// The user of this browser's session, even if it has ended or expired, as far as its record can be decrypted.
+    pub(crate) async fn user_of_ended(&self, jar: &CookieJar<'_>) -> Option<UserKey> {
+        if self.is_in_cookies {
+            return Some(self.decrypted_in_cookies(jar).ok()?.session.user_key());
+        }
+        let session = self.load_stored(&self.name_in(jar)?).await.ok()?.ok()?;
+        Some(session.user_key())
     }
 
     /// The name of this browser's session, even if it has ended or expired.

@@ -70,7 +70,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// If they cannot be determined.
     async fn ids_by_index_key(&self, index_key: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Stores an entry under this name, and replaces any existing one.
+    /// Stores an entry under this name, and replaces any existing one. A value has up to 90 KB where routes use
+    /// [`Kept`](crate::Kept).
     ///
     /// # Errors
     ///
