@@ -12,13 +12,14 @@ mod grants;
 #[cfg(feature = "testing")]
 mod in_process;
 mod pages;
+mod scoped_claims;
 mod signing;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
@@ -104,6 +105,7 @@ struct Op {
     issuer: OnceLock<String>,
     client: DevClient,
     users: Vec<Map<String, Value>>,
+    unscoped_claims: UnscopedClaims,
     clock: Clock,
     key: RwLock<Arc<SigningKey>>,
     grants: Grants,
@@ -119,6 +121,22 @@ pub(crate) enum Statement {
     UserInfo,
 }
 
+/// The names of the claims that are sent whatever the scopes; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnscopedClaims(Arc<RwLock<BTreeSet<String>>>);
+
+impl UnscopedClaims {
+    pub(crate) fn add<S: ToString>(&self, names: &[S]) {
+        let mut claims = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        claims.extend(names.iter().map(ToString::to_string));
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        let claims = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        claims.contains(name)
+    }
+}
+
 /// Changes the claims of a statement before it is sent, to make the provider misbehave.
 pub(crate) type ClaimsHook = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
 
@@ -128,6 +146,7 @@ impl Op {
             issuer: OnceLock::new(),
             client,
             users,
+            unscoped_claims: UnscopedClaims::default(),
             clock,
             key: RwLock::new(key),
             grants: Grants::default(),
@@ -188,6 +207,7 @@ impl DevProvider {
     ) -> Result<DevProvider, DevProviderError> {
         let key = SigningKey::new().ok_or(DevProviderError::Key)?;
         let op = Op::new(client, settings.users.clone(), Arc::new(key), clock);
+        op.unscoped_claims.add(&settings.unscoped_claims);
         let (sender, listening) = oneshot::channel();
         let sender = Mutex::new(Some(sender));
         let rocket = rocket(settings.port, op)?.attach(AdHoc::on_liftoff("Issuer", |rocket| {

@@ -233,17 +233,18 @@ impl Oidc {
     /// Runs the launch steps; see the list at [`Oidc`].
     async fn prepare(&self, rocket: &Rocket<Build>) -> Result<Prepared, LaunchError> {
         let figment = rocket.figment();
-        let mut settings = Settings::extract(figment)?;
+        let (mut settings, mut found) = Settings::extract_with_errors(figment)?;
         settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
             cause: error.to_string(),
         })?;
-        settings.check_features()?;
         let rocket_config = RocketConfig::of(figment);
 
         let clock = self.clock.clone();
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
+                crate::settings::SettingsError::all(std::mem::take(&mut found))?;
+                settings.check_features()?;
                 let has_source = self.provider_source.is_some();
                 provider
                     .replace_providers::<LaunchError>(&mut settings, has_source, &rocket_config)
@@ -259,6 +260,8 @@ impl Oidc {
         // The client of the test provider has a secret.
         if !has_test_provider {
             attach_signers(&mut settings, &self.client_signers, self.provider_source.is_some())?;
+            let found = std::mem::take(&mut found);
+            settings.check_launch(found, &rocket_config, self.provider_source.is_some())?;
         }
         #[cfg(feature = "dev-provider")]
         let dev_providers = start_dev_providers(&mut settings, &rocket_config, &clock).await?;
@@ -553,6 +556,10 @@ impl Fairing for Oidc {
                 tracing::error!("{other}");
                 tracing::info!("{}", other.remedy());
             }
+            if let Some(error) = wrong_secret_key(rocket.figment()) {
+                tracing::error!("{error}");
+                tracing::info!("{}", error.remedy());
+            }
         }
         Err(rocket)
     }
@@ -610,6 +617,16 @@ impl Fairing for Oidc {
             );
             tracing::info!("their users may have to sign in again");
         }
+    }
+}
+
+/// What is wrong with the key, for a launch that fails anyway.
+fn wrong_secret_key(figment: &Figment) -> Option<LaunchError> {
+    let is_api = figment.extract_inner("oidc.resource_server_only").unwrap_or(false);
+    match secret_key(figment) {
+        Err(error) => Some(error),
+        Ok((_, Some(_))) if !is_api && !RocketConfig::of(figment).debug => Some(LaunchError::NoSecretKey),
+        Ok(_) => None,
     }
 }
 

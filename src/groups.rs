@@ -44,10 +44,9 @@ pub(crate) fn in_words(any_of: &[&[&str]]) -> String {
 ///     .mount("/ledger", protect_with::<Signers>(routes![]));
 /// ```
 ///
-/// | guard | the groups are |
-/// |---|---|
-/// | `Authorized`, `protect_with`, `Caller` with a session | [`User::groups`](crate::User::groups): none where the settings do not trust the provider with groups |
-/// | `Bearer`, `BoundBearer`, `Caller` with a token | the values of the setting [`roles_claim`](crate::settings::Settings::roles_claim), such as `roles_claim = "groups"`; never the words of `scope`, which a client asks for |
+/// The groups are those of [`User::groups`](crate::User::groups) and [`Bearer::groups`](crate::Bearer::groups), in the claims
+/// of the setting [`groups_claim`](crate::settings::Settings::groups_claim): none where the settings do not trust the provider
+/// with groups, and never the words of `scope`, which a client asks for.
 ///
 /// Others get 403. The names are compared exactly. A name that is empty is a compile error:
 ///

@@ -12,8 +12,8 @@ use crate::{
     session::{self, Session, SessionTokens},
     settings::{AppPaths, CertificateFormat, Deployment, RedisUrl},
     token::{
-        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
-        ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, ProofExpectations, SigningAlgorithm, TargetUri,
+        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, Claims, ExpectedIssuer,
+        GroupPaths, KeySet, LogoutToken, LogoutTokenExpectations, ProofExpectations, SigningAlgorithm, TargetUri,
         UnverifiedAccessToken, UnverifiedProof, accept_user_info, parse_object, token_hash,
     },
 };
@@ -64,7 +64,7 @@ impl AccessTokens {
                 accepts: Accepts::AccessTokens,
                 accepts_setting: "oidc.accepts".to_owned(),
                 require_at_jwt: false,
-                roles: ClaimPath::parse("realm_access.roles").into_iter().collect(),
+                group_paths: std::sync::Arc::new(GroupPaths::new(&[], &["realm_access.roles".to_owned()])),
                 algorithms: None,
                 clock_skew: Duration::from_secs(60),
             },

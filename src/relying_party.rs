@@ -9,12 +9,14 @@ mod exchange;
 mod kept_forms;
 mod local_page;
 mod logout;
+mod missed_claims;
 mod own_sessions;
 mod provider_source;
 mod providers;
 mod readiness;
 mod refresh;
 mod refresh_error;
+mod refusals;
 mod rejected_requests;
 mod revocations;
 mod revoke_later;
@@ -42,6 +44,7 @@ pub(crate) use self::{
     providers::Providers,
     readiness::StoreProbe,
     refresh::{Freshness, Refreshes, TokensOfSessions, tokens_of_sessions},
+    refusals::{Refusal, Refusals, refused_by_policy},
     rejected_requests::{RejectedRequest, RejectedRequests},
     revocations::Revocations,
     script::{SCRIPT, SCRIPT_NAME, script_file, script_integrity},

@@ -68,8 +68,8 @@ use crate::{
         TrustedProxies,
     },
     token::{
-        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, Certificate, ClaimPath,
-        Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken, parts_of,
+        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, Certificate, Claims,
+        GroupPaths, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken, parts_of,
     },
 };
 
@@ -172,7 +172,7 @@ impl ResourceServer {
             let token = AccessToken::of_testing_profile(
                 claims,
                 issuer.as_deref().unwrap_or(TESTING_ISSUER),
-                &ClaimPath::parse_all(&settings.roles_claim),
+                settings.group_paths(),
             );
             Arc::new(Accepted::new(token, None))
         });
@@ -654,10 +654,12 @@ impl Issuer {
                     None => settings.key("accepts"),
                 },
                 require_at_jwt: settings.require_at_jwt,
-                roles: match roles {
-                    Some(roles) => ClaimPath::parse_all(roles),
-                    None if settings.counts_groups_of(tenants) => ClaimPath::parse_all(&settings.roles_claim),
-                    None => vec![],
+                group_paths: {
+                    let (groups, of_app): (&[_], &[_]) = match settings.counts_groups_of(tenants) {
+                        true => (&settings.groups_claim, &settings.roles_claim),
+                        false => (&[], &[]),
+                    };
+                    Arc::new(GroupPaths::new(groups, roles.map_or(of_app, Vec::as_slice)))
                 },
                 algorithms: settings.access_token_signing_algs.clone(),
                 clock_skew: settings.clock_skew,

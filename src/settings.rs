@@ -108,6 +108,7 @@ mod in_process;
 mod insecure_http_hosts;
 mod insecure_settings;
 mod internal_provider_hosts;
+mod launch_check;
 mod metadata_source;
 mod mistake;
 mod mode;
@@ -289,8 +290,8 @@ settings! {
         /// The preset `github` sets `read:user user:email` instead.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
         ///
-        /// _Default:_ `openid email`
-        pub scopes: Vec<String> as Words<Scope> = vec!["openid".to_owned(), "email".to_owned()],
+        /// _Default:_ `openid email profile`
+        pub scopes: Vec<String> as Words<Scope> = ["openid", "email", "profile"].map(str::to_owned).to_vec(),
         /// How a token request names the API that the token is for: by the parameter `resource` or `audience`, or by
         /// `scope`, where each scope begins with the identifier of the API. For
         /// [`RelyingParty::client_token`](crate::RelyingParty::client_token).
@@ -564,7 +565,14 @@ settings! {
         ///
         /// _Default:_ `false`
         pub require_bound_tokens: bool = false,
-        /// Claims whose strings, or whose member names if they are objects, count as scopes, as words: for example
+        /// Claims whose strings, or whose member names if they are objects, are the groups of a user
+        /// ([`User::groups`](crate::User::groups)) and of an access token: for example Cognito's `cognito:groups`. Paths as
+        /// in `roles_claim`.
+        ///
+        /// _Default:_ `groups`
+        pub groups_claim: Vec<String> as Words<RolesClaim> = vec!["groups".to_owned()],
+        /// Claims whose strings, or whose member names if they are objects, are the roles of a user
+        /// ([`User::roles`](crate::User::roles)), and of an access token, where they count as scopes, as words: for example
         /// Keycloak's `realm_access.roles`. Dots separate object members, unless a claim has the whole name. A name
         /// that begins with `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which
         /// names may contain dots: `/resource_access/my.app/roles`.
@@ -729,15 +737,29 @@ impl Settings {
     /// Values of the wrong type or form, and unknown names, each with its file or variable. Missing settings, and
     /// those that contradict each other, are reported at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
-        let (settings, ignored) = Settings::read(figment)?;
-        for line in ignored.into_iter().chain(settings.stray_characters()) {
-            tracing::warn!("{line}");
-        }
+        let (settings, errors) = Settings::extract_with_errors(figment)?;
+        SettingsError::all(errors)?;
         Ok(settings)
     }
 
+    /// As [`extract`](Self::extract), with the errors of values that were read, but contradict each other.
+    pub(crate) fn extract_with_errors(figment: &Figment) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
+        let (settings, ignored, errors) = Settings::read_with_errors(figment)?;
+        for line in ignored.into_iter().chain(settings.stray_characters()) {
+            tracing::warn!("{line}");
+        }
+        Ok((settings, errors))
+    }
+
     /// Like [`extract`](Self::extract), with a warning for each unknown variable.
+    #[cfg(feature = "cli")]
     pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
+        let (settings, ignored, errors) = Settings::read_with_errors(figment)?;
+        SettingsError::all(errors)?;
+        Ok((settings, ignored))
+    }
+
+    fn read_with_errors(figment: &Figment) -> Result<(Settings, Vec<String>, Vec<SettingsError>), SettingsError> {
         let mut environment = Environment::read(std::env::vars_os());
         let ignored = std::mem::take(&mut environment.ignored);
         let unreadable = std::mem::take(&mut environment.errors);
@@ -754,12 +776,24 @@ impl Settings {
         let errors = parsed.as_ref().err().map(SettingsError::each);
         SettingsError::all(unreadable.into_iter().chain(errors.into_iter().flatten()))?;
         let mut settings = parsed?;
-        if let Some(expansion) = settings.expansion()? {
-            settings = Settings::parse_table(&figment.clone().join(expansion))?;
+        // What a preset that cannot be expanded leaves out, would be missing.
+        let mut unread = vec![];
+        match settings.expansion() {
+            Ok(Some(expansion)) => settings = Settings::parse_table(&figment.clone().join(expansion))?,
+            Ok(None) => {}
+            Err(error) => unread.extend(error.each()),
         }
-        settings.read_providers(&figment)?;
-        settings.check()?;
-        Ok((settings, ignored))
+        if let Err(error) = settings.read_providers(&figment) {
+            unread.extend(error.each());
+        }
+        let is_read = unread.is_empty();
+        let mut errors = unread;
+        launch_check::add(&mut errors, settings.check());
+        if !is_read {
+            SettingsError::all(errors)?;
+            return Ok((settings, ignored, vec![]));
+        }
+        Ok((settings, ignored, errors))
     }
 
     fn parse_table(figment: &Figment) -> Result<Settings, SettingsError> {

@@ -26,6 +26,7 @@ mod private_key;
 mod proof_key;
 mod purpose;
 mod refreshed_id_token;
+mod scope_claims;
 mod target_uri;
 #[cfg(test)]
 mod test_keys;
@@ -51,7 +52,7 @@ pub(crate) use jws::JwsError;
 pub(crate) use user_info::UserInfoError;
 
 pub(crate) use access_token::{
-    AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
+    AccessToken, AccessTokenExpectations, ClaimPath, GroupPaths, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
 pub(crate) use claim_sources::ClaimSources;
 pub(crate) use claims::VERIFIED;
@@ -66,6 +67,9 @@ pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, Logou
 pub(crate) use private_key::{PrivateKey, signing_input, with_signature};
 pub(crate) use proof_key::{NamedKey, ProofAlgorithm, ProofKey, optional_proof_key};
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken};
+pub(crate) use scope_claims::scope_of;
+#[cfg(feature = "dev-provider")]
+pub(crate) use scope_claims::scopes_of_claims;
 pub(crate) use target_uri::TargetUri;
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 

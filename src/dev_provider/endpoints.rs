@@ -22,6 +22,7 @@ use super::{
     dpop::{self, Proofs, proved_key, refused_proof},
     grants::{ACCESS_TOKEN_TTL, AuthorizationRequest, Grant},
     pages,
+    scoped_claims::{scopes_supported, visible_claims},
     signing::{at_hash, code_challenge, random},
 };
 use crate::secret::Secret;
@@ -98,7 +99,7 @@ fn metadata(op: &State<Op>) -> Answer {
             "introspection_endpoint": at("/introspect"),
             "revocation_endpoint": at("/revoke"),
             "end_session_endpoint": at("/end_session"),
-            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+            "scopes_supported": scopes_supported(),
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": [
@@ -388,7 +389,7 @@ fn redeem_code(
 /// Issues tokens for a grant. The ID token includes the user's claims, so that an app without UserInfo has a profile.
 fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     let (access_token, refresh_token) = op.grants.issue(grant, now);
-    let mut claims = visible_claims(grant);
+    let mut claims = visible_claims(op, grant);
     claims.extend(
         [
             ("iss", json!(op.issuer())),
@@ -429,22 +430,6 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     )
 }
 
-/// The user's claims that the granted scopes include (OpenID Connect Core 1.0 §5.4). Claims without a standard scope,
-/// such as `groups`, are always included.
-fn visible_claims(grant: &Grant) -> Map<String, Value> {
-    const EMAIL_CLAIMS: [&str; 2] = ["email", "email_verified"];
-    const PROFILE_CLAIMS: [&str; 3] = ["birthdate", "gender", "zoneinfo"];
-
-    let has = |scope: &str| grant.request.scope.split(' ').any(|given| given == scope);
-    let mut claims = grant.claims.clone();
-    claims.retain(|name, _| match name.as_str() {
-        email if EMAIL_CLAIMS.contains(&email) => has("email"),
-        profile if PROFILE_CLAIMS.contains(&profile) => has("profile"),
-        _ => true,
-    });
-    claims
-}
-
 /// The UserInfo endpoint (OpenID Connect Core 1.0 §5.3).
 #[get("/userinfo")]
 fn user_info(op: &State<Op>, authorization: Authorization<'_>, proofs: Proofs<'_>) -> Answer {
@@ -472,7 +457,7 @@ fn claims_about_user(op: &Op, method: &str, authorization: &str, proofs: &Proofs
     let is_of_scheme = is_dpop || scheme.eq_ignore_ascii_case("bearer");
     match known.filter(|(grant, _)| is_of_scheme && grant.jkt == proved && grant.jkt.is_some() == is_dpop) {
         Some((grant, _)) => {
-            let mut claims = visible_claims(&grant);
+            let mut claims = visible_claims(op, &grant);
             (op.claims_hook)(Statement::UserInfo, &mut claims);
             Answer::Json(Status::Ok, Value::Object(claims))
         }

@@ -9,7 +9,7 @@ use tracing::log;
 use url::{Position, Url};
 
 use super::{
-    ClaimsHook, DevClient, DevProviderError, Op,
+    ClaimsHook, DevClient, DevProviderError, Op, UnscopedClaims,
     answer::{Answer, parameters},
     api_tokens, endpoints,
     grants::Grant,
@@ -41,13 +41,14 @@ impl InProcessProvider {
         issuer: &str,
         client: DevClient,
         clock: Clock,
-        claims_hook: ClaimsHook,
+        (claims_hook, unscoped_claims): (ClaimsHook, UnscopedClaims),
         key_number: usize,
     ) -> Result<InProcessProvider, DevProviderError> {
         let key = key(key_number).ok_or(DevProviderError::Key)?;
         let path = Url::parse(issuer).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
         let op = Op {
             claims_hook,
+            unscoped_claims,
             ..Op::new(client, vec![], key, clock)
         };
         let _ = op.issuer.set(issuer.to_owned());

@@ -204,7 +204,7 @@ async fn introspection_and_revocation_know_the_token() {
 #[rocket::async_test]
 async fn a_user_with_custom_claims_signs_in_if_they_have_a_sub() {
     let client = provider().await;
-    let page = client.get(request(("", ""))).dispatch().await;
+    let page = client.get(request(("scope", "openid groups"))).dispatch().await;
     let page = page.into_string().await.unwrap();
     let (_, rest) = page.split_once("name=\"request\" value=\"").unwrap();
     let (id, _) = rest.split_once('"').unwrap();

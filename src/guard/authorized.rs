@@ -12,7 +12,11 @@ use rocket::{
 use thiserror::Error;
 
 use super::{LoggedIn, LoggedInError, is_contradictory, is_fairing_missing};
-use crate::{relying_party::User, requirement::Requirement, token::Claims};
+use crate::{
+    relying_party::{User, refused_by_policy},
+    requirement::Requirement,
+    token::Claims,
+};
 
 /// An authorization rule: which signed-in users reach a route.
 ///
@@ -53,7 +57,7 @@ pub trait Policy<C = Claims>: Send + Sync + 'static {
 /// |---|---|---|
 /// | success | signed in and permitted | the route |
 /// | `Error(401)` | signed out, or the authentication does not satisfy `R` | as [`LoggedIn`] |
-/// | `Error(403)` | not permitted | 403 and the app's catcher |
+/// | `Error(403)` | not permitted | 403 and the app's catcher; claims that the policy looked for in vain are in the log and on the debug page |
 /// | `Error(403)` | a page of another origin sent the request | as [`LoggedIn`] |
 /// | `Error(503)` | the session store is not reachable | as [`LoggedIn`] |
 /// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
@@ -97,15 +101,18 @@ where
     type Error = AuthorizedError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, AuthorizedError> {
-        let user = try_outcome!(
+        let mut user = try_outcome!(
             LoggedIn::<C, R>::from_request(request)
                 .await
                 .map_error(|(status, error)| (status, error.into()))
         )
         .into_user();
+        user.watch();
         if P::permits(&user, request).await {
+            user.unwatch();
             Outcome::Success(Authorized(user, PhantomData))
         } else {
+            refused_by_policy(request, &user, std::any::type_name::<P>());
             Outcome::Error((Status::Forbidden, AuthorizedError::NotPermitted))
         }
     }

@@ -90,6 +90,17 @@ impl<S, C, R> Bearer<S, C, R> {
         &self.accepted.token.scopes
     }
 
+    /// The groups of the token's user or client, by the rule for those of a signed-in user: see
+    /// [`User::groups`](crate::User::groups).
+    pub fn groups(&self) -> Vec<&str> {
+        self.accepted.token.groups()
+    }
+
+    /// The roles of the token's user or client, by the setting `roles_claim`; they are among the [`scopes`](Self::scopes).
+    pub fn roles(&self) -> Vec<&str> {
+        self.accepted.token.roles()
+    }
+
     /// Whether the token has this scope.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes().iter().any(|own| own == scope)
@@ -244,10 +255,11 @@ where
                 actual: accepted.token.scopes.clone(),
             });
         }
-        if !groups::are_met(S::GROUPS, &accepted.token.groups) {
+        let groups = accepted.token.groups();
+        if !groups::are_met(S::GROUPS, &groups) {
             return Err(BearerError::Groups {
                 required: groups::in_words(S::GROUPS),
-                actual: accepted.token.groups.clone(),
+                actual: groups.into_iter().map(str::to_owned).collect(),
             });
         }
         let required = R::required();

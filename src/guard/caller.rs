@@ -94,6 +94,24 @@ impl<S, C: 'static, R> Caller<S, C, R> {
         }
     }
 
+    /// The groups of the user or of the token, by one rule: the setting
+    /// [`groups_claim`](crate::settings::Settings::groups_claim).
+    pub fn groups(&self) -> Vec<&str> {
+        match self {
+            Caller::Bearer(token) => token.groups(),
+            Caller::User(user) => user.groups(),
+        }
+    }
+
+    /// The roles of the user or of the token, by one rule: the setting
+    /// [`roles_claim`](crate::settings::Settings::roles_claim).
+    pub fn roles(&self) -> Vec<&str> {
+        match self {
+            Caller::Bearer(token) => token.roles(),
+            Caller::User(user) => user.roles(),
+        }
+    }
+
     /// All claims, deserialized into the app's type.
     pub fn claims(&self) -> &C {
         match self {

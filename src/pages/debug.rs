@@ -5,15 +5,19 @@ use std::borrow::Cow;
 use time::{OffsetDateTime, macros::format_description};
 
 use super::escape;
-use crate::relying_party::{Attempt, Failure};
+use crate::relying_party::{Attempt, Failure, Refusal};
 
 /// Renders the latest sign-in attempts, then the sections of preformatted text, each with its title.
-pub(crate) fn page(attempts: &[Attempt], sections: &[(Cow<'_, str>, String)]) -> String {
+pub(crate) fn page(attempts: &[Attempt], refusals: &[Refusal], sections: &[(Cow<'_, str>, String)]) -> String {
     let mut body = String::from("<h1>OpenID Connect</h1><h2>Latest sign-ins</h2>");
     if attempts.is_empty() {
         body.push_str("<p class=\"quiet\">No sign-ins since the app started.</p>");
     }
     body.extend(attempts.iter().map(timeline));
+    if !refusals.is_empty() {
+        body.push_str("<h2>Latest refusals by policies</h2>");
+    }
+    body.extend(refusals.iter().map(refusal));
     for (title, text) in sections {
         let (title, text) = (escape(title), escape(text));
         body.push_str(&format!(
@@ -47,6 +51,19 @@ fn timeline(attempt: &Attempt) -> String {
     )
 }
 
+/// A request that a policy refused, and the claims that it looked for in vain.
+fn refusal(refusal: &Refusal) -> String {
+    let missed = refusal.missed.iter();
+    let missed = missed.map(|(cause, remedy)| format!("<li>{} <p>Remedy: {}.</p></li>", escape(cause), escape(remedy)));
+    format!(
+        "<section class=\"failed\"><h3><time>{}</time> <code>{}</code> by <code>{}</code></h3><ol>{}</ol></section>",
+        time_of_day(refusal.at),
+        escape(&refusal.path),
+        escape(refusal.policy),
+        missed.collect::<String>()
+    )
+}
+
 fn failure(failure: &Failure) -> String {
     format!(
         "<li class=\"failure\"><time>{}</time> <code>{}</code> {} \
@@ -67,9 +84,9 @@ fn time_of_day(time: OffsetDateTime) -> String {
 const STYLE: &str = "\
 main{max-width:60rem;width:calc(100% - 6rem)}body{place-items:start center}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}\
 h3{font-size:1rem;font-weight:600;margin:0}section{border-left:4px solid var(--soft);padding:.5rem 1rem;margin:.75rem 0;\
-background:var(--ground);border-radius:0 8px 8px 0}section.signed-in{border-color:#2e9e6b}section.failed{border-color:#d64545}ol{list-style:none;margin:.4rem 0 0;\
+background:var(--ground);border-radius:0 8px 8px 0}section.signed-in{border-color:#2e9e6b}section.failed{border-color:#d64545}:root{--bad:#b42323}@media(prefers-color-scheme:dark){:root{--bad:#f58a8a}}ol{list-style:none;margin:.4rem 0 0;\
 padding:0}time{color:var(--soft);font-variant-numeric:tabular-nums;margin-right:.5rem}.failure p{margin:.3rem 0 0}\
-.failure>code{color:#d64545;font-weight:600}summary{font-size:1.1rem;font-weight:600;cursor:pointer;margin-top:1.5rem}\
+.failure>code{color:var(--bad);font-weight:600}summary{font-size:1.1rem;font-weight:600;cursor:pointer;margin-top:1.5rem}\
 pre{background:var(--ground);padding:1rem;border-radius:8px;overflow:auto;font-size:.8rem;white-space:pre-wrap;\
 overflow-wrap:anywhere}";
 
@@ -89,7 +106,7 @@ mod tests {
         };
         let error = error.into();
         attempts.failed(Some("name"), &evil, (&evil, &error), now);
-        let page = page(&attempts.list(), &[("Session".into(), evil)]);
+        let page = page(&attempts.list(), &[], &[("Session".into(), evil)]);
         assert!(!page.contains("<script>"));
         assert_eq!(page.matches("&lt;script&gt;").count(), 5);
     }

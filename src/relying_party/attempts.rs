@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use crate::relying_party::SignInError;
+use super::{SignInError, refusals::Refusals};
 
 /// The maximum number of attempts that are kept.
 const MAX_ATTEMPTS: usize = 20;
@@ -16,7 +16,7 @@ const MAX_STEPS: usize = 16;
 
 /// The last sign-in attempts, newest first.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>);
+pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>, Refusals);
 
 /// One sign-in attempt and the steps that it has completed.
 #[derive(Clone, Debug)]
@@ -42,7 +42,12 @@ pub(crate) struct Failure {
 impl Attempts {
     /// Keeps attempts only in the debug profile.
     pub(crate) fn new(is_debug: bool) -> Attempts {
-        Attempts(is_debug.then(Mutex::default))
+        Attempts(is_debug.then(Mutex::default), Refusals::default())
+    }
+
+    /// The requests that policies refused, if they are kept.
+    pub(crate) fn refusals(&self) -> Option<&Refusals> {
+        self.0.is_some().then_some(&self.1)
     }
 
     /// Whether attempts are kept.

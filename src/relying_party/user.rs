@@ -7,12 +7,14 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use time::OffsetDateTime;
 
+use super::missed_claims::{MissedClaim, MissedClaims};
 use crate::{
     api_tokens::{ApiTokenError, IssuedToken, Target},
     relying_party::{RefreshError, RelyingParty, SessionDataError, refresh::to_json},
     secret::Secret,
     session::{CurrentSession, NoSession, OutgoingSession, SessionEnded, UserKey, UserKind},
-    token::Claims,
+    settings::Settings,
+    token::{Claims, GroupPaths},
 };
 
 /// A signed-in user, with the claims that the provider made about them.
@@ -29,6 +31,8 @@ pub struct User<C = Claims> {
     claims: Option<C>,
     handle: Option<SessionHandle>,
     now: OffsetDateTime,
+    /// What a policy looks for in vain while it decides.
+    missed: Option<MissedClaims>,
 }
 
 /// A handle to refresh the session of a request.
@@ -99,6 +103,7 @@ impl<C> User<C> {
             claims,
             handle,
             now,
+            missed: None,
         })
     }
 
@@ -153,28 +158,63 @@ impl<C> User<C> {
     /// The `email_verified` claim: whether the provider verified the address. A missing claim is `false`; the string
     /// `"true"`, which some providers send, is accepted.
     pub fn email_verified(&self) -> bool {
-        match self.session.claims.value("email_verified") {
+        match self.value("email_verified") {
             Some(serde_json::Value::Bool(is_verified)) => *is_verified,
             Some(serde_json::Value::String(text)) => text == "true",
             _ => false,
         }
     }
 
-    /// The `groups` claim, or an empty list. A single string is a list of one. Empty too if the user is in more groups
-    /// than fit into a token: see [`groups_overage`](Self::groups_overage).
+    /// The user's groups: the strings of the claim that the setting
+    /// [`groups_claim`](crate::settings::Settings::groups_claim) names, `groups` unless it says otherwise, or an empty list.
+    /// A single string is a list of one. Empty too if the user is in more groups than fit into a token: see
+    /// [`groups_overage`](Self::groups_overage).
     ///
     /// Among several providers, and of an issuer with several [`tenants`](crate::settings::Settings::tenants), it is empty
     /// unless `trust_groups = true`.
     pub fn groups(&self) -> Vec<&str> {
-        let counts = |handle: &SessionHandle| handle.rp.settings.counts_groups();
-        if !self.handle.as_ref().is_none_or(counts) {
+        if !self.counts("groups") {
             return vec![];
         }
-        match self.session.claims.value("groups") {
-            Some(serde_json::Value::String(one)) => vec![one],
-            Some(serde_json::Value::Array(list)) => list.iter().filter_map(|group| group.as_str()).collect(),
-            _ => vec![],
+        let groups = self.group_paths().groups(self.session.claims.as_map());
+        if groups.as_ref().is_none_or(Vec::is_empty) && self.session.claims.groups_overage() {
+            self.miss(MissedClaim::TooManyGroups);
+        } else if groups.is_none() {
+            let claim = self.settings().and_then(|settings| settings.groups_claim.first());
+            self.miss(MissedClaim::Absent(claim.map_or("groups", String::as_str).to_owned()));
         }
+        groups.unwrap_or_default()
+    }
+
+    /// The user's roles, by the rule for those of access tokens: the words of the claims that the setting
+    /// [`roles_claim`](crate::settings::Settings::roles_claim) names, or an empty list.
+    ///
+    /// They do not count among several providers, as [`groups`](Self::groups) do not, unless `trust_groups = true`.
+    ///
+    /// ```
+    /// use rocket::{Request, async_trait};
+    /// use rocket_openidconnect::{Policy, User};
+    ///
+    /// struct Editor;
+    ///
+    /// #[async_trait]
+    /// impl Policy for Editor {
+    ///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
+    ///         user.roles().contains(&"editor")
+    ///     }
+    /// }
+    /// ```
+    pub fn roles(&self) -> Vec<&str> {
+        if !self.counts("roles") {
+            return vec![];
+        }
+        let roles = self.group_paths().roles(self.session.claims.as_map());
+        roles.unwrap_or_else(|| {
+            let settings = self.settings();
+            let claim = settings.and_then(|settings| settings.roles_claim.first());
+            self.miss(claim.map_or(MissedClaim::NoRolesClaim, |claim| MissedClaim::Absent(claim.clone())));
+            vec![]
+        })
     }
 
     /// Whether the user is in more groups than the provider puts into a token. [`groups`](Self::groups) is then empty,
@@ -196,7 +236,12 @@ impl<C> User<C> {
 
     /// One claim. `None` when it is absent or of another type.
     pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        self.session.claims.get(name)
+        let value = self.value(name)?;
+        let read = T::deserialize(value).ok();
+        if read.is_none() {
+            self.miss(MissedClaim::OtherType(name.to_owned()));
+        }
+        read
     }
 
     /// The value that the app stored under this name in [`Events::after_authorize`](crate::Events::after_authorize), or
@@ -473,7 +518,57 @@ impl<C> User<C> {
     }
 
     fn text(&self, claim: &str) -> Option<&str> {
-        self.session.claims.value(claim)?.as_str()
+        let text = self.value(claim)?.as_str();
+        if text.is_none() {
+            self.miss(MissedClaim::OtherType(claim.to_owned()));
+        }
+        text
+    }
+
+    fn value(&self, claim: &str) -> Option<&serde_json::Value> {
+        let value = self.session.claims.value(claim);
+        if value.is_none() {
+            self.miss(MissedClaim::Absent(claim.to_owned()));
+        }
+        value
+    }
+
+    /// Whether groups or roles of this user count.
+    fn counts(&self, names: &'static str) -> bool {
+        let counts = self.settings().is_none_or(Settings::counts_groups);
+        if !counts {
+            self.miss(MissedClaim::NotTrusted(names));
+        }
+        counts
+    }
+
+    fn group_paths(&self) -> GroupPaths {
+        self.settings().map(Settings::group_paths).unwrap_or_default()
+    }
+
+    /// The settings of the user's provider.
+    pub(crate) fn settings(&self) -> Option<&Settings> {
+        Some(&self.handle.as_ref()?.rp.settings)
+    }
+
+    /// From now on, records what is looked for in vain.
+    pub(crate) fn watch(&mut self) {
+        self.missed = Some(MissedClaims::default());
+    }
+
+    /// No longer records it.
+    pub(crate) fn unwatch(&mut self) {
+        self.missed = None;
+    }
+
+    pub(super) fn missed(&self) -> Option<&MissedClaims> {
+        self.missed.as_ref()
+    }
+
+    fn miss(&self, missed: MissedClaim) {
+        if let Some(all) = &self.missed {
+            all.add(missed);
+        }
     }
 }
 

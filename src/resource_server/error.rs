@@ -48,7 +48,7 @@ pub enum BearerError {
         /// The scopes that the token has.
         actual: Vec<String>,
     },
-    /// 403 `insufficient_scope`: the values of `roles_claim` in the token are not the groups of
+    /// 403 `insufficient_scope`: the groups of the token (`groups_claim`) are not those of
     /// [`groups!`](crate::groups).
     #[error("the access token has the groups {actual:?}, expected {required}")]
     Groups {
@@ -172,7 +172,7 @@ impl BearerError {
             BearerError::Groups { .. } => Facts::new(
                 "insufficient_groups",
                 403,
-                "have the provider put the groups of users into access tokens, and name the claim in `roles_claim`",
+                "have the provider put the groups of users into access tokens, and name the claim in `groups_claim`",
             ),
             BearerError::Authentication { .. } => Facts::new(
                 "insufficient_user_authentication",

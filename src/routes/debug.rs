@@ -12,7 +12,7 @@ use crate::{
     pages::debug,
     printable::printable,
     provider::{Metadata, Provider},
-    relying_party::RejectedRequest,
+    relying_party::{Refusals, RejectedRequest},
     session::CurrentSession,
     settings::{ProviderKind, SessionSettings, is_loopback},
 };
@@ -90,7 +90,8 @@ impl<'r> RouteContext<'r, '_> {
             sections.push(("Requests of other origins, rejected with 403".into(), rejected));
         }
         sections.push(("Settings".into(), format!("{:#?}", self.rp.settings)));
-        debug::page(&self.rp.attempts.list(), &sections)
+        let refusals = self.rp.attempts.refusals().map(Refusals::list).unwrap_or_default();
+        debug::page(&self.rp.attempts.list(), &refusals, &sections)
     }
 }
 

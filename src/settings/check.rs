@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use url::Url;
 
 use super::{
-    ClearSiteData, ProviderKind, Settings, SettingsError, TokenValidation,
+    ClearSiteData, IssuerSettings, ProviderKind, Settings, SettingsError, TokenValidation,
     declaration::Parser,
     mistake::{Mistake, rule},
     resource_identifier,
@@ -21,20 +21,20 @@ impl Settings {
             self.check_github(),
             self.check_lifetimes(),
             self.check_store(),
-            self.check_addresses(),
-            self.check_apis(),
-            self.check_issuers(),
-            self.check_providers(),
+            self.issuer
+                .as_ref()
+                .map_or(Ok(()), |issuer| self.check_issuer("issuer", issuer)),
+            self.check_endpoint("server_metadata_url", &self.server_metadata_url),
             self.check_silent(),
             self.check_me_claims(),
+            self.check_silent_cookie(),
             self.check_client_certificate(),
         ];
-        errors.extend(
-            found
-                .into_iter()
-                .filter_map(Result::err)
-                .map(|mistake| self.error(mistake)),
-        );
+        let mut mistakes: Vec<Mistake> = found.into_iter().filter_map(Result::err).collect();
+        mistakes.extend(self.check_apis());
+        mistakes.extend(self.check_issuers());
+        mistakes.extend(self.check_providers());
+        errors.extend(mistakes.into_iter().map(|mistake| self.error(mistake)));
         SettingsError::all(errors)
     }
 
@@ -50,7 +50,7 @@ impl Settings {
             "the scope `openid` is missing, found {:?}",
             self.scopes.join(" ")
         ))
-        .remedy("add `openid` to `scopes`, for example `scopes = \"openid email\"`")
+        .remedy("add `openid` to `scopes`, for example `scopes = \"openid email profile\"`")
     }
 
     fn check_lifetimes(&self) -> Result<(), Mistake> {
@@ -60,13 +60,6 @@ impl Settings {
                 "{idle:?} is longer than `oidc.session.absolute_timeout`, {lifetime:?}"
             ))
             .remedy("set `session.idle_timeout` to at most `session.absolute_timeout`")
-    }
-
-    fn check_addresses(&self) -> Result<(), Mistake> {
-        if let Some(issuer) = &self.issuer {
-            self.check_issuer("issuer", issuer)?;
-        }
-        self.check_endpoint("server_metadata_url", &self.server_metadata_url)
     }
 
     /// A silent sign-in shows no page to the user, and a cookie prevents it after a sign-out.
@@ -80,7 +73,10 @@ impl Settings {
             !(self.silent && demands_authentication),
         )
         .cause("every sign-in demands a new authentication, which `silent` cannot do")
-        .remedy("remove `silent`, or `prompt = \"login\"` and `max_age = 0`")?;
+        .remedy("remove `silent`, or `prompt = \"login\"` and `max_age = 0`")
+    }
+
+    fn check_silent_cookie(&self) -> Result<(), Mistake> {
         let mut cleared = self.clear_site_data.iter();
         let clears_cookies = cleared.any(|it| matches!(it, ClearSiteData::Cookies | ClearSiteData::All));
         rule("clear_site_data", !(self.silent && clears_cookies))
@@ -101,65 +97,79 @@ impl Settings {
     }
 
     /// Validates the named APIs.
-    fn check_apis(&self) -> Result<(), Mistake> {
+    fn check_apis(&self) -> Vec<Mistake> {
+        let mut mistakes = vec![];
         let mut resources = BTreeMap::new();
         if let Some(resource) = &self.resource {
             resources.insert(resource_identifier(resource), "oidc.resource".to_owned());
         }
         for (name, api) in &self.apis {
             let other = resources.insert(resource_identifier(&api.resource), format!("oidc.apis.{name}"));
-            rule(format!("apis.{name}.resource"), other.is_none())
+            let own = rule(format!("apis.{name}.resource"), other.is_none())
                 .cause(format!(
                     "`{}` is the resource of `{}` already",
                     api.resource,
                     other.unwrap_or_default()
                 ))
-                .remedy("give each API its own URL")?;
+                .remedy("give each API its own URL");
+            mistakes.extend(own.err());
         }
-        Ok(())
+        mistakes
     }
 
-    fn check_issuers(&self) -> Result<(), Mistake> {
+    fn check_issuers(&self) -> Vec<Mistake> {
+        let mut mistakes = vec![];
         if let Some(name) = self.issuers.keys().next() {
-            rule(
+            let introspected = rule(
                 "token_validation",
                 self.token_validation != TokenValidation::Introspection,
             )
             .cause(format!(
                 "every token is introspected at `oidc.issuer`, which does not know the tokens of `oidc.issuers.{name}`"
             ))
-            .remedy(format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"))?;
+            .remedy(format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"));
+            mistakes.extend(introspected.err());
         }
         let mut names = BTreeMap::new();
         if let Some(issuer) = &self.issuer {
             names.insert(issuer, "oidc.issuer".to_owned());
         }
         for (name, other) in &self.issuers {
-            let key = |member: &str| format!("issuers.{name}.{member}");
-            rule(
-                key("server_metadata_url"),
-                other.jwks_uri.is_none() || other.server_metadata_url.is_none(),
-            )
-            .cause("`jwks_uri` is set too, so no metadata is read")
-            .remedy("remove one of them")?;
-            self.check_endpoint(&key("jwks_uri"), &other.jwks_uri)?;
-            self.check_is_not_github(&key("issuer"), &other.issuer)?;
-            if other.jwks_uri.is_none() {
-                self.check_issuer(&key("issuer"), &other.issuer)?;
-            }
-            self.check_endpoint(&key("server_metadata_url"), &other.server_metadata_url)?;
-            let same = names.insert(&other.issuer, format!("oidc.issuers.{name}"));
-            rule(key("issuer"), same.is_none())
-                .cause(format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()))
-                .remedy(format!("remove `issuers.{name}`"))?;
-            rule(key("audience"), !other.audience.is_empty() || !other.apis.is_empty())
-                .cause("no audience is set, so no token could be accepted")
-                .remedy("set it to the `aud` of that issuer's tokens for this API")?;
-            for api in other.apis.keys() {
-                rule(key(&format!("apis.{api}")), self.apis.contains_key(api))
-                    .cause(format!("there is no API `oidc.apis.{api}`"))
-                    .remedy(format!("add a table `oidc.apis.{api}`, or remove this"))?;
-            }
+            mistakes.extend(self.check_further_issuer(name, other, &mut names).err());
+        }
+        mistakes
+    }
+
+    fn check_further_issuer<'a>(
+        &'a self,
+        name: &str,
+        other: &'a IssuerSettings,
+        names: &mut BTreeMap<&'a String, String>,
+    ) -> Result<(), Mistake> {
+        let key = |member: &str| format!("issuers.{name}.{member}");
+        rule(
+            key("server_metadata_url"),
+            other.jwks_uri.is_none() || other.server_metadata_url.is_none(),
+        )
+        .cause("`jwks_uri` is set too, so no metadata is read")
+        .remedy("remove one of them")?;
+        self.check_endpoint(&key("jwks_uri"), &other.jwks_uri)?;
+        self.check_is_not_github(&key("issuer"), &other.issuer)?;
+        if other.jwks_uri.is_none() {
+            self.check_issuer(&key("issuer"), &other.issuer)?;
+        }
+        self.check_endpoint(&key("server_metadata_url"), &other.server_metadata_url)?;
+        let same = names.insert(&other.issuer, format!("oidc.issuers.{name}"));
+        rule(key("issuer"), same.is_none())
+            .cause(format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()))
+            .remedy(format!("remove `issuers.{name}`"))?;
+        rule(key("audience"), !other.audience.is_empty() || !other.apis.is_empty())
+            .cause("no audience is set, so no token could be accepted")
+            .remedy("set it to the `aud` of that issuer's tokens for this API")?;
+        for api in other.apis.keys() {
+            rule(key(&format!("apis.{api}")), self.apis.contains_key(api))
+                .cause(format!("there is no API `oidc.apis.{api}`"))
+                .remedy(format!("add a table `oidc.apis.{api}`, or remove this"))?;
         }
         Ok(())
     }

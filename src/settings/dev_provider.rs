@@ -9,7 +9,7 @@ use super::{
     declaration::{Field, Invalid, Parser, SettingType, settings},
     mistake::rule,
     syntax::{self, Syntax},
-    value::{deserialized, subject},
+    value::{Text, Words, deserialized, subject},
 };
 
 settings! {
@@ -25,6 +25,13 @@ settings! {
         ///
         /// _Default:_ alice in the groups `users` and `admin`, bob in `users`
         pub users: Vec<Map<String, Json>> as Users = default_users(),
+        /// Claims that are sent although no granted scope has them, as some providers send `groups`. The others go by
+        /// scope: `profile`, `email`, `address` and `phone` have those of
+        /// [OpenID Connect Core §5.4](https://openid.net/specs/openid-connect-core-1_0.html#ScopeClaims), `groups` has the
+        /// claim of that name, and a claim that belongs to no scope is always sent.
+        ///
+        /// _Default:_ `[]`
+        pub unscoped_claims: Vec<String> as Words<Text> = vec![],
     }
 }
 

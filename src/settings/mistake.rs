@@ -1,7 +1,7 @@
 //! A mistake in the settings: the key of the setting, its cause and its remedy.
 
 /// A setting that breaks a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mistake {
     /// The key, relative to the value that is validated; empty for that value itself.
     pub(super) key: String,

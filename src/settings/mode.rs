@@ -10,6 +10,7 @@ use super::{
     KnownProvider, RocketConfig, Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
+    launch_check::add,
     metadata_source::MetadataSource,
     mistake::{Mistake, rule},
     site::Site,
@@ -151,10 +152,14 @@ impl Settings {
     /// `client_id` are filled in.
     pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
+        self.mode_of_checked(rocket_config)
+    }
+
+    pub(super) fn mode_of_checked(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         if self.enabled && !self.providers.is_empty() {
-            return self.several_providers(rocket_config);
+            return self.several_providers_of_checked(rocket_config);
         }
-        let mode = self.resolve(rocket_config).map_err(|mistake| self.error(mistake))?;
+        let mode = self.resolve(rocket_config)?;
         if let Mode::ResourceServerOnly(registration) | Mode::RelyingParty { registration, .. } = &mode {
             self.check_profile(registration, rocket_config)?;
         }
@@ -164,21 +169,28 @@ impl Settings {
     /// Resolves the mode of an app with the table `providers`, or with providers that it finds at run time.
     pub(crate) fn several_providers(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
-        self.check_mutual_tls(rocket_config)
-            .and_then(|()| self.check_no_client_at_the_top())
-            .map_err(|mistake| self.error(mistake))?;
-        let site = self.site(rocket_config)?;
+        self.several_providers_of_checked(rocket_config)
+    }
+
+    pub(super) fn several_providers_of_checked(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+        let mut mistakes = self.check_no_client_at_the_top();
+        mistakes.extend(self.check_mutual_tls(rocket_config).err());
+        let site = self
+            .resolve_site(rocket_config)
+            .map_err(|mistake| mistakes.push(mistake));
         let providers = self
             .of_providers()
             .into_iter()
             .map(|own| own.provider_mode(rocket_config)?.checked(rocket_config));
         let providers: Vec<_> = providers.collect();
-        SettingsError::all(
-            providers
-                .iter()
-                .filter_map(|own| own.as_ref().err())
-                .flat_map(SettingsError::each),
-        )?;
+        let mut errors: Vec<_> = mistakes.into_iter().map(|mistake| self.error(mistake)).collect();
+        for own in providers.iter().filter_map(|own| own.as_ref().err()) {
+            add(&mut errors, Err(own.clone()));
+        }
+        SettingsError::all(errors)?;
+        let Ok(site) = site else {
+            unreachable!("the mistake is among those above");
+        };
         let providers = providers.into_iter().flatten().collect();
         Ok(Mode::SeveralProviders { providers, site })
     }
@@ -213,16 +225,13 @@ impl Settings {
 
     /// Resolves the settings of one of several providers.
     pub(crate) fn provider_mode(self, rocket_config: &RocketConfig) -> Result<ProviderMode, SettingsError> {
-        self.check()?;
-        let resolve = || {
-            self.check_dev_provider(rocket_config)?;
-            let client_secrets = self.client_secrets()?;
-            let registration = self.registration(client_secrets.as_deref())?;
-            self.check_authentication(&registration)?;
-            let site = self.resolve_site(rocket_config)?;
-            Ok((registration, site))
-        };
-        let (registration, site) = resolve().map_err(|mistake: Mistake| self.error(mistake))?;
+        let mut errors = vec![];
+        add(&mut errors, self.check());
+        let found = [self.check_dev_provider(rocket_config)];
+        let resolved = self.client_and_site(found, rocket_config);
+        add(&mut errors, resolved.as_ref().map(|_| ()).map_err(SettingsError::clone));
+        SettingsError::all(errors)?;
+        let (registration, site) = resolved?;
         Ok(ProviderMode {
             settings: self,
             registration,
@@ -230,9 +239,40 @@ impl Settings {
         })
     }
 
-    fn resolve(&self, rocket_config: &RocketConfig) -> Result<Mode, Mistake> {
-        self.check_dev_provider(rocket_config)?;
+    /// The client and the site, or what is wrong with either, after what was found before.
+    fn client_and_site<const N: usize>(
+        &self,
+        found: [Result<(), Mistake>; N],
+        rocket_config: &RocketConfig,
+    ) -> Result<(Registration, Site), SettingsError> {
+        let mut mistakes: Vec<_> = found.into_iter().filter_map(Result::err).collect();
+        let registration = self.authenticated_registration();
+        let registration = registration.map_err(|mistake| mistakes.push(mistake));
+        let site = self
+            .resolve_site(rocket_config)
+            .map_err(|mistake| mistakes.push(mistake));
+        self.no_mistake(mistakes)?;
+        let (Ok(registration), Ok(site)) = (registration, site) else {
+            unreachable!("the mistake is among those above");
+        };
+        Ok((registration, site))
+    }
+
+    fn no_mistake(&self, mistakes: Vec<Mistake>) -> Result<(), SettingsError> {
+        SettingsError::all(mistakes.into_iter().map(|mistake| self.error(mistake)))
+    }
+
+    fn authenticated_registration(&self) -> Result<Registration, Mistake> {
+        let client_secrets = self.client_secrets()?;
+        let registration = self.registration(client_secrets.as_deref())?;
+        self.check_authentication(&registration)?;
+        Ok(registration)
+    }
+
+    fn resolve(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+        let error = |mistake| self.error(mistake);
         if !self.enabled {
+            self.check_dev_provider(rocket_config).map_err(error)?;
             let testing_profile = Some(&self.testing_profile).filter(|profile| !profile.is_empty());
             let may_be_used = rocket_config.debug || self.insecure_testing_profile;
             rule("testing_profile", testing_profile.is_none() || may_be_used)
@@ -240,14 +280,22 @@ impl Settings {
                 .remedy(
                     "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
                      `insecure_testing_profile = true`",
-                )?;
+                )
+                .map_err(error)?;
             let testing_profile = testing_profile.cloned();
             return Ok(Mode::Disabled { testing_profile });
         }
-        self.check_mutual_tls(rocket_config)?;
-        let client_secrets = self.client_secrets()?;
-        let registration = self.registration(client_secrets.as_deref())?;
-        if self.resource_server_only {
+        let found = [
+            self.check_dev_provider(rocket_config),
+            self.check_mutual_tls(rocket_config),
+        ];
+        if !self.resource_server_only {
+            let (registration, site) = self.client_and_site(found, rocket_config)?;
+            return Ok(Mode::RelyingParty { registration, site });
+        }
+        let api = || {
+            let client_secrets = self.client_secrets()?;
+            let registration = self.registration(client_secrets.as_deref())?;
             let has_url = self.dpop_tokens == DpopTokens::Off || self.resolve_site(rocket_config).is_ok();
             rule("base_url", has_url || self.base_url.is_some())
                 .cause("`dpop_tokens` is set, and the public URL of the app, which proofs name, is missing")
@@ -258,11 +306,13 @@ impl Settings {
             if !has_url {
                 self.resolve_site(rocket_config)?;
             }
-            return Ok(Mode::ResourceServerOnly(registration));
-        }
-        self.check_authentication(&registration)?;
-        let site = self.resolve_site(rocket_config)?;
-        Ok(Mode::RelyingParty { registration, site })
+            Ok(registration)
+        };
+        let registration = api();
+        let mistakes = found.into_iter().filter_map(Result::err);
+        let mistakes = mistakes.chain(registration.as_ref().err().cloned());
+        self.no_mistake(mistakes.collect())?;
+        registration.map(Mode::ResourceServerOnly).map_err(error)
     }
 
     /// The development provider to start, if any. Call this before its issuer is filled in.
@@ -272,6 +322,13 @@ impl Settings {
         rocket_config: &RocketConfig,
     ) -> Result<Option<&super::DevProviderSettings>, SettingsError> {
         self.check()?;
+        self.check_dev_provider_alone(rocket_config)?;
+        Ok(self.dev_provider.as_ref().filter(|_| self.enabled))
+    }
+
+    /// Checks that a development provider may start, and is the only one.
+    #[cfg(feature = "dev-provider")]
+    pub(super) fn check_dev_provider_alone(&self, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let dev_provider = self.dev_provider.as_ref().filter(|_| self.enabled);
         let others = [
             ("provider", self.provider.is_some()),
@@ -290,8 +347,7 @@ impl Settings {
                     ))
                     .remedy(format!("remove `{other}`, or set `dev_provider = false`"))
             })
-            .map_err(|mistake| self.error(mistake))?;
-        Ok(dev_provider)
+            .map_err(|mistake| self.error(mistake))
     }
 
     fn check_dev_provider(&self, rocket_config: &RocketConfig) -> Result<(), Mistake> {

@@ -34,7 +34,7 @@ settings! {
     /// | `zitadel` | `url` | `issuer = "{url}"` | [Zitadel](https://zitadel.com/docs/apis/openidoauth/endpoints) |
     /// | `gitlab` | `url`, if it is not GitLab.com | `issuer = "{url}"` | [GitLab](https://docs.gitlab.com/integration/openid_connect_provider/) |
     /// | `cognito` | `user_pool` | `issuer = "https://cognito-idp.{region}.amazonaws.com/{user_pool}"`, with the region in the id of the user pool; `audience_claim = "client_id"`; `rp_initiated_logout = false`, because its sign-out is another protocol | [Cognito](https://docs.aws.amazon.com/cognito/latest/developerguide/federation-endpoints.html), [sign-out](https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html) |
-    /// | `apple` | `team_id` | `issuer = "https://appleid.apple.com"`, `response_mode = "form_post"`, `user_info_enabled = false`, `session.tokens = "id_token"`; without a client secret, `client_secret_issuer = "{team_id}"` | [Apple](https://developer.apple.com/documentation/signinwithapplerestapi/request-an-authorization-to-the-sign-in-with-apple-server.), [client secret](https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret) |
+    /// | `apple` | `team_id` | `issuer = "https://appleid.apple.com"`, `response_mode = "form_post"`, `scopes = "openid email"`, `user_info_enabled = false`, `session.tokens = "id_token"`; without a client secret, `client_secret_issuer = "{team_id}"` | [Apple](https://developer.apple.com/documentation/signinwithapplerestapi/request-an-authorization-to-the-sign-in-with-apple-server.), [client secret](https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret) |
     /// | `linkedin` | | `issuer = "https://www.linkedin.com/oauth"`, `token_endpoint_auth_method = "client_secret_post"`, and what LinkedIn lacks, each a warning at liftoff: `insecure_accept_missing_nonce = true`, `insecure_omit_pkce = true` | [LinkedIn](https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2) |
     ///
     /// GitHub is not an OpenID provider: its issuer cannot be changed, and settings about ID tokens abort the launch. See
@@ -184,6 +184,8 @@ impl Settings {
             }
             KnownProvider::Apple => {
                 settings["response_mode"] = json!("form_post");
+                // It has no scope `profile`.
+                settings["scopes"] = json!("openid email");
                 settings["user_info_enabled"] = json!(false);
                 settings["session"] = json!({ "tokens": ["id_token"] });
                 let has_secret = self.client_secret.is_some() || self.client_secret_file.is_some();

@@ -13,7 +13,7 @@ use super::{
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
 };
-use crate::observing::ObservedProvider;
+use crate::{observing::ObservedProvider, token::GroupPaths};
 
 /// The name of the only provider of an app without the table `providers`.
 pub(crate) const ONLY_PROVIDER: &str = "default";
@@ -202,6 +202,11 @@ impl Settings {
         self.trust_groups || (self.provider_name.is_none() && !self.has_several_tenants())
     }
 
+    /// Where groups and roles are.
+    pub(crate) fn group_paths(&self) -> GroupPaths {
+        GroupPaths::new(&self.groups_claim, &self.roles_claim)
+    }
+
     /// The same for tokens of a further issuer with these tenants, which names no roles of its own.
     pub(crate) fn counts_groups_of(&self, tenants: &[String]) -> bool {
         self.counts_groups() && (self.trust_groups || !are_several(tenants))
@@ -295,20 +300,27 @@ impl Settings {
             .and_then(Value::into_dict)
             .unwrap_or_default();
         defaults.retain(|key, _| !OF_ONE_PROVIDER.contains(&key.as_str()));
+        let mut errors = vec![];
         for (name, table) in tables {
-            let own = table.into_dict().unwrap_or_default();
-            let mut merged = defaults.clone();
-            merge(&mut merged, own.clone());
-            let mut settings = self.read_provider(&name, merged)?;
-            if let Some(expansion) = settings.expansion()? {
-                let mut merged = defaults.clone();
-                merge(&mut merged, expansion.into_table());
-                merge(&mut merged, own);
-                settings = self.read_provider(&name, merged)?;
+            match self.read_provider_table(&name, &defaults, table.into_dict().unwrap_or_default()) {
+                Ok(settings) => drop(self.providers.insert(name, settings)),
+                Err(error) => errors.extend(error.each()),
             }
-            self.providers.insert(name, settings);
         }
-        Ok(())
+        SettingsError::all(errors)
+    }
+
+    fn read_provider_table(&self, name: &str, defaults: &Dict, own: Dict) -> Result<Settings, SettingsError> {
+        let mut merged = defaults.clone();
+        merge(&mut merged, own.clone());
+        let settings = self.read_provider(name, merged)?;
+        let Some(expansion) = settings.expansion()? else {
+            return Ok(settings);
+        };
+        let mut merged = defaults.clone();
+        merge(&mut merged, expansion.into_table());
+        merge(&mut merged, own);
+        self.read_provider(name, merged)
     }
 
     fn read_provider(&self, name: &str, table: Dict) -> Result<Settings, SettingsError> {
@@ -321,15 +333,17 @@ impl Settings {
     }
 
     /// Validates the table `providers` as a whole.
-    pub(super) fn check_providers(&self) -> Result<(), Mistake> {
+    pub(super) fn check_providers(&self) -> Vec<Mistake> {
+        let mut mistakes = vec![];
         let is_known = |name: &String| self.providers.contains_key(name);
         let named = self.introspection_provider.as_ref();
-        rule(
+        let introspection = rule(
             "introspection_provider",
             self.provider_name.is_some() || named.is_none_or(is_known),
         )
         .cause(format!("there is no provider `{}`", named.map_or("", String::as_str)))
-        .remedy("name a table of `oidc.providers`")?;
+        .remedy("name a table of `oidc.providers`");
+        mistakes.extend(introspection.err());
         let is_alone = self.providers.is_empty();
         let of_a_button = [
             ("label", self.label.is_some()),
@@ -344,19 +358,21 @@ impl Settings {
             _ => true,
         });
         for (key, is_set) in of_a_button {
-            rule(key, !is_set || self.provider_name.is_some())
+            let alone = rule(key, !is_set || self.provider_name.is_some())
                 .cause("it is about one of several providers")
-                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"))?;
+                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"));
+            mistakes.extend(alone.err());
         }
-        if is_alone {
-            return Ok(());
+        if !is_alone {
+            mistakes.extend(self.check_no_client_at_the_top());
+            mistakes.extend(self.check_one_client_each().err());
         }
-        self.check_no_client_at_the_top()?;
-        self.check_one_client_each()
+        mistakes
     }
 
     /// With several providers, nothing at the top says which one it is about.
-    pub(super) fn check_no_client_at_the_top(&self) -> Result<(), Mistake> {
+    pub(super) fn check_no_client_at_the_top(&self) -> Vec<Mistake> {
+        let mut mistakes = vec![];
         let at_the_top = [
             ("provider", self.provider.is_some()),
             ("issuer", self.issuer.is_some()),
@@ -375,13 +391,16 @@ impl Settings {
             ("dev_provider", self.dev_provider.is_some()),
         ];
         for (key, is_set) in at_the_top {
-            rule(key, !is_set)
+            let at_the_top = rule(key, !is_set)
                 .cause("it is about one provider, and the app has several")
-                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"))?;
+                .remedy(format!("move `{key}` to a table of `oidc.providers`, or remove it"));
+            mistakes.extend(at_the_top.err());
         }
-        rule("resource_server_only", !self.resource_server_only)
+        let only_tokens = rule("resource_server_only", !self.resource_server_only)
             .cause("an app that only accepts access tokens has no sign-in at `oidc.providers`")
-            .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`")
+            .remedy("list the issuers of its tokens in `oidc.issuers`, and remove `providers`");
+        mistakes.extend(only_tokens.err());
+        mistakes
     }
 
     /// Two providers with one issuer and one client are one: the user's provider would be unclear.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    dev_provider::AuthorizationRejected,
+    dev_provider::{AuthorizationRejected, UnscopedClaims},
     provider::Endpoint,
     secret::Secret,
     settings::{Answers, NoAnswer},
@@ -30,8 +30,9 @@ const NOT_LAUNCHED: &str = "an app was registered here by `TestProvider::registe
 /// An OpenID provider in the test's own process, for one app: no socket, no port, no network. It takes the place of each
 /// provider of the app, under an issuer for each: see [`at`](Self::at).
 ///
-/// It is the development provider, and as strict: it checks client authentication, redirect URI, PKCE and nonce, and
-/// that codes and refresh tokens are used once. It simulates failures of a real provider on demand. Its tokens are
+/// It is the development provider, and as strict: it checks client authentication, redirect URI, PKCE and nonce, that codes
+/// and refresh tokens are used once, and it sends the claims of granted scopes alone: see
+/// [`send_unscoped`](Self::send_unscoped). It simulates failures of a real provider on demand. Its tokens are
 /// signed, and the app verifies them, at the time of [`clock`](Self::clock), which stands still until it is advanced.
 ///
 /// Clones share the same provider.
@@ -81,6 +82,7 @@ pub(super) struct Inner {
     requests: Mutex<Vec<RecordedRequest>>,
     /// The number of the next signing key.
     pub(super) next_key: Mutex<usize>,
+    pub(super) unscoped_claims: UnscopedClaims,
 }
 
 impl TestProvider {
@@ -101,6 +103,7 @@ impl TestProvider {
             scripts: Arc::default(),
             requests: Mutex::default(),
             next_key: Mutex::default(),
+            unscoped_claims: UnscopedClaims::default(),
         };
         TestProvider {
             inner: Arc::new(inner),
@@ -214,6 +217,20 @@ impl TestProvider {
     }
 
     // ---- Normal operation.
+
+    /// Also sends these claims when no granted scope has them, as some providers send `groups`. Without this, claims go by
+    /// scope, as at the development provider
+    /// ([`unscoped_claims`](crate::settings::DevProviderSettings::unscoped_claims), which counts here too): a user who
+    /// signs in with `name` has none, unless the setting `scopes` has `profile`.
+    ///
+    /// ```
+    /// # use rocket_openidconnect::testing::TestProvider;
+    /// let provider = TestProvider::new();
+    /// provider.send_unscoped(&["groups"]);
+    /// ```
+    pub fn send_unscoped(&self, claims: &[&str]) {
+        self.inner.unscoped_claims.add(claims);
+    }
 
     /// From now on, signs with a new key, and publishes only that one: the app rejects earlier tokens once it has
     /// fetched the keys again.

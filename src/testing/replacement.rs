@@ -37,6 +37,11 @@ impl TestProvider {
         }
         settings.session.store_url = None;
         settings.enabled = true;
+        let tables = settings.dev_provider.iter();
+        let of_providers = settings.providers.values().filter_map(|own| own.dev_provider.as_ref());
+        for dev_provider in tables.chain(of_providers) {
+            self.inner.unscoped_claims.add(&dev_provider.unscoped_claims);
+        }
         prepare(settings, rocket_config);
         if settings.providers.is_empty() && !has_source {
             register(settings);
@@ -82,9 +87,12 @@ impl TestProvider {
         let client_secret = settings.client_secret.clone().unwrap_or_else(Secret::random);
         let client = DevClient::new(settings, client_id.clone(), client_secret, site);
         let issuer = issuer(settings);
-        let hook = claims_hook(&self.inner.scripts, &name);
+        let claims = (
+            claims_hook(&self.inner.scripts, &name),
+            self.inner.unscoped_claims.clone(),
+        );
         let key = self.next_key();
-        let provider = InProcessProvider::launch(&issuer, client, self.clock().clone(), hook, key).await?;
+        let provider = InProcessProvider::launch(&issuer, client, self.clock().clone(), claims, key).await?;
         let launched = Arc::new(NamedProvider {
             name,
             issuer,

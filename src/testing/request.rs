@@ -57,7 +57,9 @@ pub trait TestRequest: Sealed + Sized {
     /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
     /// use serde_json::json;
     ///
-    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let provider = TestProvider::new();
+    /// provider.send_unscoped(&["groups"]); // unless `scopes` has `groups`
+    /// let client = Client::untracked(provider.register(rocket())).unwrap();
     /// let admin = || client.get("/admin");
     /// let alice = json!({ "sub": "alice", "groups": ["admin"] });
     /// assert_eq!(admin().signed_in_as(alice).dispatch().status(), Status::Ok);

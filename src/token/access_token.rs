@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-pub(crate) use roles::ClaimPath;
+pub(crate) use roles::{ClaimPath, GroupPaths};
 
 use super::{
     Accepts, AccessTokenError, AllowedAlgorithms, Certificate, ClaimError, Claims, ExpectedIssuer, Jws, KeySet,
@@ -52,8 +52,8 @@ pub(crate) struct AccessTokenExpectations {
     pub(crate) accepts_setting: String,
     /// Whether the header `typ` must be `at+jwt`.
     pub(crate) require_at_jwt: bool,
-    /// The claims whose roles count as scopes.
-    pub(crate) roles: Vec<ClaimPath>,
+    /// The claims with groups, and those whose roles count as scopes.
+    pub(crate) group_paths: Arc<GroupPaths>,
     /// The allowed algorithms. `None` allows those of the provider's metadata, and those that its keys name.
     pub(crate) algorithms: Option<Vec<SigningAlgorithm>>,
     pub(crate) clock_skew: Duration,
@@ -198,7 +198,7 @@ impl<'a> UnverifiedAccessToken<'a> {
     /// The scopes that it would grant.
     #[cfg(feature = "cli")]
     pub(crate) fn scopes(&self, expected: &AccessTokenExpectations) -> Vec<String> {
-        scopes(&self.claims, &expected.roles)
+        scopes(&self.claims, &expected.group_paths)
     }
 
     /// Accepts the token, given the proofs of both checks.
@@ -232,10 +232,9 @@ pub(crate) struct SignatureChecked(());
 pub(crate) struct AccessToken {
     pub(crate) token: Secret,
     pub(crate) claims: Arc<Claims>,
-    /// The words of `scope`, and the groups.
+    /// The words of `scope`, and the roles.
     pub(crate) scopes: Vec<String>,
-    /// The groups of its user: the roles of the setting `roles_claim`.
-    pub(crate) groups: Vec<String>,
+    group_paths: Arc<GroupPaths>,
     /// What the token is bound to. The token says so; that a request proves it is checked at each request.
     pub(crate) confirmation: Confirmation,
     /// See [`hash`](Self::hash).
@@ -311,11 +310,11 @@ impl AccessToken {
     }
 
     /// The token of a testing profile, which no provider issued.
-    pub(crate) fn of_testing_profile(claims: &Claims, issuer: &str, roles: &[ClaimPath]) -> AccessToken {
+    pub(crate) fn of_testing_profile(claims: &Claims, issuer: &str, paths: GroupPaths) -> AccessToken {
         AccessToken {
             token: Secret::new("testing-profile"),
-            scopes: scopes(claims.as_map(), roles),
-            groups: groups(claims.as_map(), roles),
+            scopes: scopes(claims.as_map(), &paths),
+            group_paths: Arc::new(paths),
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
             confirmation: Confirmation::default(),
@@ -335,8 +334,8 @@ impl AccessToken {
     ) -> Result<AccessToken, AccessTokenError> {
         Ok(AccessToken {
             token: Secret::new(token),
-            scopes: scopes(&claims, &expected.roles),
-            groups: groups(&claims, &expected.roles),
+            scopes: scopes(&claims, &expected.group_paths),
+            group_paths: expected.group_paths.clone(),
             issuer: issuer_of(&claims, expected),
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
@@ -345,6 +344,16 @@ impl AccessToken {
             hash: OnceLock::new(),
             judged: Some(judged),
         })
+    }
+
+    /// The groups of its user or client.
+    pub(crate) fn groups(&self) -> Vec<&str> {
+        self.group_paths.groups(self.claims.as_map()).unwrap_or_default()
+    }
+
+    /// The roles of its user or client, which are among the scopes.
+    pub(crate) fn roles(&self) -> Vec<&str> {
+        self.group_paths.roles(self.claims.as_map()).unwrap_or_default()
     }
 
     /// The [`token_hash`], computed once for all requests with this token.
@@ -527,22 +536,14 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessToken
 }
 
 /// The scopes: the words of `scope` (RFC 9068 §2.2.3), of `scp` (Microsoft Entra ID, Okta), and the roles.
-fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
+fn scopes(claims: &Map<String, Value>, paths: &GroupPaths) -> Vec<String> {
     let mut scopes = Vec::new();
     for value in [claims.get("scope"), claims.get("scp")] {
         add_words(value, &mut scopes);
     }
-    scopes.extend(groups(claims, roles));
+    let roles = paths.roles(claims).unwrap_or_default();
+    scopes.extend(roles.into_iter().map(str::to_owned));
     scopes
-}
-
-/// The groups: the roles of the setting `roles_claim`.
-fn groups(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
-    let mut groups = Vec::new();
-    for path in roles {
-        path.add_roles(claims, &mut groups);
-    }
-    groups
 }
 
 /// The issuer of a token whose `iss` was checked: for a template, `iss` itself.

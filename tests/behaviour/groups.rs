@@ -129,8 +129,8 @@ async fn a_signed_out_visitor_goes_to_sign_in() {
 async fn the_groups_of_a_token_are_those_of_the_setting() {
     let provider = TestProvider::start().await;
     provider.set_time(NOW);
-    for setting in [json!([]), json!("groups")] {
-        let app = app(&provider).with("oidc.roles_claim", &setting);
+    for setting in [json!("teams"), json!("groups")] {
+        let app = app(&provider).with("oidc.groups_claim", &setting);
         let browser = open(&app).await;
         for (scope, groups, is_member) in [
             ("admin", json!(null), false),
@@ -176,7 +176,7 @@ async fn groups_of_a_provider_that_is_not_trusted_do_not_count() {
             })
         };
         let app = App::new(&one)
-            .with_all(json!({ "issuer": null, "client_id": null, "client_secret": null, "roles_claim": "groups" }))
+            .with_all(json!({ "issuer": null, "client_id": null, "client_secret": null }))
             .with_all(json!({ "providers": { "one": client(&one), "two": client(&two) } }));
         one.user_claims(json!({ "sub": "alice", "department": "sales", "groups": ["admin"] }));
         let browser = open(&app).await;

@@ -34,7 +34,6 @@ struct Note<'r> {
 
 struct Admin;
 
-#[rocket::async_trait]
 impl Policy for Admin {
     async fn permits(user: &User, _request: &Request<'_>) -> bool {
         user.subject() == "alice"

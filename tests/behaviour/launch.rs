@@ -633,7 +633,7 @@ async fn the_report_at_liftoff() {
         format!("INFO: issuer: {issuer}"),
         "INFO: client id: app".to_owned(),
         "INFO: redirect URI to register: http://localhost:8000/oidc/authorize".to_owned(),
-        "INFO: scopes: openid email".to_owned(),
+        "INFO: scopes: openid email profile".to_owned(),
         "INFO: session: encrypted cookies; early ends (sign-out elsewhere, by the provider, by the \
          app) and outdated copies are known to this node only, until it restarts"
             .to_owned(),

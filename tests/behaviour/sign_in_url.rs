@@ -89,7 +89,7 @@ async fn what_is_asked_is_sent_in_place_of_the_settings() {
         ("max_age", "300"),
         ("ui_locales", "de en"),
         ("display", "page"),
-        ("scope", "openid email notes:read notes:write"),
+        ("scope", "openid email profile notes:read notes:write"),
         ("authorization_details", r#"[{"amount":"1.00","type":"payment"}]"#),
         ("hd", "ä &=\r\nx"),
         ("client_id", "app"),
@@ -109,7 +109,7 @@ async fn of_the_query_only_the_page_and_the_login_hint_are_read() {
     for name in ["prompt", "acr_values", "max_age", "ui_locales", "extra"] {
         assert_eq!(values(&page, name), [""; 0], "{name}");
     }
-    assert_eq!(values(&page, "scope"), ["openid email"]);
+    assert_eq!(values(&page, "scope"), ["openid email profile"]);
     let long = format!("/oidc/login?login_hint={}", "a".repeat(257));
     assert_eq!(values(&browser.visit(&long).await, "login_hint"), [""; 0]);
 }
@@ -130,7 +130,7 @@ async fn a_pushed_request_asks_the_same() {
     assert_eq!(values(&page, "acr_values"), [""; 0]);
     let pushed = provider.last_request("/par");
     assert_eq!(pushed.form_value("acr_values"), Some("gold"));
-    assert_eq!(pushed.form_value("scope"), Some("openid email notes"));
+    assert_eq!(pushed.form_value("scope"), Some("openid email profile notes"));
 }
 
 // ---- What was asked is checked.
@@ -478,7 +478,7 @@ async fn a_restarted_attempt_asks_for_the_same() {
         app.advance(Duration::from_secs(3_600));
         let page = browser.arrive_from_provider(&callback.path_and_query()).await;
         assert_eq!(values(&page, "acr_values"), ["gold"]);
-        assert_eq!(values(&page, "scope"), ["openid email notes"]);
+        assert_eq!(values(&page, "scope"), ["openid email profile notes"]);
         provider.on_id_token(|token| token.set("acr", "silver"));
         browser.follow(&provider, page).await.is(Status::BadGateway);
     }
@@ -576,7 +576,7 @@ async fn what_the_event_asks_is_checked_too() {
         let page = browser.visit(&url).await;
         assert_eq!(values(&page, "login_hint"), ["bob"]);
         assert_eq!(values(&page, "acr_values"), ["gold"]);
-        assert_eq!(values(&page, "scope"), ["openid email notes"]);
+        assert_eq!(values(&page, "scope"), ["openid email profile notes"]);
         browser.follow(&provider, page).await.is(status);
     }
 }

@@ -40,7 +40,7 @@ fn no_table_gives_the_defaults() {
     let settings = extract("", &[]).unwrap();
     assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
     assert!(settings.enabled && settings.user_info_enabled);
-    assert_eq!(settings.scopes, ["openid", "email"]);
+    assert_eq!(settings.scopes, ["openid", "email", "profile"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(60));
     assert_eq!(settings.mount, "/oidc");
     assert!(settings.previous_secret_keys.is_empty());

@@ -178,6 +178,7 @@ fn cognito_is_the_issuer_of_a_user_pool_in_its_region() {
 const APPLE: &str = "issuer = \"https://appleid.apple.com\"\n\
                      response_mode = \"form_post\"\n\
                      user_info_enabled = false\n\
+                     scopes = \"openid email\"\n\
                      session.tokens = \"id_token\"\n";
 
 #[test]

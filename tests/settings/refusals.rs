@@ -239,7 +239,7 @@ fn wrong_values_are_refused() {
             "scopes = \"profile openid2\"",
             "scopes",
             "the scope `openid` is missing, found \"profile openid2\"",
-            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+            "add `openid` to `scopes`, for example `scopes = \"openid email profile\"`",
         ),
         (
             "scopes = \"openid é\"",
@@ -615,7 +615,7 @@ fn errors_name_the_variable() {
             "email",
             "`oidc.scopes` in environment variable OIDC_SCOPES: the scope `openid` is missing, found \
           \"email\"",
-            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+            "add `openid` to `scopes`, for example `scopes = \"openid email profile\"`",
         ),
         (
             "OIDC_ENABLED",

@@ -33,6 +33,7 @@ pub fn figment_without_issuer() -> Figment {
     Figment::from(Config::debug_default())
         .merge(("log_level", "off"))
         .merge(("oidc.client_id", "notes"))
+        .merge(("oidc.scopes", "openid email profile groups"))
         .merge(("oidc.audience", "https://notes.example.com"))
 }
 

@@ -38,6 +38,11 @@ pub fn listen() {
     });
 }
 
+/// The lines since the last call, in this thread.
+pub fn take() -> Vec<String> {
+    LINES.take()
+}
+
 /// Whether it is logged that an access token is refused.
 fn is_told(client: &Client) -> bool {
     LINES.take();

@@ -1,8 +1,10 @@
 //! The test kit, used as an app uses it: nothing here is private.
 
 mod app;
+mod claims;
 mod clock;
 mod guarded;
+mod launch;
 mod logging;
 mod provider;
 mod requests;

@@ -122,7 +122,7 @@ fn an_app_of_github_signs_in() {
         .merge(("oidc.audience", "https://notes.example.com"));
     let (provider, client) = open(figment);
     let at_provider = location(&client, "/oidc/login?next=/me");
-    assert!(at_provider.contains("&scope=openid+email"), "{at_provider}");
+    assert!(at_provider.contains("&scope=openid+email+profile"), "{at_provider}");
     let callback = provider.authorize(&at_provider, json!({ "sub": "583231" }));
     assert_eq!(location(&client, &callback), "/me");
     assert!(is_signed_in(&client));

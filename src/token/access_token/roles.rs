@@ -1,8 +1,61 @@
-//! Extraction of roles from the claims of a token.
+//! Extraction of groups and roles from the claims of a user or a token.
 
 use serde_json::{Map, Value};
 
-use super::add_words;
+/// Where the groups and the roles of a user, or of an access token, are: the settings `groups_claim` and `roles_claim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupPaths {
+    groups: Vec<ClaimPath>,
+    roles: Vec<ClaimPath>,
+}
+
+impl Default for GroupPaths {
+    fn default() -> GroupPaths {
+        GroupPaths {
+            groups: ClaimPath::parse("groups").into_iter().collect(),
+            roles: vec![],
+        }
+    }
+}
+
+impl GroupPaths {
+    /// The paths of settings, which were validated before.
+    pub(crate) fn new(groups: &[String], roles: &[String]) -> GroupPaths {
+        GroupPaths {
+            groups: ClaimPath::parse_all(groups),
+            roles: ClaimPath::parse_all(roles),
+        }
+    }
+
+    /// The groups; `None` if there is no such claim.
+    pub(crate) fn groups<'a>(&self, claims: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+        let found = self.groups.iter().filter_map(|path| path.groups(claims));
+        found.reduce(joined)
+    }
+
+    /// The roles; `None` if there is no such claim.
+    pub(crate) fn roles<'a>(&self, claims: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+        let found = self.roles.iter().filter_map(|path| path.roles(claims));
+        found.reduce(joined)
+    }
+}
+
+fn joined<'a>(mut all: Vec<&'a str>, others: Vec<&'a str>) -> Vec<&'a str> {
+    all.extend(others);
+    all
+}
+
+/// The strings of an array, or the names of the members of an object that are objects themselves.
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        Value::Object(members) => {
+            let named = members.iter().filter(|(_, value)| value.is_object());
+            named.map(|(name, _)| name.as_str()).collect()
+        }
+        _ => vec![],
+    }
+}
 
 /// The path of a claim: its name, member names joined by dots, or a JSON Pointer
 /// ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), whose names may contain dots.
@@ -26,20 +79,25 @@ impl ClaimPath {
     }
 
     /// Parses the paths of a setting, which was validated before.
-    pub(crate) fn parse_all(texts: &[String]) -> Vec<ClaimPath> {
+    fn parse_all(texts: &[String]) -> Vec<ClaimPath> {
         let paths = texts.iter().map(String::as_str);
         paths.filter_map(ClaimPath::parse).collect()
     }
 
-    /// Adds the roles at this path: the words of a string, the strings of an array, or the names of the members of
-    /// an object that are objects themselves, as Zitadel writes them.
-    pub(super) fn add_roles(&self, claims: &Map<String, Value>, roles: &mut Vec<String>) {
-        match self.find(claims) {
-            Some(Value::Object(members)) => {
-                let named = members.iter().filter(|(_, value)| value.is_object());
-                roles.extend(named.map(|(name, _)| name.clone()));
-            }
-            value => add_words(value, roles),
+    /// The roles at this path: the words of a string, the strings of an array, or the names of the members of
+    /// an object that are objects themselves, as Zitadel writes them. `None` if there is no such claim.
+    fn roles<'a>(&self, claims: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+        match self.find(claims)? {
+            Value::String(text) => Some(text.split_ascii_whitespace().collect()),
+            value => Some(names(value)),
+        }
+    }
+
+    /// The groups at this path. A group may have blanks in its name, so a string is one.
+    fn groups<'a>(&self, claims: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+        match self.find(claims)? {
+            Value::String(name) => Some(vec![name]),
+            value => Some(names(value)),
         }
     }
 
@@ -80,10 +138,9 @@ mod tests {
     use super::*;
 
     fn roles(claims: &Value, path: &str) -> Vec<String> {
-        let mut roles = vec![];
-        let path = ClaimPath::parse(path).unwrap();
-        path.add_roles(claims.as_object().unwrap(), &mut roles);
-        roles
+        let paths = GroupPaths::new(&[], &[path.to_owned()]);
+        let roles = paths.roles(claims.as_object().unwrap()).unwrap_or_default();
+        roles.into_iter().map(str::to_owned).collect()
     }
 
     #[test]
@@ -124,6 +181,18 @@ mod tests {
         }});
         let path = "urn:zitadel:iam:org:project:roles";
         assert_eq!(roles(&claims, path), ["admin", "user"]);
+    }
+
+    #[test]
+    fn a_group_is_a_string_and_a_role_is_a_word() {
+        let claims = json!({"groups": "Domain Users", "cognito:groups": ["a b"], "x": {"groups": {"c": {}, "d": 1}}});
+        let claims = claims.as_object().unwrap();
+        let paths = ["groups", "cognito:groups", "x.groups", "nothing"].map(str::to_owned);
+        let paths = GroupPaths::new(&paths, &paths);
+        assert_eq!(paths.groups(claims).unwrap(), ["Domain Users", "a b", "c"]);
+        assert_eq!(paths.roles(claims).unwrap(), ["Domain", "Users", "a b", "c"]);
+        assert_eq!(GroupPaths::default().roles(claims), None);
+        assert_eq!(GroupPaths::default().groups(&Map::new()), None);
     }
 
     #[test]

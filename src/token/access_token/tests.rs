@@ -31,7 +31,7 @@ fn expected() -> AccessTokenExpectations {
         accepts: Accepts::AccessTokens,
         accepts_setting: "oidc.accepts".into(),
         require_at_jwt: false,
-        roles: vec![],
+        group_paths: Arc::default(),
         algorithms: None,
         clock_skew: Duration::from_secs(60),
     }
@@ -373,8 +373,9 @@ fn a_token_of_a_certificate_needs_that_certificate() {
 #[test]
 fn scopes_and_roles() {
     let scopes = |claims: Value, roles: Option<&str>| {
-        let roles: Vec<_> = roles.and_then(ClaimPath::parse).into_iter().collect();
-        super::scopes(claims.as_object().unwrap(), &roles)
+        let roles: Vec<_> = roles.into_iter().map(str::to_owned).collect();
+        let paths = GroupPaths::new(&[], &roles);
+        super::scopes(claims.as_object().unwrap(), &paths)
     };
     assert_eq!(scopes(json!({"scope": "a  b\tc"}), None), ["a", "b", "c"]);
     assert_eq!(scopes(json!({"scope": ["a", "b"]}), None), ["a", "b"]);
