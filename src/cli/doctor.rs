@@ -195,7 +195,7 @@ impl Doctor {
             self.scopes(&provider, &found.metadata);
             self.binding(&provider, &found.metadata);
             self.user_info(&provider, &found.metadata).await;
-            self.end_session(&provider, &found.metadata).await;
+            self.end_session(&provider, &found.metadata, site).await;
             self.path(&provider, settings, site).await;
             self.backchannel_logout(&provider, &found, site).await;
             self.client_keys(&provider, &found, settings, site).await;

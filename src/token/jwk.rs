@@ -218,7 +218,16 @@ impl SkippedKey {
     /// [RFC 7517 §4.2]: https://www.rfc-editor.org/rfc/rfc7517#section-4.2
     #[cfg(feature = "cli")]
     pub(crate) fn is_for_encryption(&self) -> bool {
-        matches!(&self.reason, SkipReason::Use { actual } if actual == "enc")
+        match &self.reason {
+            SkipReason::Use { actual } => actual == "enc",
+            // RFC 7518 §4.1: a key management algorithm says so too, where there is no `use`.
+            SkipReason::Algorithm { alg } => {
+                alg.starts_with("RSA-OAEP") || alg == "RSA1_5" || alg.starts_with("ECDH-ES")
+            }
+            // RFC 8037 §3.2: these curves are for key agreement alone.
+            SkipReason::UnknownCurve { crv } => matches!(crv.as_str(), "X25519" | "X448"),
+            _ => false,
+        }
     }
 }
 

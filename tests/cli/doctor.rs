@@ -405,6 +405,58 @@ async fn a_stopped_provider() {
     assert_eq!(report.not_checked, rest);
 }
 
+/// A server is there: it is not an outage.
+#[rocket::async_test]
+async fn a_provider_that_does_not_speak_tls() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+        }
+    });
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_ISSUER", format!("https://{address}"));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["connection"]);
+    let found = report.check("connection");
+    let finding = found["finding"].as_str().unwrap();
+    assert!(finding.contains(" responds, but TLS fails: "), "{finding}");
+    let remedy = "correct `oidc.issuer`: the server at this port does not speak TLS";
+    assert_eq!(found["remedy"], remedy);
+}
+
+#[rocket::async_test]
+async fn a_post_logout_address_that_is_not_registered() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    tool.report(&["doctor"]).check("sign-out");
+    let asked = provider.last_request("/end_session");
+    assert_eq!(asked.query_value("client_id"), Some("client"));
+    let address = asked.query_value("post_logout_redirect_uri").unwrap().to_owned();
+
+    provider.on_path(
+        "/end_session",
+        Reply::error(400, "invalid_request", "post_logout_redirect_uri not registered"),
+    );
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["insecure", "sign-out"]);
+    let finding = report.check("sign-out")["finding"].as_str().unwrap().to_owned();
+    assert!(
+        finding.starts_with(&format!("{address} is rejected (status 400)")),
+        "{finding}"
+    );
+
+    // A provider that wants an ID token first says nothing about the address.
+    provider.on_path(
+        "/end_session",
+        Reply::error(400, "invalid_request", "id_token_hint is missing"),
+    );
+    assert_eq!(tool.report(&["doctor"]).with("warning"), ["insecure"]);
+}
+
 #[test]
 fn a_name_that_nobody_has() {
     let mut tool = Tool::new();
@@ -463,8 +515,18 @@ async fn keys_for_encryption_are_not_worth_a_look() {
     let mut encryption = SigningKey::Rsa.jwk();
     encryption["use"] = json!("enc");
     encryption["alg"] = json!("RSA-OAEP");
+    // Without `use`, the algorithm says so.
+    let mut wrapping = encryption.clone();
+    wrapping.as_object_mut().unwrap().remove("use");
+    let agreement = json!({ "kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "agreement" });
     provider.on_jwks(move |reply| {
-        *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
+        let keys = [
+            encryption.clone(),
+            wrapping.clone(),
+            agreement.clone(),
+            SigningKey::Ec.jwk(),
+        ];
+        *reply = Reply::json(json!({ "keys": keys }));
     });
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("warning"), ["insecure"], "{report:#?}");

@@ -932,3 +932,32 @@ async fn the_console_of_one_of_several_providers() {
     );
     assert!(ran.stdout.contains(&settings), "{}", ran.stdout);
 }
+
+/// What is printed is a working file, beside what the file has already.
+#[rocket::async_test]
+async fn settings_beside_a_development_provider_are_for_a_release() {
+    for (file, expected) in [
+        (
+            "[debug.oidc]\ndev_provider = true\n",
+            "\n[release.oidc]\nclient_secrets = ",
+        ),
+        (
+            "[debug.oidc.dev_provider]\nport = 0\n",
+            "\n[release.oidc]\nclient_secrets = ",
+        ),
+        (
+            "[default.oidc]\ndev_provider = true\n",
+            "\n[release.oidc]\ndev_provider = false\nclient_secrets = ",
+        ),
+        (
+            "[debug.oidc]\ndev_provider = false\n",
+            "\n[default.oidc]\nclient_secrets = ",
+        ),
+    ] {
+        let (provider, tool) = (provider().await, Tool::new());
+        tool.write("Rocket.toml", file);
+        let ran = register(&tool, &provider, &["--initial-access-token=token"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stdout.contains(expected), "{file}: {}", ran.stdout);
+    }
+}

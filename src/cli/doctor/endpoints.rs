@@ -5,8 +5,9 @@ use url::Url;
 use super::{Doctor, now, registration::remedy};
 use crate::{
     provider::{Endpoint, Metadata, Provider, ProviderError, TokenTypeHint},
+    relying_party::PostLogout,
     secret::Secret,
-    settings::TokenValidation,
+    settings::{Site, TokenValidation},
     token::{Accepts, Document},
 };
 
@@ -39,7 +40,7 @@ impl Doctor {
         self.visit(provider, CHECK, Endpoint::UserInfo, endpoint).await;
     }
 
-    pub(super) async fn end_session(&mut self, provider: &Provider, metadata: &Metadata) {
+    pub(super) async fn end_session(&mut self, provider: &Provider, metadata: &Metadata, site: &Site) {
         const CHECK: &str = "sign-out";
         if !provider.settings.rp_initiated_logout {
             return self
@@ -47,12 +48,53 @@ impl Doctor {
                 .ok(CHECK, "ends the app's session only: `rp_initiated_logout` is `false`");
         }
         match metadata.end_session_endpoint.as_ref() {
-            Some(url) => self.visit(provider, CHECK, Endpoint::EndSession, url).await,
+            Some(url) => self.post_logout(provider, url, site).await,
             None => self.report.ok(
                 CHECK,
                 "ends the app's session only: the provider has no end-session endpoint",
             ),
         }
+    }
+
+    /// Requests a sign-out without a session, with the address to come back to: a provider refuses one that is not registered
+    /// ([RP-Initiated Logout 1.0 §3](https://openid.net/specs/openid-connect-rpinitiated-1_0.html#RedirectionAfterLogout)).
+    async fn post_logout(&mut self, provider: &Provider, url: &Url, site: &Site) {
+        const CHECK: &str = "sign-out";
+        /// What pages about it contain, in lower case.
+        const WORDS: [&str; 3] = ["post_logout_redirect_uri", "redirect_uri", "redirect uri"];
+        let redirect_uri = PostLogout::new(&provider.settings, site).redirect_uri;
+        let client_id = &provider.registration.client_id;
+        let mut asked = url.clone();
+        asked
+            .query_pairs_mut()
+            .append_pair("client_id", client_id)
+            .append_pair("post_logout_redirect_uri", &redirect_uri);
+        let work = provider.visit(Endpoint::EndSession, &asked);
+        let reply = match self.terminal.wait("calling the end-session endpoint", work).await {
+            Ok(reply) => reply,
+            Err(error) => return self.report.error(CHECK, error),
+        };
+        let page = String::from_utf8_lossy(reply.body()).to_ascii_lowercase();
+        match reply.status().as_u16() {
+            404 | 405 | 500.. => self.report_status(CHECK, url, reply.status().as_u16()),
+            status @ 400..500 if WORDS.iter().any(|word| page.contains(word)) => self.report.warning(
+                CHECK,
+                format!("{redirect_uri} is rejected (status {status}): users do not come back after a sign-out"),
+                format!(
+                    "register exactly this post-logout redirect URI for `{client_id}` (`rocket-oidc register --update \
+                     --post-logout`, or the provider's console), or set `post_logout_redirect_uri` to a registered one"
+                ),
+            ),
+            _ => self.report.ok(CHECK, url.as_str()),
+        }
+    }
+
+    fn report_status(&mut self, check: &str, url: &Url, status: u16) {
+        self.report.warning(
+            check,
+            format!("{url} responds with status {status}"),
+            "check the provider's log; its metadata lists this URL",
+        );
     }
 
     /// Checks that an endpoint responds to a `GET` without parameters.
@@ -61,11 +103,7 @@ impl Doctor {
         let asking = format!("calling the {endpoint}");
         match self.terminal.wait(&asking, work).await {
             Ok(reply) => match reply.status().as_u16() {
-                status @ (404 | 405 | 500..) => self.report.warning(
-                    check,
-                    format!("{url} responds with status {status}"),
-                    "check the provider's log; its metadata lists this URL",
-                ),
+                status @ (404 | 405 | 500..) => self.report_status(check, url, status),
                 _ => self.report.ok(check, url.as_str()),
             },
             Err(error) => self.report.error(check, error),

@@ -56,6 +56,12 @@ impl Doctor {
                 self.report.ok(&check, format!("connected to {host}:{port} {how}"));
                 reply
             }
+            Err(error) if is_about_tls(&error) => {
+                let port = url.port_or_known_default().unwrap_or_default();
+                let finding = format!("{host}:{port} responds, but TLS fails: {}", tls_cause(&error));
+                self.report.failure(&check, finding, remedy(&error));
+                return None;
+            }
             Err(error) => {
                 let check = if error.is_outage() {
                     check
@@ -105,6 +111,30 @@ async fn addresses(url: &Url) -> Result<String, String> {
     let found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
     let names: Vec<String> = found.map(|address| address.ip().to_string()).collect();
     Ok(names.join(", "))
+}
+
+/// The words of rustls for a failed handshake. A server listens: it is not an outage.
+const TLS: [&str; 7] = [
+    "certificate",
+    "corrupt message",
+    "handshake",
+    "alert",
+    "tls",
+    "invalid peer",
+    "peer is incompatible",
+];
+
+fn tls_cause(error: &ProviderError) -> &str {
+    match error {
+        ProviderError::Unreachable { cause, .. } => cause,
+        _ => "",
+    }
+}
+
+/// Whether the connection failed in its TLS handshake.
+fn is_about_tls(error: &ProviderError) -> bool {
+    let cause = tls_cause(error).to_ascii_lowercase();
+    TLS.iter().any(|words| cause.contains(words))
 }
 
 /// The remedy for a failed connection, by the error of the operating system.

@@ -1,11 +1,12 @@
 //! The report about a registration: what is registered, and what to do next.
 
+use rocket::{Config, figment::Profile};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
 use crate::{
-    cli::terminal::Terminal,
+    cli::{app::App, terminal::Terminal},
     printable::printable,
     provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
     settings::{ClientSecrets, Settings},
@@ -60,19 +61,47 @@ impl Arguments {
                 terminal.line(format!("{name} = {}", toml(value)));
             }
         };
+        let profile = self.profile_beside_dev_provider(terminal);
         let Some(provider) = &self.provider else {
-            terminal.line("[default.oidc]");
+            terminal.line(format!("[{profile}.oidc]"));
+            if profile.needs_no_dev_provider {
+                terminal.line("dev_provider = false");
+            }
             return print(settings.iter().collect());
         };
         let is_of_the_app = |(name, _): &&(&str, String)| ["base_url", "insecure_http_hosts", "mount"].contains(name);
         let (of_the_app, own): (Vec<_>, Vec<_>) = settings.iter().partition(is_of_the_app);
         if !of_the_app.is_empty() {
-            terminal.line("[default.oidc]");
+            terminal.line(format!("[{profile}.oidc]"));
             print(of_the_app);
             terminal.line("");
         }
-        terminal.line(format!("[default.oidc.providers.{provider}]"));
+        terminal.line(format!("[{profile}.oidc.providers.{provider}]"));
+        if profile.needs_no_dev_provider {
+            terminal.line("dev_provider = false");
+        }
         print(own);
+    }
+
+    /// The profile of the printed tables: beside a development provider, which is of the debug profile, that of a release.
+    /// There can be only one provider.
+    fn profile_beside_dev_provider(&self, terminal: &Terminal) -> PrintedProfile {
+        let key = match &self.provider {
+            Some(name) => format!("oidc.providers.{name}.dev_provider"),
+            None => "oidc.dev_provider".to_owned(),
+        };
+        let has_one = |profile: Profile| {
+            let value = App::figment(Some(profile.as_str().as_str())).find_value(&key);
+            value.is_ok_and(|value| value.to_bool() != Some(false))
+        };
+        let is_beside = has_one(Config::DEBUG_PROFILE);
+        if is_beside {
+            terminal.line("# The debug profile has a development provider, so this is for a release:");
+        }
+        PrintedProfile {
+            name: if is_beside { "release" } else { "default" },
+            needs_no_dev_provider: is_beside && has_one(Config::RELEASE_PROFILE),
+        }
     }
 
     /// The settings for the app's URL, which the file gives by its redirect URIs.
@@ -234,6 +263,19 @@ impl Arguments {
                 "a client has only one back-channel logout URI: {backchannel_logout}"
             ));
         }
+    }
+}
+
+/// The profile for which settings are printed.
+struct PrintedProfile {
+    name: &'static str,
+    /// Whether a development provider is set for every profile.
+    needs_no_dev_provider: bool,
+}
+
+impl std::fmt::Display for PrintedProfile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
     }
 }
 
