@@ -59,8 +59,8 @@ pub use guard::{
     LoggedInError, OptionalUser, Policy, SecuritySchemes, Visitor,
 };
 pub use pages::{
-    BuiltInPages, HiddenField, KeptFormPage, Pages, ProviderChoice, ProviderLink, SignInConfirmation,
-    SignOutConfirmation, UserLabel,
+    BuiltInPages, HiddenField, KeptFormPage, Pages, ProviderChoice, ProviderLink, RefusedRequest, SignInConfirmation,
+    SignOutConfirmation, UnrecordedSignOut, UserLabel,
 };
 pub use protect::{keep_forms, protect, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
@@ -68,7 +68,7 @@ pub use relying_party::{
     Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration,
     ProviderSource, Readiness, RefreshError, Refused, RelyingParty, SessionDataError, SignInError, SignInUrl, User,
 };
-pub use request::{SignInFailure, StepUp};
+pub use request::{SignInFailure, SignInFailureKind, StepUp};
 pub use requirement::{Acr, AcrValues, Fresh, ProviderName, RequiredAuthentication, Requirement, SignedInAt};
 #[cfg(feature = "api-client")]
 pub use reqwest;

@@ -5,8 +5,10 @@ pub(crate) mod debug;
 mod form;
 mod kept_form;
 mod provider_choice;
+mod refused_request;
 mod sign_in_confirmation;
 mod sign_out;
+mod unrecorded_sign_out;
 
 use std::{borrow::Cow, io::Cursor};
 
@@ -20,8 +22,10 @@ pub use app_pages::{BuiltInPages, Pages};
 pub use form::HiddenField;
 pub use kept_form::KeptFormPage;
 pub use provider_choice::{ProviderChoice, ProviderLink};
+pub use refused_request::RefusedRequest;
 pub use sign_in_confirmation::{SignInConfirmation, UserLabel};
 pub use sign_out::SignOutConfirmation;
+pub use unrecorded_sign_out::UnrecordedSignOut;
 
 use crate::request::SignInFailure;
 
@@ -96,34 +100,6 @@ pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
     )
 }
 
-/// The page for a sign-out that the session store did not record: its effect so far, and links to the provider's
-/// logout page and to a page of this app.
-pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>, here: &str) -> String {
-    let copies = if is_refused_here {
-        "Until then, this server rejects every copy of your session, but another server of this site may accept one."
-    } else {
-        "Until then, a copy of your session may still be accepted."
-    };
-    let (there, class) = match provider.map(escape) {
-        Some(provider) => (
-            format!(
-                "<a class=\"button\" id=\"sign-out-there\" href=\"{provider}\">Sign out of the sign-in service too</a> "
-            ),
-            "",
-        ),
-        None => (String::new(), " class=\"button\""),
-    };
-    let here = escape(here);
-    document(
-        "Signed out in this browser",
-        &format!(
-            "<h1>Signed out in this browser</h1>\
-             <p>This site could not record your sign-out, because one of its services is not responding. It keeps trying.</p>\
-             <p>{copies}</p><p>{there}<a{class} id=\"go-on\" href=\"{here}\">Continue</a></p>"
-        ),
-    )
-}
-
 /// The page for a rejected frame or prefetch request, which changes nothing.
 pub(crate) fn refused(title: &str, explanation: &str, start_page: &str) -> String {
     document(
@@ -153,7 +129,7 @@ body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--
 font:16px/1.5 system-ui,sans-serif}\
 main{background:var(--paper);max-width:26rem;margin:1rem;padding:2rem 2.25rem;border-radius:14px;\
 box-shadow:0 8px 30px #0002;overflow-wrap:anywhere}h1{font-size:1.35rem;margin:0 0 .75rem}a{color:var(--accent)}\
-.button{display:inline-block;border:0;border-radius:8px;padding:.6rem 1.1rem;margin-right:.75rem;font:inherit;\
+.button{display:inline-block;border:0;border-radius:8px;padding:.6rem 1.1rem;margin:0 .75rem .4rem 0;font:inherit;\
 background:var(--accent);color:#fff;text-decoration:none;cursor:pointer}\
 @media(prefers-color-scheme:dark){.button{color:#12151f}}.quiet{color:var(--soft);font-size:.85rem}\
 .choice{list-style:none;margin:0;padding:0}.choice li{margin-top:.75rem}\

@@ -1,6 +1,7 @@
 //! Per-request state: what guards and routes store for the response, and how the request arrived.
 
 mod api_token_error;
+mod failure_kind;
 mod page_load;
 mod reasons;
 mod relying_party;
@@ -10,6 +11,7 @@ mod sign_in_failure;
 mod state;
 mod step_up;
 
+pub use failure_kind::SignInFailureKind;
 pub(crate) use page_load::{is_fetched, is_form_navigation, is_page_load, is_top_level_page_load};
 pub(crate) use relying_party::{relying_party, relying_party_of_session, resource_server};
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};

@@ -445,6 +445,16 @@ fn button_page<'r>(status: Status, rendered: response::Result<'static>) -> Outco
     outcome(status, rendered)
 }
 
+/// The outcome of a page without buttons that the app, or the built-in page, has rendered.
+fn plain_page<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
+    let rendered = rendered.map(|mut response| {
+        response.set_raw_header("Cache-Control", "no-store");
+        response.set_raw_header("Referrer-Policy", "no-referrer");
+        response
+    });
+    outcome(status, rendered)
+}
+
 /// The outcome of a rendered page; `status` is that of a response without one of its own.
 fn outcome<'r>(status: Status, rendered: response::Result<'static>) -> Outcome<'r> {
     match rendered {

@@ -18,9 +18,8 @@ pub trait Scopes: Send + Sync + 'static {
     /// Alternatives, each a list of scopes that must all be there. Every token meets an empty list of scopes.
     const ANY_OF: &'static [&'static [&'static str]];
 
-    /// Alternatives, each a list of groups in all of which the user is: of a session by
-    /// [`User::groups`](crate::User::groups), of a token by the setting
-    /// [`roles_claim`](crate::settings::Settings::roles_claim). Everyone meets an empty list of groups.
+    /// Alternatives, each a list of groups in all of which the user is, by the setting
+    /// [`groups_claim`](crate::settings::Settings::groups_claim). Everyone meets an empty list of groups.
     ///
     /// _Default:_ no group is needed
     const GROUPS: &'static [&'static [&'static str]] = &[&[]];

@@ -118,7 +118,7 @@ fn page(label: Option<&str>, title: &str, body: &str) -> String {
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}</title><style>{STYLE}</style></head><body>\
-         <p class=\"banner\">Development provider{label}: anyone can sign in as anyone</p><main>{body}</main></body></html>",
+         <header class=\"banner\">Development provider{label}: anyone can sign in as anyone</header><main>{body}</main></body></html>",
         escape(title)
     )
 }

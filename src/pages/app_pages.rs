@@ -2,11 +2,12 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use rocket::{Request, response};
+use rocket::{Request, http::Status, response};
 
 use super::{
-    KeptFormPage, ProviderChoice, SignInConfirmation, SignOutConfirmation, built_in, html, kept_form, provider_choice,
-    sign_in_confirmation, sign_in_failed, sign_out,
+    KeptFormPage, ProviderChoice, RefusedRequest, SignInConfirmation, SignOutConfirmation, UnrecordedSignOut, built_in,
+    html, kept_form, provider_choice, refused_request, sign_in_confirmation, sign_in_failed, sign_out,
+    unrecorded_sign_out,
 };
 use crate::request::SignInFailure;
 
@@ -32,14 +33,14 @@ use crate::request::SignInFailure;
 ///     http::RawStr,
 ///     response::{self, Responder, content::RawHtml},
 /// };
-/// use rocket_openidconnect::{BuiltInPages, Oidc, Pages, ProviderChoice, SignInFailure};
+/// use rocket_openidconnect::{BuiltInPages, Oidc, Pages, ProviderChoice, SignInFailure, SignInFailureKind};
 ///
 /// struct InGerman;
 ///
 /// impl Pages for InGerman {
 ///     fn sign_in_failed(&self, request: &Request<'_>, failure: &SignInFailure) -> response::Result<'static> {
-///         let text = match failure.error.reason() {
-///             "access_denied" => "Sie haben die Anmeldung abgebrochen.",
+///         let text = match failure.kind() {
+///             SignInFailureKind::Cancelled => "Sie haben die Anmeldung abgebrochen.",
 ///             _ => "Die Anmeldung ist fehlgeschlagen.",
 ///         };
 ///         let id = &failure.id;
@@ -123,6 +124,29 @@ pub trait Pages: Send + Sync + 'static {
     fn kept_form(&self, request: &Request<'_>, form: &KeptFormPage) -> response::Result<'static> {
         BuiltInPages.kept_form(request, form)
     }
+
+    /// The page for a sign-out that the session store could not record, because it is down: the user is signed out in this
+    /// browser, and a copy of the session may be accepted until it is recorded. The status is 503.
+    ///
+    /// The response also clears the browser's data (`clear_site_data`), so no catcher can take its place: if this fails,
+    /// the built-in page is shown.
+    ///
+    /// # Errors
+    ///
+    /// Any, for the built-in page.
+    fn sign_out_unrecorded(&self, request: &Request<'_>, page: &UnrecordedSignOut) -> response::Result<'static> {
+        BuiltInPages.sign_out_unrecorded(request, page)
+    }
+
+    /// The page for a request of a sign-in route that is not a page load: a frame, a `fetch` or a prefetch. Nothing has
+    /// changed. The status is 403.
+    ///
+    /// # Errors
+    ///
+    /// The status of the catcher that shall respond.
+    fn request_refused(&self, request: &Request<'_>, page: &RefusedRequest) -> response::Result<'static> {
+        BuiltInPages.request_refused(request, page)
+    }
 }
 
 /// The default [`Pages`]: plain pages in English, without scripts.
@@ -152,6 +176,14 @@ impl Pages for BuiltInPages {
     fn kept_form(&self, _request: &Request<'_>, form: &KeptFormPage) -> response::Result<'static> {
         Ok(built_in(kept_form::page(form), ""))
     }
+
+    fn sign_out_unrecorded(&self, _request: &Request<'_>, page: &UnrecordedSignOut) -> response::Result<'static> {
+        Ok(html(Status::ServiceUnavailable, unrecorded_sign_out::page(page)))
+    }
+
+    fn request_refused(&self, _request: &Request<'_>, page: &RefusedRequest) -> response::Result<'static> {
+        Ok(html(Status::Forbidden, refused_request::page(page)))
+    }
 }
 
 /// The app's [`Pages`]. Rocket-managed state.
@@ -180,7 +212,7 @@ impl fmt::Debug for AppPages {
 
 #[cfg(test)]
 mod tests {
-    use rocket::{http::Status, local::asynchronous::Client};
+    use rocket::local::asynchronous::Client;
 
     use super::*;
     use crate::pages::{ProviderLink, protect_buttons};

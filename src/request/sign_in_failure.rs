@@ -3,13 +3,14 @@
 use rocket::http::Status;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use super::SignInFailureKind;
 use crate::relying_party::SignInError;
 
 /// A failed sign-in: its error, and what the error page shows.
 ///
 /// [`Pages::sign_in_failed`](crate::Pages::sign_in_failed) receives it; a catcher gets it from [`of`](Self::of).
 ///
-/// It serializes as the context of a template, with the fields `reason` (the reason code), `status`, `id`,
+/// It serializes as the context of a template, with the fields `kind`, `reason` (the reason code), `status`, `id`,
 /// `explanation`, `try_again` and `start_page`.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -27,6 +28,11 @@ pub struct SignInFailure {
 }
 
 impl SignInFailure {
+    /// What the user can do about it: a page needs a text for each kind, not for each reason code.
+    pub fn kind(&self) -> SignInFailureKind {
+        SignInFailureKind::of(&self.error)
+    }
+
     /// The status of the response.
     pub fn status(&self) -> Status {
         Status::from_code(self.error.status()).unwrap_or(Status::BadGateway)
@@ -48,7 +54,8 @@ impl SignInFailure {
 /// Without the error itself, which is for the log.
 impl Serialize for SignInFailure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("SignInFailure", 6)?;
+        let mut fields = serializer.serialize_struct("SignInFailure", 7)?;
+        fields.serialize_field("kind", &self.kind())?;
         fields.serialize_field("reason", self.error.reason())?;
         fields.serialize_field("status", &self.status().code)?;
         fields.serialize_field("id", &self.id)?;
@@ -90,6 +97,7 @@ mod tests {
             start_page: "/".to_owned(),
         };
         let expected = serde_json::json!({
+            "kind": "start_again",
             "reason": failure.error.reason(),
             "status": 400,
             "id": "a1b2c3d4",

@@ -12,18 +12,18 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{RouteContext, button_page, clear_site_data, form, html, redirect};
+use super::{RouteContext, button_page, clear_site_data, form, html, plain_page, redirect};
 use crate::{
     code_flow::{Browser, PENDING_LOGOUT, PendingLogout, ReturnTo},
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing,
-    pages::{self, HiddenField, SignOutConfirmation},
+    pages::{self, BuiltInPages, HiddenField, Pages, SignOutConfirmation, UnrecordedSignOut},
     provider::Provider,
     relying_party::{FrontChannelLogout, RelyingParty, events},
     request::{self, CrossOrigin, RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
-    settings::{ClearSiteData, ProviderKind},
+    settings::ProviderKind,
 };
 
 /// How long a user may take at the provider to sign out.
@@ -57,7 +57,38 @@ impl<'r> RouteContext<'r, '_> {
             return self.sign_out_page(Some(explanation));
         }
         let signed_out = self.sign_out_with_events().instrument(span()).await;
-        Outcome::Success(signed_out.into_response(&self.rp.settings.clear_site_data))
+        let mut response = if signed_out.is_unrecorded {
+            self.unrecorded(&signed_out)
+        } else {
+            redirect(signed_out.at_provider.as_deref().unwrap_or(&signed_out.return_to))
+        };
+        let types = &self.rp.settings.clear_site_data;
+        let value = if signed_out.needs_cookies {
+            clear_site_data::without_cookies(types)
+        } else {
+            clear_site_data::all(types)
+        };
+        clear_data(&mut response, value);
+        Outcome::Success(response)
+    }
+
+    /// The page that says so while the sign-out is not recorded.
+    fn unrecorded(&self, signed_out: &SignedOut) -> Response<'r> {
+        let page = UnrecordedSignOut {
+            is_refused_here: signed_out.is_refused_here,
+            at_provider: signed_out.at_provider.clone(),
+            next: signed_out.return_to.clone(),
+        };
+        let own = plain_page(
+            Status::ServiceUnavailable,
+            self.pages().sign_out_unrecorded(self.request, &page),
+        );
+        let mut response = match (own, BuiltInPages.sign_out_unrecorded(self.request, &page)) {
+            (Outcome::Success(response), _) | (_, Ok(response)) => response,
+            (_, Err(status)) => Response::build().status(status).finalize(),
+        };
+        response.set_raw_header("Retry-After", RETRY_AFTER.as_secs().to_string());
+        response
     }
 
     /// Signs out, and calls the app's handlers.
@@ -483,28 +514,6 @@ struct SignedOut {
     is_refused_here: bool,
     /// Whether a later request needs cookies that this response sets.
     needs_cookies: bool,
-}
-
-impl SignedOut {
-    /// Redirects to the next page; while the sign-out is not recorded, shows a page that says so.
-    fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
-        let provider = self.at_provider.as_deref();
-        let mut response = if self.is_unrecorded {
-            let page = pages::sign_out_unrecorded(self.is_refused_here, provider, &self.return_to);
-            let mut response = html(Status::ServiceUnavailable, page);
-            response.set_raw_header("Retry-After", RETRY_AFTER.as_secs().to_string());
-            response
-        } else {
-            redirect(provider.unwrap_or(&self.return_to))
-        };
-        let value = if self.needs_cookies {
-            clear_site_data::without_cookies(types)
-        } else {
-            clear_site_data::all(types)
-        };
-        clear_data(&mut response, value);
-        response
-    }
 }
 
 fn clear_data(response: &mut Response<'_>, value: Option<String>) {

@@ -11,7 +11,7 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use super::{RouteContext, form, redirect, silent::back_to};
+use super::{RouteContext, form, plain_page, redirect, silent::back_to};
 use crate::{
     code_flow::{
         AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
@@ -20,7 +20,7 @@ use crate::{
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::{KeyNumber, Purpose},
     observing,
-    pages::{self, html},
+    pages::RefusedRequest,
     printable::printable,
     provider::{Endpoint, ProviderError},
     relying_party::{
@@ -201,7 +201,7 @@ impl<'r> RouteContext<'r, '_> {
             return Outcome::Success(redirect(&address));
         }
         if is_fetched(request) {
-            return Outcome::Success(not_a_page_load(&self.rp.home()));
+            return self.not_a_page_load();
         }
 
         let Some(client) = self.rp.client() else {
@@ -306,7 +306,7 @@ impl<'r> RouteContext<'r, '_> {
         }
         if is_fetched(request) {
             // A prefetch or a subresource request must not use up the code.
-            return Outcome::Success(not_a_page_load(&self.rp.home()));
+            return self.not_a_page_load();
         }
         self.rp.events.before_authorize(request).await;
         let (query, is_stale) = self.response(ReturnedQuery::of(request));
@@ -561,6 +561,14 @@ impl RouteContext<'_, '_> {
         self.set([cookie.set(value, ttl, self.now)]);
     }
 
+    /// The page for a frame, a `fetch` or a prefetch.
+    fn not_a_page_load<'r>(&self) -> Outcome<'r> {
+        let page = RefusedRequest {
+            start_page: self.rp.home().to_string(),
+        };
+        plain_page(Status::Forbidden, self.pages().request_refused(self.request, &page))
+    }
+
     /// The cookies of other attempts, newest first: when each began, its size, and its removal. An unreadable one counts
     /// as the oldest.
     fn other_details(&self) -> Vec<(i64, usize, SetCookie)> {
@@ -654,15 +662,6 @@ fn is_code_rejected(error: &SignInError) -> bool {
         SignInError::Provider(error @ ProviderError::Refused { endpoint: Endpoint::Token, .. })
             if error.reason() == "invalid_grant"
     )
-}
-
-fn not_a_page_load<'r>(start_page: &ReturnTo) -> rocket::Response<'r> {
-    let page = pages::refused(
-        "Not a page load",
-        "Sign-in needs a page load. A fetch, a frame or a prefetch does not work.",
-        start_page.as_str(),
-    );
-    html(Status::Forbidden, page)
 }
 
 pub(super) fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {

@@ -200,7 +200,6 @@ async fn the_testing_profile_is_in_its_groups() {
         let profile = json!({ "sub": "tess", "groups": groups });
         let app = app(&provider)
             .with("oidc.enabled", false)
-            .with("oidc.roles_claim", "groups")
             .with("oidc.testing_profile", profile);
         let browser = open(&app).await;
         for path in ["/settings", "/caller", "/token"] {

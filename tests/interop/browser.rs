@@ -235,6 +235,19 @@ impl Browser {
         }
     }
 
+    /// From now on, shows pages as a phone of 360 px does, in this colour scheme: `light` or `dark`.
+    pub async fn emulate_phone(&self, scheme: &str) {
+        let size = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        for (command, params) in [
+            ("Emulation.setDeviceMetricsOverride", size),
+            ("Emulation.setEmulatedMedia", media),
+        ] {
+            let command = json!({ "cmd": command, "params": params });
+            self.post("/goog/cdp/execute", command).await;
+        }
+    }
+
     /// Saves a picture of the page as `target/screenshots/<name>.png`.
     pub async fn screenshot(&self, name: &str) -> PathBuf {
         use base64::prelude::{BASE64_STANDARD, Engine};

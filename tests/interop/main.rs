@@ -26,6 +26,7 @@ mod node_provider;
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
 mod other_apis;
+mod pages;
 mod patience;
 mod redis_failover;
 mod scripts;

@@ -12,7 +12,7 @@ use figment::{
     Figment,
     providers::{Format, Toml},
 };
-use rocket_openidconnect::settings::Settings;
+use rocket_openidconnect::{SignInFailureKind, settings::Settings};
 
 const ATTACKS: &str = include_str!("../../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../../docs/conformance.md");
@@ -360,6 +360,38 @@ fn every_reason_code_is_on_the_page() {
     }
     assert!(found.len() > 70);
     assert_eq!(codes(), found);
+}
+
+/// Those of sign-ins: what their errors have as reason, and the table of the page.
+#[test]
+fn every_reason_code_of_a_sign_in_has_a_kind() {
+    let table = ERRORS.split_once("\n## Kinds of failed sign-ins\n").unwrap().1;
+    let table = table.split("\n## ").next().unwrap();
+    let mut count = 0;
+    for file in [
+        "relying_party/sign_in_error.rs",
+        "code_flow/response_error.rs",
+        "provider/error.rs",
+    ] {
+        let code = code(&source(file));
+        for literal in bodies_of("reason", &code).into_iter().flat_map(literals) {
+            let is_code =
+                literal.text.contains('_') && literal.text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if !is_code || literal.before.ends_with("error ==") {
+                continue;
+            }
+            count += 1;
+            let kind = SignInFailureKind::of_reason(&literal.text);
+            let kind = kind.unwrap_or_else(|| panic!("`{}` has no kind", literal.text));
+            let row = table
+                .lines()
+                .find(|row| row.starts_with(&format!("| `{kind}` |")))
+                .unwrap();
+            let is_there = row.contains(&format!("`{}`", literal.text)) || literal.text.starts_with("id_token_");
+            assert!(is_there, "`{}` is not in the row of `{kind}`", literal.text);
+        }
+    }
+    assert!(count > 40, "only {count} codes were found");
 }
 
 #[test]
