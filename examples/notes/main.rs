@@ -297,7 +297,6 @@ fn either(caller: Caller<NotesRead>) -> Json<Value> {
 /// Rocket's defaults and `ROCKET_*` variables; `OIDC_*` variables are the fairing's part.
 fn figment() -> Figment {
     Figment::from(Config::default())
-        .merge(("oidc.scopes", "openid email profile groups"))
         .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
         .select(Profile::from_env_or("ROCKET_PROFILE", Config::DEFAULT_PROFILE))
 }

@@ -17,6 +17,8 @@ fn app() -> Client {
 
 fn at(provider: &TestProvider) -> Client {
     let figment = super::figment().select(Config::DEBUG_PROFILE);
+    // `OIDC_SCOPES` asks for them; see the policy.
+    provider.send_unscoped(&["groups"]);
     Client::untracked(provider.register(super::app(figment))).expect("the example launches")
 }
 

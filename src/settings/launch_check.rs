@@ -17,9 +17,9 @@ impl Settings {
         // What the app has set since.
         add(&mut errors, self.check());
         add(&mut errors, self.check_features());
-        // A development provider that cannot start is the one error about it.
-        let is_started = add(&mut errors, self.check_dev_providers(rocket_config));
-        let as_launched = if is_started { self.with_stand_in() } else { self.clone() };
+        add(&mut errors, self.check_dev_providers(rocket_config));
+        // Also for one that cannot start: its issuer and client are not missing then, as it is the error.
+        let as_launched = self.with_stand_in();
         let mode = if has_source && self.enabled {
             as_launched.several_providers_of_checked(rocket_config)
         } else {

@@ -378,7 +378,10 @@ async fn settings_that_are_wrong_abort_the_launch() {
              `insecure_testing_profile = true`",
         ),
         (
-            launch(release(), json!({ "dev_provider": true })),
+            launch(
+                release(),
+                json!({ "dev_provider": true, "base_url": "https://app.example.com" }),
+            ),
             "global.oidc.dev_provider",
             "the development provider starts in the debug profile only",
             "remove `dev_provider` and set `issuer`, or select the profile with \

@@ -309,7 +309,9 @@ pub mod metrics {
 
 fn figment(folder: &Path) -> Figment {
     let people = format!("sqlite://{}?mode=rwc", folder.join("people.db").display());
-    let oidc = json!({ "audience": "https://api.example.com", "base_url": OWN_ORIGIN });
+    let oidc = json!({
+        "audience": "https://api.example.com", "base_url": OWN_ORIGIN, "scopes": "openid email profile groups",
+    });
     Figment::from(rocket::Config::debug_default())
         .merge(("template_dir", relative!("templates")))
         .merge(("databases.people.url", people))
