@@ -106,10 +106,10 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
     client.learn_algorithm(&found.session);
     let state = RequestState::of(request);
     if state.is_inquiry.get().is_some() {
-        return match client.is_sign_in_required(&found.session, now) {
-            true => Err(NoSession::SignInRequired),
-            false => Ok(found.session),
-        };
+        if client.is_sign_in_required(&found.session, now) {
+            return Err(NoSession::SignInRequired);
+        }
+        return Ok(found.session);
     }
     // The response headers are already made, or the session is ending: skip the refresh.
     if state.is_ending.get().is_some() || state.outgoing().is_sent() {

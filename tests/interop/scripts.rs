@@ -119,6 +119,15 @@ async fn a_tab_follows_the_sign_out_and_the_sign_in_of_another() {
     let first = browser.current_tab().await;
     assert_eq!(browser.text("#name").await, "Alice Liddell");
     browser.fill("#text", "buy milk").await;
+    // By a message, and not because it is looked at again.
+    spa.session(
+        "window.seen = [];
+         for (const name of ['signout', 'signin']) {
+             session.addEventListener(name, () => window.seen.push([name, document.visibilityState]));
+         }
+         return null;",
+    )
+    .await;
     let second = spa.another_tab("/").await;
     spa.until("#signed-in").await;
 
@@ -137,6 +146,11 @@ async fn a_tab_follows_the_sign_out_and_the_sign_in_of_another() {
     let draft = browser.execute("return document.querySelector('#text').value").await;
     assert_eq!(draft, "buy milk");
     assert_eq!(browser.current_url().await, spa.at("/"));
+    let seen = browser.execute("return window.seen;").await;
+    assert_eq!(
+        (&seen[0], &seen[1][0]),
+        (&json!(["signout", "hidden"]), &json!("signin"))
+    );
 }
 
 /// The headers of the app, as a browser obeys them: the policy of the page, `If-None-Match`, and the hash of the tag.
@@ -220,11 +234,11 @@ async fn offline_a_page_stays_and_asks_when_the_network_is_back() {
     let browser = &spa.browser;
     let first = browser.current_tab().await;
     spa.offline(true).await;
-    assert_eq!(
-        spa.session("return [await session.check(), session.state.loggedIn];")
-            .await,
-        json!([false, true])
-    );
+    // So often that it is not asked again by itself for minutes.
+    let asked = "let answered = false;
+        for (let i = 0; i < 7; i++) answered ||= await session.check();
+        return [answered, session.state.loggedIn];";
+    assert_eq!(spa.session(asked).await, json!([false, true]));
     assert_eq!(browser.text("#name").await, "Alice Liddell");
 
     // Meanwhile the session ends, and no tab tells.
