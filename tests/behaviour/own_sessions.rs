@@ -303,7 +303,7 @@ struct EndsOthers;
 #[rocket::async_trait]
 impl Events for EndsOthers {
     async fn after_authorize(&self, request: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
-        let visitor = OptionalUser::from_request(request).await.succeeded();
+        let visitor: Option<OptionalUser> = OptionalUser::from_request(request).await.succeeded();
         if let Some(user) = visitor.and_then(OptionalUser::into_user) {
             let rp = request.rocket().state::<RelyingParty>().unwrap();
             rp.end_other_sessions(&user).await.unwrap();
