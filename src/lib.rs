@@ -91,5 +91,6 @@ pub mod __private {
     #[cfg(feature = "__internals")]
     pub use crate::internals::*;
     pub use crate::{groups::are_met as are_groups_met, scopes::is_scope};
-    pub use rocket::Request;
+    /// An alias, because the compiler would show the name of a re-export in its messages.
+    pub type Request<'r> = rocket::Request<'r>;
 }

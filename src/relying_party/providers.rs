@@ -36,7 +36,7 @@ use crate::token::LogoutToken;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not choose the provider of a request",
     label = "expected a type that implements `ProviderFor`",
-    note = "implement it, with `#[rocket::async_trait]` above the `impl`"
+    note = "implement it, with `#[rocket::async_trait]` above the `impl`, or pass a function of the request that returns a name"
 )]
 #[rocket::async_trait]
 pub trait ProviderFor: Send + Sync + 'static {
