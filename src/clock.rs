@@ -93,7 +93,8 @@ impl Clock {
         })))
     }
 
-    /// Advances a manual clock and all its clones, by whole milliseconds. No effect on the system's clock.
+    /// Advances a manual clock and all its clones, by whole milliseconds, and wakes what waits for it. No effect on the
+    /// system's clock.
     #[cfg(feature = "testing")]
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
