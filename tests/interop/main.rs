@@ -19,6 +19,7 @@ mod keycloak;
 mod keycloak_server;
 #[path = "../behaviour/keycloak_shape.rs"]
 mod keycloak_shape;
+mod live;
 mod mcp;
 mod nginx;
 mod node_provider;

@@ -53,16 +53,19 @@ impl Visitor {
         self.send(Method::POST, url).await
     }
 
+    /// All cookies, as a request has them.
+    pub fn cookie_header(&self) -> String {
+        let jar = self.cookies.lock().unwrap();
+        let cookies: Vec<_> = jar.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        cookies.join("; ")
+    }
+
     async fn send(&self, method: Method, url: &str) -> Answer {
-        let cookies: Vec<_> = {
-            let jar = self.cookies.lock().unwrap();
-            jar.iter().map(|(n, v)| format!("{n}={v}")).collect()
-        };
         let response = self
             .http
             .request(method, url)
             .header("Accept", "text/html")
-            .header("Cookie", cookies.join("; "))
+            .header("Cookie", self.cookie_header())
             .send()
             .await
             .unwrap_or_else(|error| panic!("{url}: {error}"));
