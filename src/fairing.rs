@@ -596,10 +596,10 @@ impl Fairing for Oidc {
         #[cfg(not(feature = "templates"))]
         let is_pending = false;
         // Most requests for assets end here.
-        if request.cookies().iter().next().is_none() && RequestState::is_empty_of(request) && !is_pending {
-            return;
+        if request.cookies().iter().next().is_some() || !RequestState::is_empty_of(request) || is_pending {
+            Box::pin(answer::finish(request, response)).await;
         }
-        Box::pin(answer::finish(request, response)).await;
+        RequestState::note_answered(request);
     }
 
     /// Ends open sockets, and waits for refreshes in flight: the provider may have exchanged their refresh tokens already.

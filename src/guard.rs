@@ -111,9 +111,14 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
         }
         return Ok(found.session);
     }
-    // The response headers are already made, or the session is ending: skip the refresh.
-    if state.is_ending.get().is_some() || state.outgoing().is_sent() {
+    // The session is ending: skip the refresh.
+    if state.is_ending.get().is_some() {
         return Ok(found.session);
+    }
+    if RequestState::is_answered(request) || state.outgoing().is_sent() {
+        warn_of_late_guard(request);
+        let session = client.without_refresh(found.session, now);
+        return session.inspect_err(|reason| observing::session_rejected(reason.reason(), reason));
     }
     if found.is_newer {
         state.outgoing().set(&found.session);
@@ -155,6 +160,13 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
             state.outgoing().not_refreshed(&session, reason);
             Err(reason)
         }
+    }
+}
+
+/// Logs, at most once a minute, that a guard reads a session after the response is written.
+pub(crate) fn warn_of_late_guard(request: &Request<'_>) {
+    if let Some(server) = request.rocket().state::<ResourceServer>() {
+        observing::guard_after_response(&server.throttle, server.clock.now());
     }
 }
 

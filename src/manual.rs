@@ -26,6 +26,8 @@ pub mod errors {}
 pub mod events {}
 #[doc = include_str!("../docs/manual/examples.md")]
 pub mod examples {}
+#[doc = include_str!("../docs/manual/fairings.md")]
+pub mod fairings {}
 #[doc = include_str!("../docs/manual/fapi2.md")]
 pub mod fapi2 {}
 #[doc = include_str!("../docs/manual/flask_oidc.md")]

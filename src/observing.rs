@@ -253,6 +253,27 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
     tracing::info!("{}", token.remedy);
 }
 
+/// A guard read a session after the response was written.
+pub(crate) fn guard_after_response(throttle: &Throttle, now: OffsetDateTime) {
+    const SENTENCE: &str =
+        "a fairing asked a guard for the session after the response was written: it is read and not refreshed";
+    let reason = "guard_after_response";
+    if mistake_of_app(reason, SENTENCE, throttle, now) {
+        tracing::info!("attach that fairing before `Oidc`, so that its `on_response` runs first");
+    }
+}
+
+/// A mistake in the app's code, which each request may show: logged once a minute. Returns whether it was logged.
+fn mistake_of_app(reason: &'static str, sentence: &str, throttle: &Throttle, now: OffsetDateTime) -> bool {
+    let admitted = throttle.admit(reason, None, now);
+    match admitted {
+        None => {}
+        Some(0) => tracing::warn!(reason, "{sentence}"),
+        Some(suppressed) => tracing::warn!(reason, "{sentence}; {suppressed} similar lines were suppressed"),
+    }
+    admitted.is_some()
+}
+
 /// A rate limit for log lines: one a minute for each reason code and issuer of the settings. Keeps when the last one was
 /// logged, and how many were suppressed since.
 #[derive(Debug, Default)]

@@ -20,6 +20,10 @@ pub(super) fn is_silent_sign_in_due(request: &Request<'_>, reason: NoSession) ->
         return false;
     };
     let is_due = &state.is_silent_sign_in_due;
+    // Neither the redirect nor a cookie would reach the browser.
+    if is_due.get().is_none() && RequestState::is_answered(request) {
+        return false;
+    }
     *is_due.get_or_init(|| decide(request, rp, reason))
 }
 

@@ -165,6 +165,25 @@ impl Client<'_> {
             && self.refreshes.asks_for_sign_in(current.name(), now)
     }
 
+    /// The session as it is, for a guard that runs after the response is written: another generation could not reach the
+    /// browser. Fails where a session that is not refreshed fails too, beyond `session.refresh_grace`.
+    pub(crate) fn without_refresh(
+        &self,
+        mut session: CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, NoSession> {
+        if !is_due(session.refresh_due, now) {
+            return Ok(session);
+        }
+        let grace = seconds(self.settings.session.refresh_grace);
+        let due = session.refresh_due.unwrap_or(i64::MAX);
+        if now.unix_timestamp() >= due.saturating_add(grace) {
+            return Err(NoSession::RefreshUnavailable);
+        }
+        session.not_refreshed = Some("the response headers were written before a guard read the session".into());
+        Ok(session)
+    }
+
     async fn refresh_due(&self, current: CurrentSession, now: OffsetDateTime) -> Freshness {
         let now_s = now.unix_timestamp();
         let grace = seconds(self.settings.session.refresh_grace);

@@ -1,7 +1,10 @@
 //! The state that guards and routes attach to a request, for its response.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,7 +67,17 @@ pub(crate) struct RequestState {
 
 /// Where Rocket keeps the state. Most requests for assets have none: then it is neither made nor looked through.
 #[derive(Default)]
-struct StatePlace(OnceLock<RequestState>);
+struct StatePlace {
+    state: OnceLock<RequestState>,
+    /// Set when the fairing has written the response.
+    is_answered: AtomicBool,
+}
+
+impl StatePlace {
+    fn of<'r>(request: &'r Request<'_>) -> &'r StatePlace {
+        request.local_cache(StatePlace::default)
+    }
+}
 
 /// A guard's rejection of a token, and the scopes that it demands.
 pub(crate) struct Refusal {
@@ -138,13 +151,21 @@ impl RequestState {
 
     /// The state of this request, created on first use.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
-        let StatePlace(state) = request.local_cache(StatePlace::default);
-        state.get_or_init(RequestState::default)
+        StatePlace::of(request).state.get_or_init(RequestState::default)
     }
 
     /// Whether no guard and no route has attached anything to this request.
     pub(crate) fn is_empty_of(request: &Request<'_>) -> bool {
-        let StatePlace(state) = request.local_cache(StatePlace::default);
-        state.get().is_none_or(RequestState::is_empty)
+        StatePlace::of(request).state.get().is_none_or(RequestState::is_empty)
+    }
+
+    /// Records that the fairing has written the response to this request: what guards attach from now on is lost.
+    pub(crate) fn note_answered(request: &Request<'_>) {
+        StatePlace::of(request).is_answered.store(true, Ordering::Release);
+    }
+
+    /// Whether the fairing has written the response. Guards of a fairing that is attached later only read then.
+    pub(crate) fn is_answered(request: &Request<'_>) -> bool {
+        StatePlace::of(request).is_answered.load(Ordering::Acquire)
     }
 }

@@ -149,11 +149,21 @@ impl App {
 
     /// The app with other events, which then has no [`failures`](Self::failures).
     pub fn rocket_with(&self, events: impl Events) -> Rocket<Build> {
-        let mut fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
-        if let Some(store) = &self.store {
-            fairing = fairing.session_store(store.clone());
+        self.bare().attach(self.fairing(events)).mount("/", pages())
+    }
+
+    /// The app with another fairing before ours.
+    pub fn rocket_after(&self, first: AdHoc) -> Rocket<Build> {
+        let fairing = self.fairing(self.failures.clone());
+        self.bare().attach(first).attach(fairing).mount("/", pages())
+    }
+
+    fn fairing(&self, events: impl Events) -> Oidc {
+        let fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        match &self.store {
+            Some(store) => fairing.session_store(store.clone()),
+            None => fairing,
         }
-        self.bare().attach(fairing).mount("/", pages())
     }
 
     /// An app without users' pages.

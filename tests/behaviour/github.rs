@@ -82,7 +82,7 @@ impl Test {
         self
     }
 
-    fn rocket(&self) -> Rocket<Build> {
+    pub fn rocket(&self) -> Rocket<Build> {
         self.app
             .rocket()
             .mount("/", routes![kind, fresh, gold, again, login_of])

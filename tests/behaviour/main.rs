@@ -30,6 +30,7 @@ mod guards;
 mod initiate_login;
 mod kept_forms;
 mod keycloak_shape;
+mod late_guards;
 mod launch;
 mod linkedin;
 mod live_sessions;
