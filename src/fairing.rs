@@ -37,6 +37,7 @@ use crate::{
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
     pages::{AppPages, Pages},
+    protect,
     provider::{HttpClient, Provider},
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
@@ -577,6 +578,7 @@ impl Fairing for Oidc {
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         if request.method() == Method::Head {
+            protect::check_at_liftoff(rocket);
             // Guards see the `GET` of the route.
             resource_server::note_head(request);
         }

@@ -20,7 +20,7 @@ mod visitor;
 
 use std::{sync::Arc, time::Duration};
 
-use rocket::{Ignite, Request, Rocket, serde::DeserializeOwned};
+use rocket::{Phase, Request, Rocket, serde::DeserializeOwned};
 
 pub use authorized::{Authorized, AuthorizedError, Policy};
 pub use bearer::Bearer;
@@ -234,7 +234,7 @@ pub(crate) fn check_authentication<R: Requirement, C>(
 }
 
 /// Whether the guard `G` demands what no authentication can satisfy, which aborts the launch.
-pub(crate) fn is_contradictory<G, R: Requirement>(rocket: &Rocket<Ignite>) -> bool {
+pub(crate) fn is_contradictory<G, R: Requirement>(rocket: &Rocket<impl Phase>) -> bool {
     let required = R::required();
     let providers = rocket.state::<RelyingParty>().and_then(RelyingParty::providers);
     let unknown = required.provider().filter(|name| {

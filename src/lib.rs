@@ -62,7 +62,7 @@ pub use pages::{
     BuiltInPages, HiddenField, KeptFormPage, Pages, ProviderChoice, ProviderLink, RefusedRequest, SignInConfirmation,
     SignOutConfirmation, UnrecordedSignOut, UserLabel,
 };
-pub use protect::{keep_forms, protect, protect_requiring, protect_with};
+pub use protect::{keep_forms, protect, protect_bearer, protect_caller, protect_requiring, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
     Events, LocalPage, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, ProviderFor, ProviderRegistration,

@@ -263,6 +263,15 @@ pub(crate) fn guard_after_response(throttle: &Throttle, now: OffsetDateTime) {
     }
 }
 
+/// A route that is protected for signed-in users was requested with an access token, or has a guard that needs one.
+pub(crate) fn token_at_protected_route(throttle: &Throttle, now: OffsetDateTime) {
+    const SENTENCE: &str = "an access token was sent to a route in `protect`, or a guard in such a route demands one: it admits sessions only";
+    let reason = "token_at_protected_route";
+    if mistake_of_app(reason, SENTENCE, throttle, now) {
+        tracing::info!("wrap routes of an API in `protect_bearer`, or in `protect_caller` if users call them too");
+    }
+}
+
 /// A mistake in the app's code, which each request may show: logged once a minute. Returns whether it was logged.
 fn mistake_of_app(reason: &'static str, sentence: &str, throttle: &Throttle, now: OffsetDateTime) -> bool {
     let admitted = throttle.admit(reason, None, now);

@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, net::IpAddr, sync::Arc};
 
 use rocket::{
-    Ignite, Request, Rocket, Sentinel,
+    Ignite, Phase, Request, Rocket, Sentinel,
     http::Status,
     request::{FromRequest, Outcome},
     serde::DeserializeOwned,
@@ -298,6 +298,13 @@ impl<S: Scopes, C, R: Requirement> Sentinel for Bearer<S, C, R> {
     /// Aborts the launch without the fairing, without the API that `S` names, without an audience, if only GitHub could
     /// issue its tokens, or if nothing can satisfy `R`. Otherwise adds the scopes to the protected resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
+        Self::is_unusable(rocket)
+    }
+}
+
+impl<S: Scopes, C, R: Requirement> Bearer<S, C, R> {
+    /// What its sentinel does, in any phase.
+    pub(crate) fn is_unusable<P: Phase>(rocket: &Rocket<P>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::log_missing_fairing::<Self>();
         };

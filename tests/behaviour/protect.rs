@@ -11,7 +11,9 @@ use rocket::{
     post, route, routes,
     serde::json::json,
 };
-use rocket_openidconnect::{Oidc, Policy, User, protect, protect_with};
+use rocket_openidconnect::{
+    Bearer, Caller, LoggedIn, Oidc, Policy, User, protect, protect_bearer, protect_caller, protect_with, scopes,
+};
 
 use crate::{
     common::{App, Log, launch_failure},
@@ -227,7 +229,190 @@ async fn without_the_fairing_no_request_is_accepted() {
         log.lines(),
         [
             "ERROR: a route is protected, but this app has no sign-in",
-            "INFO: attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route",
+            "INFO: attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route, or `protect_bearer`",
         ]
     );
+}
+
+scopes! {
+    Read = "notes:read";
+    Write = "notes:write";
+    OfUnknown = "notes:read" for "unknown";
+}
+
+#[get("/token")]
+fn token(token: Bearer) -> String {
+    format!("{:?}", token.subject())
+}
+
+#[post("/token", data = "<body>")]
+fn write(_token: Bearer<Write>, body: &str) -> String {
+    body.to_owned()
+}
+
+#[get("/caller")]
+fn caller(caller: Caller) -> String {
+    match &caller {
+        Caller::User(user) => format!("the user {}", user.subject()),
+        Caller::Bearer(token) => format!("the client of {:?}", token.subject()),
+    }
+}
+
+#[get("/mixed")]
+fn mixed(_user: LoggedIn, _token: Bearer) -> &'static str {
+    "both"
+}
+
+#[get("/anything")]
+fn anything(reached: &State<Reached>) -> &'static str {
+    reached.0.fetch_add(1, Ordering::SeqCst);
+    "anything"
+}
+
+fn api(app: &App) -> Rocket<Build> {
+    app.bare()
+        .attach(Oidc::fairing().clock(app.clock()))
+        .manage(Reached::default())
+        .mount("/protected", protect(routes![token, mixed]))
+        .mount("/bearer", protect_bearer::<Read>(routes![token, write, anything]))
+        .mount("/caller", protect_caller::<Read>(routes![caller, anything]))
+}
+
+fn with_audience(provider: &TestProvider) -> App {
+    App::client(provider).with("oidc.audience", "https://api.example.com")
+}
+
+fn access_token(provider: &TestProvider, scope: &str) -> String {
+    provider.access_token(scope, |_| {})
+}
+
+async fn call(browser: &Browser, path: &str, token: &str) -> crate::support::Page {
+    let authorization = format!("Bearer {token}");
+    browser.fetch_with(path, &[("Authorization", &authorization)]).await
+}
+
+#[rocket::async_test]
+async fn an_api_is_protected_by_the_challenges_of_its_guards() {
+    let provider = TestProvider::start().await;
+    let browser = Browser::open(api(&with_audience(&provider))).await;
+    let good = access_token(&provider, "notes:read");
+    for (path, seen) in [
+        ("/bearer/token", "Some(\"alice\")"),
+        ("/bearer/anything", "anything"),
+        ("/caller/caller", "the client of Some(\"alice\")"),
+        ("/caller/anything", "anything"),
+    ] {
+        call(&browser, path, &good).await.is(Status::Ok).sees(seen);
+    }
+    let before = reached(&browser);
+    for path in ["/bearer/anything", "/caller/anything"] {
+        // Each changes one thing.
+        let narrow = call(&browser, path, &access_token(&provider, "notes:other")).await;
+        narrow.is(Status::Forbidden);
+        let challenge = narrow.header("WWW-Authenticate").unwrap();
+        assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+        assert!(challenge.contains("scope=\"notes:read\""), "{challenge}");
+        let forged = call(&browser, path, &format!("{}A", &good[..good.len() - 4])).await;
+        forged.is(Status::Unauthorized);
+        assert!(
+            forged
+                .header("WWW-Authenticate")
+                .unwrap()
+                .contains("error=\"invalid_token\"")
+        );
+        let none = browser.fetch(path).await;
+        none.is(Status::Unauthorized);
+        let challenge = none.header("WWW-Authenticate").unwrap();
+        assert!(
+            challenge.starts_with("Bearer") && !challenge.contains("error"),
+            "{challenge}"
+        );
+    }
+    assert_eq!(reached(&browser), before);
+    // A guard in the signature demands more.
+    let authorization = format!("Bearer {good}");
+    let headers = [("Authorization", &*authorization)];
+    let narrow = browser.request(Method::Post, "/bearer/token", &headers, "body").await;
+    narrow.is(Status::Forbidden);
+    let authorization = format!("Bearer {}", access_token(&provider, "notes:read notes:write"));
+    let headers = [("Authorization", &*authorization)];
+    let page = browser.request(Method::Post, "/bearer/token", &headers, "body").await;
+    assert_eq!(page.is(Status::Ok).body, "body");
+}
+
+#[rocket::async_test]
+async fn a_session_reaches_what_is_protected_for_callers_alone() {
+    let provider = TestProvider::start().await;
+    let browser = Browser::open(api(&with_audience(&provider))).await;
+    browser.visit("/bearer/token").await.is(Status::Unauthorized);
+    let page = browser.visit("/caller/caller").await;
+    page.redirects_to("/oidc/login?next=%2Fcaller%2Fcaller");
+    let page = browser.sign_in(&provider, "/caller/caller").await;
+    page.is(Status::Ok).sees("the user alice");
+    browser.fetch("/bearer/token").await.is(Status::Unauthorized);
+    // With a header, only the token counts.
+    call(&browser, "/caller/caller", "nonsense")
+        .await
+        .is(Status::Unauthorized);
+}
+
+#[rocket::async_test]
+async fn a_token_at_a_route_for_users_is_logged() {
+    const LINES: [&str; 2] = [
+        "WARN: an access token was sent to a route in `protect`, or a guard in such a route demands one: it admits sessions only",
+        "INFO: wrap routes of an API in `protect_bearer`, or in `protect_caller` if users call them too",
+    ];
+    let provider = TestProvider::start().await;
+    let good = access_token(&provider, "notes:read");
+    let browser = Browser::open(api(&with_audience(&provider))).await;
+    let log = Log::listen();
+    browser.fetch("/protected/token").await.is(Status::Unauthorized);
+    assert_eq!(log.lines(), [] as [&str; 0]);
+    for _ in 0..3 {
+        call(&browser, "/protected/token", &good).await.is(Status::Unauthorized);
+    }
+    assert_eq!(log.lines(), LINES);
+
+    // Signed in, where the guard in the signature has no token.
+    let browser = Browser::open(api(&with_audience(&provider))).await;
+    browser.sign_in(&provider, "/caller/caller").await.is(Status::Ok);
+    let log = Log::listen();
+    browser.fetch("/protected/token").await.is(Status::Unauthorized);
+    assert_eq!(log.lines(), LINES);
+}
+
+#[rocket::async_test]
+async fn what_a_protected_api_lacks_is_logged_at_liftoff() {
+    let provider = TestProvider::start().await;
+    let of_clients = protect_bearer::<OfUnknown>(routes![number, post_number]);
+    let of_callers = protect_caller::<OfUnknown>(routes![number]);
+    for (routes, guard) in [(of_clients, "Bearer"), (of_callers, "Bearer")] {
+        let log = Log::listen();
+        let rocket = with_audience(&provider).bare().attach(Oidc::fairing());
+        let browser = Browser::open(rocket.manage(Reached::default()).mount("/", routes)).await;
+        // Once for a list of routes.
+        let lines = log.lines().into_iter();
+        let lines: Vec<_> = lines.filter(|line| line.starts_with("ERROR")).collect();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        let has_cause = lines[0].contains(guard) && lines[0].contains("but there is no API `oidc.apis.unknown`");
+        assert!(has_cause, "{lines:#?}");
+        browser.fetch("/number/4").await.is(Status::InternalServerError);
+        assert_eq!(reached(&browser), 0);
+    }
+}
+
+/// As those of guards in signatures, before the first request.
+#[rocket::async_test]
+async fn the_scopes_of_a_protected_api_are_in_its_metadata() {
+    let provider = TestProvider::start().await;
+    let rocket = with_audience(&provider).bare().attach(Oidc::fairing());
+    let browser = Browser::open(rocket.mount("/", protect_bearer::<Read>(routes![foreign_page]))).await;
+    let metadata = browser.fetch("/.well-known/oauth-protected-resource").await;
+    let metadata: rocket::serde::json::Value = metadata.is(Status::Ok).json();
+    assert_eq!(metadata["scopes_supported"], json!(["notes:read"]));
+}
+
+#[get("/page")]
+fn foreign_page() -> &'static str {
+    "a page"
 }
