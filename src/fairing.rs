@@ -91,6 +91,7 @@ type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Er
 pub struct Oidc {
     customize: Customize,
     events: Arc<dyn Events>,
+    has_events: bool,
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
     provider_for: Option<Arc<dyn ProviderFor>>,
@@ -136,6 +137,7 @@ impl Oidc {
         Oidc {
             customize: Box::new(change),
             events: Arc::new(NoEvents),
+            has_events: false,
             clock: Clock::default(),
             session_store: None,
             provider_for: None,
@@ -149,6 +151,7 @@ impl Oidc {
     /// Sets the app's event handlers for sign-in and sign-out.
     pub fn events(mut self, events: impl Events) -> Oidc {
         self.events = Arc::new(events);
+        self.has_events = true;
         self
     }
 
@@ -450,6 +453,7 @@ impl Oidc {
             cookies,
             events: AppEvents {
                 events: self.events.clone(),
+                are_of_app: self.has_events,
                 has_several_providers: matches!(source, Source::Several(_)),
             },
             source,
@@ -574,11 +578,11 @@ impl Fairing for Oidc {
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
             report::report_resource_server(resource_server, rp.is_none()).await;
         }
+        protect::check_at_liftoff(rocket);
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         if request.method() == Method::Head {
-            protect::check_at_liftoff(rocket);
             // Guards see the `GET` of the route.
             resource_server::note_head(request);
         }

@@ -39,11 +39,9 @@ use crate::{
     observing,
     relying_party::{Freshness, Providers, RelyingParty, SessionHandle, User},
     request::{RequestState, StepUp, check_sender, relying_party, relying_party_of_session},
-    requirement::{Authentication, Requirement},
+    requirement::Requirement,
     resource_server::ResourceServer,
-    session::{CurrentSession, NoSession, Session, UserKind},
-    settings::ProviderKind,
-    token::{Claims, TESTING_ISSUER},
+    session::{CurrentSession, NoSession},
 };
 
 /// The base name of the cookie that marks the testing profile as signed out.
@@ -85,13 +83,15 @@ async fn relying_party_of_own_page<'r>(
 
 async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<CurrentSession, NoSession> {
     let (jar, now) = (request.cookies(), rp.clock.now());
-    let Some(client) = rp.client() else {
+    if !rp.is_enabled() {
         let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
-        let profile = rp.testing_profile().filter(|_| marker.read(jar).is_none());
-        return profile
-            .map(|claims| testing_session(claims, rp.settings.provider_kind(), now))
-            .ok_or(NoSession::Disabled);
-    };
+        if marker.read(jar).is_some() {
+            return Err(NoSession::Disabled);
+        }
+        if !rp.signs_testing_profile_in() {
+            return rp.session_of_every_visitor(now);
+        }
+    }
 
     let mut ended = vec![];
     let found = rp.sessions.find(jar, now, &mut ended).await;
@@ -103,6 +103,9 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
             observing::session_rejected(reason.reason(), reason);
         }
     })?;
+    let Some(client) = rp.client() else {
+        return testing_session(request, rp, found.session, now).await;
+    };
     client.learn_algorithm(&found.session);
     let state = RequestState::of(request);
     if state.is_inquiry.get().is_some() {
@@ -170,20 +173,20 @@ pub(crate) fn warn_of_late_guard(request: &Request<'_>) {
     }
 }
 
-/// The session of the testing profile, which is stored neither in a cookie nor in a store.
-fn testing_session(claims: &Claims, kind: ProviderKind, now: time::OffsetDateTime) -> CurrentSession {
-    let issuer = claims.get::<String>("iss").unwrap_or_else(|| TESTING_ISSUER.to_owned());
-    let mut session = Session::new(&issuer, claims.clone(), now);
-    // The developer is there: only what the profile says itself is older.
-    session.authentication = Authentication {
-        time: claims.get("auth_time").or(Some(now.unix_timestamp())),
-        acr: claims.get("acr"),
-    };
-    if kind == ProviderKind::GitHub {
-        session.kind = UserKind::OAuth2;
-        session.authentication = Authentication::default();
+/// The session of a browser that signed in as the testing profile.
+async fn testing_session(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+    mut session: CurrentSession,
+    now: time::OffsetDateTime,
+) -> Result<CurrentSession, NoSession> {
+    let state = RequestState::of(request);
+    let is_used =
+        state.is_ending.get().is_none() && state.is_inquiry.get().is_none() && !RequestState::is_answered(request);
+    if is_used && rp.sessions.touch(&mut session, now).await {
+        state.outgoing().set(&session);
     }
-    CurrentSession::nowhere(session)
+    rp.with_testing_profile(session, now)
 }
 
 /// The signed-in user, with claims deserialized into the app's type.

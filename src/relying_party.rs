@@ -26,6 +26,7 @@ mod sign_in;
 mod sign_in_error;
 mod sign_in_url;
 mod silent;
+mod testing_profile;
 mod user;
 
 use std::{net::IpAddr, ops::Deref, sync::Arc};

@@ -62,7 +62,7 @@ use self::{
     trusted_proxies::ProxyAddress,
     value::{
         AccessTokenAlgorithm, BaseUrl, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath, PathOrUrl,
-        Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
+        Realm, Resource, RolesClaim, Scope, SomeWords, Table, Text, Words,
     },
 };
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
@@ -134,8 +134,8 @@ settings! {
     /// Every field has a default, so that `Oidc::custom` may set what files and environment omit. Settings that
     /// depend on each other are validated at launch.
     pub struct Settings {
-        /// Whether users must sign in. With `false`, no provider is contacted, no user is redirected, and guards use
-        /// `testing_profile`.
+        /// Whether users must sign in. With `false`, no provider is contacted, and guards use `testing_profile`: every
+        /// visitor is that user; if the app has [`Events`](crate::Events), after `{mount}/login`, where they are called.
         ///
         /// _Default:_ `true`
         pub enabled: bool = true,
@@ -144,6 +144,11 @@ settings! {
         ///
         /// _Default:_ `{}`
         pub testing_profile: Map<String, Value> as Claims = Map::new(),
+        /// The session data of the user of `testing_profile`, for [`User::data`](crate::User::data). If the app has
+        /// [`Events`](crate::Events), what `after_authorize` sets replaces it, name by name.
+        ///
+        /// _Default:_ `{}`
+        pub testing_profile_data: Map<String, Value> as Table = Map::new(),
         /// Allows `testing_profile` outside the debug profile, where every visitor is then that user. For a closed
         /// test environment only. Logs a warning at liftoff.
         ///

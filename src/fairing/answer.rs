@@ -219,7 +219,9 @@ fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reaso
     }
     let kept_form = RequestState::of(request).kept_form.get();
     let is_shown = is_page_load(request) || kept_form.is_some();
-    if rp.is_enabled() && response.status() == Status::Unauthorized && is_shown {
+    // A testing profile that has signed out stays so until it signs in.
+    let signs_in = rp.is_enabled() || (rp.signs_testing_profile_in() && reason != NoSession::Disabled);
+    if signs_in && response.status() == Status::Unauthorized && is_shown {
         let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
         let next = match kept_form {
             Some(page) => rp.page(page),

@@ -23,6 +23,9 @@ use crate::{
 /// [`session_changed`](Self::session_changed) receives it only where there is one. The manual's page
 /// [`events`](crate::manual::events) says when each is called, and on which node.
 ///
+/// With `enabled = false`, the user of `testing_profile` goes through `after_authorize` too, once for each browser at
+/// `{mount}/login`.
+///
 /// ```
 /// use rocket::Request;
 /// use rocket_openidconnect::{Events, Oidc, Refused, NewSignIn};
@@ -140,6 +143,8 @@ impl Events for NoEvents {}
 #[derive(Clone)]
 pub(crate) struct AppEvents {
     pub(crate) events: Arc<dyn Events>,
+    /// Whether the app has set them.
+    pub(crate) are_of_app: bool,
     /// Whether the app has several providers, which log lines name.
     pub(crate) has_several_providers: bool,
 }

@@ -275,12 +275,24 @@ impl RouteContext<'_, '_> {
             let ttl = self.rp.settings.session.absolute_timeout;
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
             self.set([marker.set("1", ttl, self.now)]);
-            return SignedOut {
+            let mut signed_out = SignedOut {
                 reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
                 return_to: return_to.to_string(),
                 needs_cookies: true,
                 ..SignedOut::default()
             };
+            if self.rp.signs_testing_profile_in() {
+                let (jar, sessions) = (self.request.cookies(), &self.rp.sessions);
+                let (name, session) = (sessions.name_in(jar), current.as_deref().ok());
+                let ending = sessions.end_in_browser(name.as_deref(), session, jar, false, self.now);
+                let ended = ending.await;
+                self.set(ended.cookies);
+                ended.end.iter().for_each(|change| change.log(false));
+                signed_out.end = ended.end;
+                signed_out.is_unrecorded = !ended.is_recorded;
+                signed_out.is_refused_here = ended.is_refused_here;
+            }
+            return signed_out;
         };
         let jar = self.request.cookies();
         let sessions = &self.rp.sessions;

@@ -205,8 +205,7 @@ impl<'r> RouteContext<'r, '_> {
         }
 
         let Some(client) = self.rp.client() else {
-            self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
-            return Outcome::Success(redirect(return_to.as_str()));
+            return self.begin_as_testing_profile(&return_to, &parameters).await;
         };
         if parameters.links_to.is_some() && self.linking_user(Some(&parameters)).await.is_none() {
             return self.failed(SignInError::LinkSessionEnded, &return_to).await;
@@ -249,6 +248,24 @@ impl<'r> RouteContext<'r, '_> {
             }
             Err(error) => self.failed(error, &return_to).await,
         }
+    }
+
+    /// Signs the browser in as the user of `testing_profile`, unless it is.
+    async fn begin_as_testing_profile(&self, return_to: &ReturnTo, parameters: &SignInParameters) -> Outcome<'r> {
+        self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
+        let begins = self.rp.signs_testing_profile_in()
+            && parameters.links_to.is_none()
+            && current_session(self.request).await.is_err();
+        if begins {
+            let beginning = self.rp.begin_testing_session(self.request, return_to, self.now);
+            match beginning.await {
+                Ok(current) => {
+                    RequestState::of(self.request).outgoing().set(&current);
+                }
+                Err(error) => return self.failed(error, return_to).await,
+            }
+        }
+        Outcome::Success(redirect(return_to.as_str()))
     }
 
     /// The page of a `target_link_uri`, if it is one of this app; otherwise the start page.

@@ -42,6 +42,12 @@ impl CurrentSession {
         CurrentSession::new(Arc::new(session), Arc::new([]), "testing_profile".into(), 0)
     }
 
+    /// The same session with other values, as a request sees it: it is not stored.
+    pub(crate) fn changed(mut self, change: impl FnOnce(&mut Session)) -> CurrentSession {
+        change(Arc::make_mut(&mut self.session));
+        self
+    }
+
     /// The same session under another name.
     #[cfg(test)]
     pub(crate) fn with_name(mut self, name: &str) -> CurrentSession {

@@ -38,6 +38,7 @@ macro_rules! settings_of_the_app {
 settings_of_the_app!(
     enabled,
     testing_profile,
+    testing_profile_data,
     insecure_testing_profile,
     providers,
     shared_redirect_uri,

@@ -387,6 +387,22 @@ impl SettingType for Anything {
     }
 }
 
+/// A table with arbitrary names and values.
+pub(super) struct Table;
+
+impl SettingType for Table {
+    type Value = Map<String, Json>;
+    const SYNTAX: Syntax = syntax::TABLE;
+
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        deserialized(value)
+    }
+
+    fn member(_: &str) -> Option<Setting> {
+        Some(Setting::of::<Anything>())
+    }
+}
+
 /// The claims of a user; empty if there is no user.
 pub(super) struct Claims;
 

@@ -783,6 +783,7 @@ async fn a_guard_may_demand_a_user_of_one_provider() {
     }
     let testing = several.with(json!({ "enabled": false, "testing_profile": { "sub": "dev" } }));
     let browser = Browser::open(testing.rocket().mount("/", routes![at_two])).await;
+    browser.visit("/oidc/login?next=/at-two").await.redirects_to("/at-two");
     browser.visit("/at-two").await.is(Status::Ok);
 }
 

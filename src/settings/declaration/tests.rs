@@ -44,7 +44,7 @@ fn every_default_is_as_documented() {
         variables.push((name, default.to_owned()));
         assert_eq!(format!("{:?}", read(&variables)), expected, "{key}");
     }
-    assert_eq!(count, 70);
+    assert_eq!(count, 71);
 }
 
 #[test]
