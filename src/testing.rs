@@ -56,7 +56,8 @@
 //!
 //! [`TestClient`] adds to a tracked client
 //!
-//! - [`sign_in(path, claims)`](TestClient::sign_in): loads a page, signs in on the way, and returns to it;
+//! - [`sign_in(path, claims)`](TestClient::sign_in): signs in, at the provider and back, and loads a page;
+//! - [`attempt_sign_in(path, claims)`](TestClient::attempt_sign_in): the same, where the sign-in may fail;
 //! - [`sign_out(next)`](TestClient::sign_out): signs out at the app and the provider, and returns to a page;
 //! - [`send_backchannel_logout(sub)`](TestClient::send_backchannel_logout): the provider ends the sessions of a user.
 //!

@@ -123,7 +123,7 @@ async fn whoever_is_blocked_is_signed_out_and_stays_out() {
     let blocked = block().signed_in_as(alice()).dispatch().await;
     assert_eq!(blocked.status(), Status::SeeOther);
     assert_eq!(client.get("/me").dispatch().await.status(), Status::Unauthorized);
-    let refused = client.sign_in("/me", bob()).await;
+    let refused = client.attempt_sign_in("/me", bob()).await;
     assert_eq!(refused.status(), Status::Forbidden);
     let page = refused.into_string().await.unwrap();
     assert!(page.contains("Your access has been revoked."));

@@ -1,5 +1,7 @@
 //! `TestClient`: a local client that acts as the browser, and as the provider where that calls the app.
 
+use std::sync::Arc;
+
 use rocket::{
     Orbit, Request, Rocket,
     futures::future::BoxFuture,
@@ -11,11 +13,12 @@ use url::{Url, form_urlencoded};
 
 use super::{
     TestProvider,
-    app::{first_relying_party, relying_party, relying_party_at, test_provider},
+    app::{first_relying_party, relying_party, relying_party_at, relying_party_of, test_provider},
     guarded,
     provider::path_and_query,
+    runtime::block_on,
 };
-use crate::settings::Site;
+use crate::{relying_party::RelyingParty, settings::Site};
 
 /// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
@@ -34,13 +37,17 @@ pub trait TestClient: sealed::Sealed {
     where
         Self: 'c;
 
-    /// Loads a page as a browser does, and follows each redirect: to sign-in, to the provider, where a user with
-    /// these claims signs in, back, and on to the page. Returns the first response that does not redirect further.
-    /// The client must be tracked, so that it keeps cookies; it is signed in afterwards.
+    /// Signs a user with these claims in as a browser does, and loads a page: requests `{mount}/login?next={path}`,
+    /// whether the page needs a user or not, and follows each redirect to the provider, back, and on to the page.
+    /// Returns the first response that does not redirect further. The client must be tracked, so that it keeps cookies.
+    /// A user who is signed in already is replaced.
+    ///
+    /// A `path` that begins a sign-in itself, as [`SignInUrl`](crate::SignInUrl) makes it, is requested as it is.
     ///
     /// # Panics
     ///
-    /// If the provider shows an error, or the redirects do not end, as they do with an untracked client.
+    /// If no user is signed in afterwards: the app or the provider refused, or the client is untracked. For a sign-in
+    /// that is to fail, there is [`attempt_sign_in`](Self::attempt_sign_in).
     #[track_caller]
     fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
 
@@ -51,9 +58,31 @@ pub trait TestClient: sealed::Sealed {
     ///
     /// # Panics
     ///
-    /// As `sign_in`, if the app has no provider of this name, and if the page has users sign in at another one.
+    /// As `sign_in`, if the app has no provider of this name, and if the page redirects to a sign-in at another one.
     #[track_caller]
     fn sign_in_at<'c>(&'c self, provider: &str, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
+
+    /// As [`sign_in`](Self::sign_in), for a sign-in that may fail: a user whom the app refuses, a provider that is down.
+    /// Returns the response, such as the error page, whether a user is signed in or not.
+    ///
+    /// # Panics
+    ///
+    /// If the redirects do not end.
+    #[track_caller]
+    fn attempt_sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
+
+    /// As [`attempt_sign_in`](Self::attempt_sign_in), at the provider with this name.
+    ///
+    /// # Panics
+    ///
+    /// As `attempt_sign_in`, and if the app has no provider of this name.
+    #[track_caller]
+    fn attempt_sign_in_at<'c>(
+        &'c self,
+        provider: &str,
+        path: &str,
+        claims: Value,
+    ) -> Self::Answer<'c, Self::Response<'c>>;
 
     /// Signs out as a browser does: at the app, at the provider, and back to the page `next`. Returns the last
     /// response, as [`sign_in`](Self::sign_in) does.
@@ -102,6 +131,11 @@ macro_rules! follow {
                 $browser.write(request.inner_mut());
                 response = request.dispatch()$($wait)*;
             }
+            if let Some(expected) = &$browser.expected {
+                let mut request = $client.get("/");
+                $browser.write(request.inner_mut());
+                expected.check(request.inner(), response.status());
+            }
             response
         })
     }};
@@ -116,8 +150,9 @@ macro_rules! test_client {
             type Response<'c> = $client::LocalResponse<'c>;
 
             fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>> {
-                let (mut browser, path) = Browser::signing_in(self.rocket(), path, None, claims);
-                follow!(self, self.get(path), browser, $run, [$($kind)*], [$($wait)*])
+                let (mut browser, first) = Browser::signing_in(self.get(path.to_owned()).inner(), path, None, claims);
+                browser.expected = Some(ExpectedSession::of(self.get("/").inner(), &browser, path));
+                follow!(self, self.get(first), browser, $run, [$($kind)*], [$($wait)*])
             }
 
             fn sign_in_at<'c>(
@@ -126,8 +161,24 @@ macro_rules! test_client {
                 path: &str,
                 claims: Value,
             ) -> Self::Answer<'c, Self::Response<'c>> {
-                let (mut browser, path) = Browser::signing_in(self.rocket(), path, Some(provider), claims);
-                follow!(self, self.get(path), browser, $run, [$($kind)*], [$($wait)*])
+                let (mut browser, first) = Browser::signing_in(self.get(path.to_owned()).inner(), path, Some(provider), claims);
+                browser.expected = Some(ExpectedSession::of(self.get("/").inner(), &browser, path));
+                follow!(self, self.get(first), browser, $run, [$($kind)*], [$($wait)*])
+            }
+
+            fn attempt_sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>> {
+                let (mut browser, first) = Browser::signing_in(self.get(path.to_owned()).inner(), path, None, claims);
+                follow!(self, self.get(first), browser, $run, [$($kind)*], [$($wait)*])
+            }
+
+            fn attempt_sign_in_at<'c>(
+                &'c self,
+                provider: &str,
+                path: &str,
+                claims: Value,
+            ) -> Self::Answer<'c, Self::Response<'c>> {
+                let (mut browser, first) = Browser::signing_in(self.get(path.to_owned()).inner(), path, Some(provider), claims);
+                follow!(self, self.get(first), browser, $run, [$($kind)*], [$($wait)*])
             }
 
             fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>> {
@@ -183,6 +234,10 @@ struct Browser<'c> {
     /// The provider at which the test signs in.
     wanted: Option<String>,
     claims: Value,
+    /// Its relying party, if it is known beforehand.
+    at: Option<Arc<RelyingParty>>,
+    /// What the client is to have after the last response.
+    expected: Option<ExpectedSession>,
     redirects: usize,
 }
 
@@ -197,35 +252,45 @@ impl<'c> Browser<'c> {
             choice: None,
             wanted: None,
             claims,
+            at: None,
+            expected: None,
             redirects: 0,
         }
     }
 
-    /// The browser, and the path that it loads first.
+    /// The browser, and the path that it loads first: the sign-in, before this page.
     #[track_caller]
-    fn signing_in(
-        rocket: &'c Rocket<Orbit>,
-        path: &str,
-        provider: Option<&str>,
-        claims: Value,
-    ) -> (Browser<'c>, String) {
+    fn signing_in(request: &Request<'c>, path: &str, provider: Option<&str>, claims: Value) -> (Browser<'c>, String) {
+        let rocket = request.rocket();
         let (app, mut browser) = (relying_party(rocket), Browser::new(rocket, claims));
         let at = match (provider, app.providers()) {
             (Some(name), _) => Some(relying_party_at(rocket, name)),
             (None, Some(providers)) => providers.of_settings.first().cloned(),
-            (None, None) => None,
+            (None, Some(_)) if app.has_tenants() => Some(relying_party_of(request)),
+            (None, None) => Some(app.clone()),
         };
         browser.wanted = provider.map(str::to_owned);
         if let Some(at) = at {
-            if !app.has_tenants() {
+        let address = browser.site.paths.in_browser(path).into_owned();
+        let login = app.route_path("login");
+        let begins_sign_in = match address.strip_prefix(&login) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['?', '/']),
+            None => false,
+        };
+        let mut first = address;
+            if !begins_sign_in {
+                first = at.login_url_to(&at.page(path));
+            }
+            if app.providers().is_some() && !app.has_tenants() {
                 browser.choice = Some((app.own_login_path(), at.own_login_path()));
-            } else if provider.is_some() {
+            } else if app.has_tenants() && provider.is_some() {
                 browser.site = at.site.clone();
                 browser.has_host = true;
             }
         }
-        let path = browser.chosen(&browser.site.paths.in_browser(path));
-        (browser, path)
+            browser.at = Some(at);
+        let first = browser.chosen(&first);
+        (browser, first)
     }
 
     /// The browser, and the URL of sign-out.
@@ -290,6 +355,52 @@ impl<'c> Browser<'c> {
 }
 
 /// A logout token on its way to the app.
+/// A session that a client has after a sign-in, and did not have before.
+struct ExpectedSession {
+    /// The page of the sign-in.
+    path: String,
+    at: Option<Arc<RelyingParty>>,
+    before: Option<String>,
+}
+
+impl ExpectedSession {
+    /// `request` has the cookies of the client before the sign-in.
+    fn of(request: &Request<'_>, browser: &Browser<'_>, path: &str) -> ExpectedSession {
+        let at = browser.at.clone();
+        ExpectedSession {
+            path: path.to_owned(),
+            before: session_of(request, at.as_ref()),
+            at,
+        }
+    }
+
+    /// `request` has the cookies of the client after the sign-in, whose last response has this status.
+    fn check(&self, request: &Request<'_>, status: Status) {
+        let session = session_of(request, self.at.as_ref());
+        assert!(
+            session.is_some() && session != self.before,
+            "no user is signed in after `sign_in({:?}, …)`, whose last response is {status}: see the log; the client \
+             must be tracked. For a sign-in that is to fail, use `attempt_sign_in`",
+            self.path
+        );
+    }
+}
+
+/// The id of the session in the cookies of a request, at this relying party where tenants have one each.
+fn session_of(request: &Request<'_>, at: Option<&Arc<RelyingParty>>) -> Option<String> {
+    let (app, jar) = (relying_party(request.rocket()), request.cookies());
+    let rp = match (app.providers(), at) {
+        (None, _) => app.clone(),
+        (Some(_), Some(at)) if app.has_tenants() => at.clone(),
+        (Some(providers), _) => {
+            let name = app.sessions.provider_in(jar)?;
+            block_on(providers.named(name, None)).ok()?
+        }
+    };
+    let session = block_on(rp.sessions.find_kept(jar, rp.clock.now()))?;
+    Some(session.name().to_owned())
+}
+
 struct BackchannelLogout {
     path: String,
     form: String,

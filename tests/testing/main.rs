@@ -10,3 +10,4 @@ mod provider;
 mod requests;
 mod security_schemes;
 mod several_providers;
+mod sign_in;

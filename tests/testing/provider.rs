@@ -167,7 +167,7 @@ fn an_id_token_for_another_request_is_refused() {
         provider.on_id_token(move |claims| {
             claims.insert(claim.to_owned(), value.clone());
         });
-        let page = client.sign_in("/me", json!({ "sub": "alice" }));
+        let page = client.attempt_sign_in("/me", json!({ "sub": "alice" }));
         assert_eq!(page.status(), Status::BadGateway, "{claim}");
         assert!(!is_signed_in(&client), "{claim}");
         provider.recover();
@@ -180,7 +180,7 @@ fn an_id_token_for_another_request_is_refused() {
 fn user_info_of_somebody_else_is_refused() {
     let (provider, client) = open(figment());
     provider.swap_sub();
-    let page = client.sign_in("/me", json!({ "sub": "alice" }));
+    let page = client.attempt_sign_in("/me", json!({ "sub": "alice" }));
     assert_eq!(page.status(), Status::BadGateway);
     provider.recover();
     client.sign_in("/me", json!({ "sub": "alice" }));
@@ -241,7 +241,7 @@ fn a_slow_provider_is_a_time_out() {
 
     provider.delay(Endpoint::UserInfo, Duration::from_secs(5));
     client.post("/oidc/logout").dispatch();
-    let page = client.sign_in("/me", json!({ "sub": "alice" }));
+    let page = client.attempt_sign_in("/me", json!({ "sub": "alice" }));
     assert_eq!(page.status(), Status::GatewayTimeout);
 }
 
