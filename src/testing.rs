@@ -139,8 +139,9 @@
 //!
 //! # Unguarded routes
 //!
-//! [`assert_guarded`] requests every `GET` route without a session. Its documentation lists what it cannot detect;
-//! for the rest there is [`protect`](crate::protect()).
+//! [`assert_guarded`] requests every `GET` and `HEAD` route without a session; [`assert_all_guarded`] requests the routes of
+//! all methods, in an app that the test builds for it, because the handlers of unguarded ones run. Its documentation
+//! lists what it cannot detect; for the rest there is [`protect`](crate::protect()).
 //!
 //! # What these tests do not cover
 //!
@@ -164,7 +165,7 @@ mod request;
 mod runtime;
 mod script;
 
-pub use assert_guarded::assert_guarded;
+pub use assert_guarded::{assert_all_guarded, assert_guarded};
 pub use client::TestClient;
 pub use provider::TestProvider;
 pub use recorded_request::RecordedRequest;

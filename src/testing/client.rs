@@ -204,11 +204,12 @@ macro_rules! test_client {
 
             fn assert_guarded(&self, public: &[&str]) -> Self::Answer<'_, ()> {
                 assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
-                let visits = guarded::visits(self.rocket(), public);
+                let visits = guarded::visits(self.rocket(), guarded::SAFE, public);
                 $run($($kind)* {
                     let mut unguarded = vec![];
                     for visit in visits {
-                        let request = self.get(visit.path.clone()).header(visit.accept.clone());
+                        let mut request = self.req(visit.method, visit.path.clone());
+                        visit.write(request.inner_mut());
                         let response = request.dispatch()$($wait)*;
                         let (status, headers) = (response.status(), response.headers());
                         unguarded.extend(visit.finding(self.rocket(), status, headers));
@@ -233,11 +234,11 @@ struct Browser<'c> {
     choice: Option<(String, String)>,
     /// The provider at which the test signs in.
     wanted: Option<String>,
-    claims: Value,
     /// Its relying party, if it is known beforehand.
     at: Option<Arc<RelyingParty>>,
     /// What the client is to have after the last response.
     expected: Option<ExpectedSession>,
+    claims: Value,
     redirects: usize,
 }
 
@@ -251,9 +252,9 @@ impl<'c> Browser<'c> {
             has_host: false,
             choice: None,
             wanted: None,
-            claims,
             at: None,
             expected: None,
+            claims,
             redirects: 0,
         }
     }
@@ -265,12 +266,11 @@ impl<'c> Browser<'c> {
         let (app, mut browser) = (relying_party(rocket), Browser::new(rocket, claims));
         let at = match (provider, app.providers()) {
             (Some(name), _) => Some(relying_party_at(rocket, name)),
-            (None, Some(providers)) => providers.of_settings.first().cloned(),
             (None, Some(_)) if app.has_tenants() => Some(relying_party_of(request)),
+            (None, Some(providers)) => providers.of_settings.first().cloned(),
             (None, None) => Some(app.clone()),
         };
         browser.wanted = provider.map(str::to_owned);
-        if let Some(at) = at {
         let address = browser.site.paths.in_browser(path).into_owned();
         let login = app.route_path("login");
         let begins_sign_in = match address.strip_prefix(&login) {
@@ -278,6 +278,7 @@ impl<'c> Browser<'c> {
             None => false,
         };
         let mut first = address;
+        if let Some(at) = at {
             if !begins_sign_in {
                 first = at.login_url_to(&at.page(path));
             }
@@ -287,8 +288,8 @@ impl<'c> Browser<'c> {
                 browser.site = at.site.clone();
                 browser.has_host = true;
             }
-        }
             browser.at = Some(at);
+        }
         let first = browser.chosen(&first);
         (browser, first)
     }
@@ -354,7 +355,6 @@ impl<'c> Browser<'c> {
     }
 }
 
-/// A logout token on its way to the app.
 /// A session that a client has after a sign-in, and did not have before.
 struct ExpectedSession {
     /// The page of the sign-in.
@@ -401,6 +401,7 @@ fn session_of(request: &Request<'_>, at: Option<&Arc<RelyingParty>>) -> Option<S
     Some(session.name().to_owned())
 }
 
+/// A logout token on its way to the app.
 struct BackchannelLogout {
     path: String,
     form: String,

@@ -1,8 +1,8 @@
-//! The requests of `assert_guarded`: which routes are requested, and how responses are checked.
+//! The requests of `assert_guarded` and `assert_all_guarded`: which routes are requested, and how responses are checked.
 
 use rocket::{
-    Orbit, Rocket, Route,
-    http::{Accept, HeaderMap, Method, Status},
+    Orbit, Request, Rocket, Route,
+    http::{Accept, ContentType, HeaderMap, Method, Status},
 };
 
 use crate::relying_party::RelyingParty;
@@ -10,36 +10,65 @@ use crate::relying_party::RelyingParty;
 /// One request to a route.
 pub(super) struct Visit {
     route: String,
+    pub(super) method: Method,
     pub(super) path: String,
-    pub(super) accept: Accept,
+    format: Option<ContentType>,
 }
 
-/// The requests to send.
+/// The methods that change nothing.
+pub(super) const SAFE: &[Method] = &[Method::Get, Method::Head];
+/// All that a route can have.
+pub(super) const ALL: &[Method] = &[
+    Method::Get,
+    Method::Head,
+    Method::Post,
+    Method::Put,
+    Method::Patch,
+    Method::Delete,
+    Method::Options,
+    Method::Trace,
+    Method::Connect,
+];
+
+/// The requests of these methods to send.
 #[track_caller]
-pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
+pub(super) fn visits(rocket: &Rocket<Orbit>, methods: &[Method], public: &[&str]) -> Vec<Visit> {
     let is_own = |route: &&Route| {
         let rp = rocket.state::<RelyingParty>();
         let below = rp.map_or("/".to_owned(), |rp| rp.routed_path(""));
         match route.name.as_deref() {
-            Some("oidc_protected_resource") => true,
+            Some("oidc_protected_resource" | "oidc_protected_resource_preflight") => true,
             Some(name) => name.starts_with("oidc_") && route.uri.path().starts_with(&below),
             None => false,
         }
     };
-    let routes = rocket.routes().filter(|route| route.method == Method::Get);
-    let routes: Vec<_> = routes.filter(|route| !is_own(route)).collect();
-    for entry in public {
+    let routes: Vec<_> = rocket.routes().filter(|route| !is_own(route)).collect();
+    let public: Vec<_> = public.iter().map(|entry| (*entry, parsed(entry))).collect();
+    for (entry, (method, uri)) in &public {
+        let of_method = routes.iter().filter(|route| route.method == *method);
+        let mut uris = of_method.map(|route| route.uri.as_str());
         assert!(
-            routes.iter().any(|route| route.uri.as_str() == *entry),
-            "there is no public route `{entry}`; the routes are {:?}",
-            routes.iter().map(|route| route.uri.as_str()).collect::<Vec<_>>()
+            uris.clone().any(|known| known == *uri),
+            "there is no public route `{entry}`; the routes of {method} are {:?}",
+            uris.by_ref().collect::<Vec<_>>()
         );
     }
+    let is_public = |route: &Route| {
+        let mut entries = public.iter();
+        entries.any(|(_, (method, uri))| route.method == *method && route.uri.as_str() == *uri)
+    };
     let routes = routes.into_iter();
     routes
-        .filter(|route| !public.contains(&route.uri.as_str()))
+        .filter(|route| methods.contains(&route.method) && !is_public(route))
         .map(Visit::to)
         .collect()
+}
+
+/// A public route: with its method in front, or without for `GET`.
+fn parsed(entry: &str) -> (Method, &str) {
+    let parts = entry.split_once(' ');
+    let with_method = parts.and_then(|(method, uri)| Some((method.parse().ok()?, uri)));
+    with_method.unwrap_or((Method::Get, entry))
 }
 
 /// Panics if there are unguarded routes.
@@ -71,8 +100,18 @@ impl Visit {
                 Some(name) => format!("{} ({name})", route.uri),
                 None => route.uri.to_string(),
             },
+            method: route.method,
             path,
-            accept: route.format.clone().map_or(Accept::HTML, Accept::from),
+            format: route.format.clone().map(ContentType::from),
+        }
+    }
+
+    /// Adds the headers by which Rocket selects the route.
+    pub(super) fn write(&self, request: &mut Request<'_>) {
+        match &self.format {
+            Some(format) if self.method.supports_payload() => request.add_header(format.clone()),
+            Some(format) => request.add_header(Accept::from(format.0.clone())),
+            None => request.add_header(Accept::HTML),
         }
     }
 
@@ -85,6 +124,6 @@ impl Visit {
             303 => login.is_some_and(|login| location.starts_with(&login)),
             _ => false,
         };
-        (!is_rejection).then(|| format!("GET {}: {status} at {}", self.route, self.path))
+        (!is_rejection).then(|| format!("{} {}: {status} at {}", self.method, self.route, self.path))
     }
 }

@@ -7,14 +7,14 @@ use std::{
 
 use rocket::{
     fs::FileServer,
-    get,
+    get, head,
     local::{asynchronous, blocking::Client},
-    routes,
+    post, put, routes,
     serde::json::json,
 };
 use rocket_openidconnect::{
-    LoggedIn, protect,
-    testing::{TestClient, TestProvider, assert_guarded},
+    AnyScope, LoggedIn, protect, protect_bearer,
+    testing::{TestClient, TestProvider, assert_all_guarded, assert_guarded},
 };
 
 use crate::app::rocket;
@@ -92,4 +92,63 @@ fn a_client_that_is_somebody_is_told() {
     let client = Client::tracked(TestProvider::new().register(rocket())).unwrap();
     client.sign_in("/me", json!({ "sub": "alice" }));
     assert_guarded(&client, &["/"]);
+}
+
+#[post("/open", data = "<body>", format = "application/x-www-form-urlencoded")]
+fn post_open(body: &str) -> String {
+    body.to_owned()
+}
+
+#[put("/guarded/<_id>", format = "json")]
+fn put_guarded(_id: u32, _user: LoggedIn) {}
+
+#[put("/written/<id>", format = "json")]
+fn put_open(id: u32) -> String {
+    id.to_string()
+}
+
+#[head("/head")]
+fn head_open() {}
+
+fn with_all_methods() -> rocket::Rocket<rocket::Build> {
+    let app = TestProvider::new().register(rocket());
+    app.mount("/v1", routes![post_open, put_guarded, put_open, head_open])
+        .mount("/api", protect_bearer::<AnyScope>(routes![post_open, leak]))
+}
+
+#[test]
+fn routes_of_every_method_are_requested() {
+    let panic = catch_unwind(AssertUnwindSafe(|| assert_all_guarded(with_all_methods(), &["/"]))).unwrap_err();
+    let text = panic.downcast::<String>().unwrap();
+    let mut found: Vec<_> = text.lines().skip(1).map(str::trim).collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "HEAD /v1/head (head_open): 200 OK at /v1/head",
+            "POST /v1/open (post_open): 200 OK at /v1/open",
+            "PUT /v1/written/<id> (put_open): 200 OK at /v1/written/1",
+        ]
+    );
+    let public = ["/", "HEAD /v1/head", "POST /v1/open", "PUT /v1/written/<id>"];
+    assert_all_guarded(with_all_methods(), &public);
+    // Of a running app, only what changes nothing; the list is the same.
+    let client = Client::untracked(with_all_methods()).unwrap();
+    assert_eq!(
+        findings(&client, &["/", "PUT /v1/written/<id>"]),
+        ["HEAD /v1/head (head_open): 200 OK at /v1/head"]
+    );
+    assert_guarded(&client, &public);
+}
+
+#[test]
+#[should_panic(expected = "there is no public route `POST /`")]
+fn a_public_route_is_of_its_method() {
+    assert_all_guarded(with_all_methods(), &["POST /"]);
+}
+
+#[rocket::async_test]
+async fn an_asynchronous_test_waits_too() {
+    let public = ["/", "HEAD /v1/head", "POST /v1/open", "PUT /v1/written/<id>"];
+    assert_all_guarded(with_all_methods(), &public);
 }
