@@ -27,7 +27,6 @@ const REMEDY: &str = "INFO: attach that fairing before `Oidc`, so that its `on_r
 
 struct Anyone;
 
-#[rocket::async_trait]
 impl Policy for Anyone {
     async fn permits(_: &User, _: &Request<'_>) -> bool {
         true

@@ -25,7 +25,6 @@ use crate::{
 
 struct Closed;
 
-#[rocket::async_trait]
 impl Policy for Closed {
     async fn permits(user: &User, _: &rocket::Request<'_>) -> bool {
         user.groups().contains(&"admin")
