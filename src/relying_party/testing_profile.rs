@@ -30,16 +30,17 @@ impl RelyingParty {
     }
 
     /// Calls the app's `after_authorize` for the user of `testing_profile`, and begins their session unless it refuses. The
-    /// session has the app's data and says who the user is: all other claims are read from the settings.
+    /// session has the app's data and says who the user is: all other claims are read from the settings. Beside it is the page
+    /// that the app chose instead of `return_to`, if it did.
     pub(crate) async fn begin_testing_session(
         &self,
         request: &Request<'_>,
         return_to: &ReturnTo,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, SignInError> {
+    ) -> Result<(CurrentSession, Option<ReturnTo>), SignInError> {
         let mut changes = vec![];
         let begun = self.begin_for_profile(request, return_to, now, &mut changes).await;
-        if let Ok(current) = &begun {
+        if let Ok((current, _)) = &begun {
             changes.push(SessionChange::began(current));
             observing::signed_in(&self.sessions.observed);
         }
@@ -53,7 +54,7 @@ impl RelyingParty {
         return_to: &ReturnTo,
         now: OffsetDateTime,
         changes: &mut Vec<SessionChange>,
-    ) -> Result<CurrentSession, SignInError> {
+    ) -> Result<(CurrentSession, Option<ReturnTo>), SignInError> {
         let empty = Claims::default();
         let profile = self.testing_profile().unwrap_or(&empty);
         let identity = identity(profile);
@@ -62,11 +63,14 @@ impl RelyingParty {
         let mut signed_in = NewSignIn {
             session: &mut session,
             tokens: &SessionTokens::default(),
-            return_to: return_to.as_str(),
+            return_to,
+            next: None,
+            paths: &self.site.paths,
             unverified_user: None,
         };
         let handler = self.events.after_authorize(request, &mut signed_in);
         let (allowed, ends) = while_signing_in(ends, handler).await;
+        let next = signed_in.next;
         allowed.map_err(|refused| SignInError::RefusedByApp { message: refused.0 })?;
 
         session.earlier_ends = ends;
@@ -78,11 +82,12 @@ impl RelyingParty {
         };
         let jar = Some(request.cookies());
         let begun = self.sessions.begin(session, tokens, jar, now, changes).await;
-        begun.map_err(|error| match error {
+        let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => error.into(),
             BeginError::Store(error) => error.into(),
             BeginError::Ended(_) => SignInError::SessionsEnded,
-        })
+        })?;
+        Ok((begun, next))
     }
 
     /// A session that the browser brings, with the claims that the settings have now. One of another user, whom the

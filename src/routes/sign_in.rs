@@ -259,8 +259,9 @@ impl<'r> RouteContext<'r, '_> {
         if begins {
             let beginning = self.rp.begin_testing_session(self.request, return_to, self.now);
             match beginning.await {
-                Ok(current) => {
+                Ok((current, next)) => {
                     RequestState::of(self.request).outgoing().set(&current);
+                    return Outcome::Success(redirect(next.as_ref().unwrap_or(return_to).as_str()));
                 }
                 Err(error) => return self.failed(error, return_to).await,
             }
