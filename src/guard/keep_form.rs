@@ -151,9 +151,15 @@ fn form_page(request: &Request<'_>, rp: &RelyingParty) -> Option<String> {
     if !is_own_origin(rp, request, &referer.origin().ascii_serialization()) {
         return None;
     }
-    let address = &referer[Position::BeforePath..Position::AfterQuery];
-    let is_own = rp.local_address(address).as_str() == address;
-    is_own.then(|| address.to_owned())
+    let address = if referer.path() == rp.route_path(KEPT_FORM) {
+        // A session has ended once more, before the button was pressed.
+        let mut parameters = referer.query_pairs();
+        parameters.find(|(name, _)| name == "next")?.1.into_owned()
+    } else {
+        referer[Position::BeforePath..Position::AfterQuery].to_owned()
+    };
+    let is_own = rp.local_address(&address).as_str() == address;
+    is_own.then_some(address)
 }
 
 /// The kept form of the signed-in user of a request, from this browser.

@@ -58,8 +58,8 @@ use crate::relying_party::RelyingParty;
 /// # Security
 ///
 /// The form is encrypted, in the session store or, without a shared one, in the memory of this process, which loses it at a
-/// restart; the browser has half of the key. Do not use it for forms with passwords, which a page would show to whoever
-/// looks at it. More in [forms](crate::manual::forms).
+/// restart; the browser has half of the key. Do not use it for forms with passwords, which would be in a page. More in
+/// [forms](crate::manual::forms).
 pub struct Kept<F, G = LoggedIn> {
     guard: G,
     form: F,

@@ -211,6 +211,13 @@ async fn a_form_whose_session_ended_is_sent_by_a_button_after_the_sign_in() {
         // Loaded again, it is still there: it was not sent.
         let page = browser.visit(PAGE).await;
         assert_eq!(fields(&page).1, FORM);
+        // The session ends once more before the button is pressed.
+        pass_an_hour(&app);
+        let (action, body) = fields(&page);
+        let referer = "http://localhost:8000/oidc/kept-form?next=%2Fentries%3Ffrom%3Dhere";
+        let rejected = submit_from(&browser, &action, &body, referer).await;
+        let page = to_the_page(&browser, &provider, rejected).await;
+        page.sees("<a href=\"&#x2F;entries?from=here\">Back to the form</a>");
         let sent = press(&browser, &page).await;
         assert_eq!(
             sent.is(Status::Ok).body,
