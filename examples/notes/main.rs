@@ -33,7 +33,6 @@ use rocket::{
     get,
     http::{RawStr, Status},
     launch, post,
-    request::{FromRequest, Outcome},
     response::{content::RawHtml, status::Created},
     routes,
     serde::{
@@ -131,34 +130,6 @@ fn me(user: LoggedIn) -> Json<Value> {
     }))
 }
 
-/// A request that a page of this app made, or no browser at all: 403 for pages of other origins, those of a
-/// sibling sub-domain included, which `SameSite=Lax` lets through.
-struct FromOwnPage;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for FromOwnPage {
-    type Error = &'static str;
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<FromOwnPage, &'static str> {
-        let headers = request.headers();
-        let is_own = match (headers.get_one("Sec-Fetch-Site"), headers.get_one("Origin")) {
-            (Some(site), _) => site == "same-origin",
-            // Older browsers, and pages without TLS. A proxy in front must pass the `Host` that it was sent.
-            (None, Some(origin)) => request.host().is_some_and(|host| {
-                let host = host.to_string();
-                [format!("http://{host}"), format!("https://{host}")].contains(&origin.to_owned())
-            }),
-            // Browsers send `Origin` with each POST.
-            (None, None) => true,
-        };
-        if is_own {
-            Outcome::Success(FromOwnPage)
-        } else {
-            Outcome::Error((Status::Forbidden, "the request comes from another origin"))
-        }
-    }
-}
-
 /// Refreshes the session now, and answers which claims that added, removed and changed, and whether there is
 /// another access token. Within 10 s of the last refresh, be it this request's guard that made it, there is
 /// no further one, and nothing changes.
@@ -172,7 +143,7 @@ impl<'r> FromRequest<'r> for FromOwnPage {
 /// | 502 | the provider is not reachable, or refuses without ending the session | stays |
 /// | 503 | the session store is not reachable | stays |
 #[post("/me/refresh")]
-async fn refresh(_own: FromOwnPage, user: LoggedIn) -> Result<Json<Value>, (Status, Json<Value>)> {
+async fn refresh(user: LoggedIn) -> Result<Json<Value>, (Status, Json<Value>)> {
     let refreshed = user.refresh().await;
     let refreshed = refreshed.map_err(|error| {
         let answer = json!({ "error": error.reason(), "message": error.to_string() });

@@ -2,7 +2,7 @@
 
 use rocket::{
     Config,
-    http::{Accept, Header, Status, uri::Host},
+    http::{Accept, Header, Status},
     local::blocking::{Client, LocalRequest},
     serde::json::{Value, json},
 };
@@ -127,9 +127,7 @@ fn only_the_own_page_refreshes() {
     let provider = TestProvider::new();
     let client = at(&provider);
     let status_with = |name: &'static str, value: &'static str| {
-        let mut request = refresh(&client).header(Header::new(name, value));
-        let host = Host::parse("app.example.com:8000").unwrap();
-        request.inner_mut().set_host(host);
+        let request = refresh(&client).header(Header::new(name, value));
         provider.clear_requests();
         let status = status(request);
         (status, provider.requests_to(Endpoint::Token).len())
@@ -137,10 +135,9 @@ fn only_the_own_page_refreshes() {
     for (name, value) in [
         ("Sec-Fetch-Site", "cross-site"),
         ("Sec-Fetch-Site", "same-site"),
-        ("Sec-Fetch-Site", "none"),
         ("Origin", "https://evil.example"),
-        ("Origin", "https://app.example.com"),
-        ("Origin", "https://app.example.com:8001"),
+        ("Origin", "https://localhost:8000"),
+        ("Origin", "http://localhost:8001"),
         ("Origin", "null"),
     ] {
         let answer = status_with(name, value);
@@ -148,8 +145,8 @@ fn only_the_own_page_refreshes() {
     }
     for (name, value) in [
         ("Sec-Fetch-Site", "same-origin"),
-        ("Origin", "https://app.example.com:8000"),
-        ("Origin", "http://app.example.com:8000"),
+        ("Sec-Fetch-Site", "none"),
+        ("Origin", "http://localhost:8000"),
     ] {
         let answer = status_with(name, value);
         assert_eq!(answer, (Status::Ok, 1), "{name}: {value}");
