@@ -81,7 +81,7 @@ async fn pages_of_the_app() -> Vec<(&'static str, String)> {
         .remote("127.0.0.1:50000".parse().expect("an address"));
     debug.inner_mut().set_host(Host::from(uri!("localhost:8000")));
     pages.push(("debug", html(debug, Status::Ok).await));
-    client.sign_in("/oidc/debug", json!({ "sub": "alice" })).await;
+    client.sign_in("/refused", json!({ "sub": "alice" })).await;
     store.fail_all("the store is down");
     let unrecorded = client.post("/oidc/logout");
     pages.push((
