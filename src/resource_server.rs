@@ -655,9 +655,10 @@ impl Issuer {
                 },
                 require_at_jwt: settings.require_at_jwt,
                 group_paths: {
-                    let (groups, of_app): (&[_], &[_]) = match settings.counts_groups_of(tenants) {
-                        true => (&settings.groups_claim, &settings.roles_claim),
-                        false => (&[], &[]),
+                    let (groups, of_app): (&[_], &[_]) = if settings.counts_groups_of(tenants) {
+                        (&settings.groups_claim, &settings.roles_claim)
+                    } else {
+                        (&[], &[])
                     };
                     Arc::new(GroupPaths::new(groups, roles.map_or(of_app, Vec::as_slice)))
                 },

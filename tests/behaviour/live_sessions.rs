@@ -329,6 +329,7 @@ impl Nodes {
 }
 
 #[rocket::async_test]
+#[allow(clippy::async_yields_async, reason = "the test waits for the end later")]
 async fn an_end_on_another_node_closes_the_sockets_within_a_second() {
     for is_in_cookies in [false, true] {
         let nodes = Nodes::start(is_in_cookies).await;

@@ -209,9 +209,10 @@ async fn a_user_ends_all_other_sessions_on_all_nodes() {
             ..
         } = deployment;
         let laptop = Browser::open(rocket(&app)).await;
-        let elsewhere = match is_shared {
-            true => Browser::open(rocket(&app)).await,
-            false => laptop.another(),
+        let elsewhere = if is_shared {
+            Browser::open(rocket(&app)).await
+        } else {
+            laptop.another()
         };
         let (phone, tablet, bob) = (laptop.another(), elsewhere.another(), elsewhere.another());
         for (browser, user) in [(&phone, "alice"), (&tablet, "alice"), (&bob, "bob"), (&laptop, "alice")] {
@@ -221,9 +222,12 @@ async fn a_user_ends_all_other_sessions_on_all_nodes() {
         carry_cookies(&laptop, &elsewhere);
 
         let page = laptop.submit("/own/end-others", "").await;
-        let count = |count: usize| match is_in_cookies {
-            true => "Ok(None)".to_owned(),
-            false => format!("Ok(Some({count}))"),
+        let count = |count: usize| {
+            if is_in_cookies {
+                "Ok(None)".to_owned()
+            } else {
+                format!("Ok(Some({count}))")
+            }
         };
         assert_eq!(page.body, count(2), "{name}");
         // It needs no other cookie: a lost response signs no user out.

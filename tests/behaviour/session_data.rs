@@ -211,9 +211,10 @@ async fn concurrent_changes_on_two_nodes_are_all_kept() {
     let provider = TestProvider::start().await;
     for (name, app, is_shared) in deployments(&provider, &directory) {
         let one = signed_in(&app, &provider).await;
-        let other = match is_shared {
-            true => Browser::open(rocket(&app)).await,
-            false => one.another(),
+        let other = if is_shared {
+            Browser::open(rocket(&app)).await
+        } else {
+            one.another()
         };
         carry_cookies(&one, &other);
         let nodes = [&one, &other];
@@ -239,9 +240,10 @@ async fn a_change_during_a_refresh_loses_neither() {
     let provider = TestProvider::start().await;
     for (name, app, is_shared) in deployments(&provider, &directory) {
         let one = signed_in(&app, &provider).await;
-        let other = match is_shared {
-            true => Browser::open(rocket(&app)).await,
-            false => one.another(),
+        let other = if is_shared {
+            Browser::open(rocket(&app)).await
+        } else {
+            one.another()
         };
         carry_cookies(&one, &other);
         let before: Value = one.fetch("/tokens").await.json();
