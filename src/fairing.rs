@@ -35,14 +35,13 @@ use crate::{
     clock::Clock,
     cookies::Cookies,
     keys::{KeyRing, SecretKey, SecretKeyError},
-    observing,
+    observing::{self, ObservedProvider},
     pages::{AppPages, Pages},
     protect,
     provider::{HttpClient, Provider},
     relying_party::{
-        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource, Providers,
-        Refreshes, RejectedRequests, RelyingParty, Revocations, Source, SourcedProviders, client_tokens,
-        tokens_of_sessions,
+        AppEvents, Attempts, DeveloperLog, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource,
+        Providers, Refreshes, RelyingParty, Revocations, Source, SourcedProviders, client_tokens, tokens_of_sessions,
     },
     request::{self, PrivatePaths, RequestState},
     resource_server::{self, DpopNonces, ProofRecord, Proofs, ResourceServer},
@@ -435,11 +434,14 @@ impl Oidc {
                 .with_tenants(provider.registration.tenants.clone())
                 .with_revocation(revoke, drop_cached);
         }
+        let developer_log = Arc::new(DeveloperLog::new(attempts.are_kept()));
+        if matches!(source, Source::Several(_)) {
+            sessions.observed = ObservedProvider::none();
+        }
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes,
             exchanges: Arc::new(Exchanges::new()),
-            rejected_requests: Arc::new(RejectedRequests::new(attempts.are_kept())),
             attempts: Arc::new(attempts),
             client_tokens: client_tokens(&clock),
             session_tokens,
@@ -448,13 +450,15 @@ impl Oidc {
             tasks,
             trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
             post_logout: PostLogout::new(&settings, &site),
-            clock,
+            clock: clock.clone(),
             site,
             cookies,
             events: AppEvents {
                 events: self.events.clone(),
                 are_of_app: self.has_events,
                 has_several_providers: matches!(source, Source::Several(_)),
+                clock: clock.clone(),
+                developer_log,
             },
             source,
             settings,
@@ -572,6 +576,7 @@ impl Fairing for Oidc {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         observing::describe();
         let rp = rocket.state::<RelyingParty>();
+        report::report_addresses(rocket);
         if let Some(rp) = rp {
             report::report(rp).await;
         }

@@ -47,6 +47,13 @@ use crate::{
 /// The base name of the cookie that marks the testing profile as signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
+/// Records for the page for developers that a guard runs at the request's route.
+fn note_guard<G>(request: &Request<'_>, any_of: Option<&[&[&str]]>) {
+    if let Some(rp) = request.rocket().state::<RelyingParty>() {
+        rp.events.developer_log.guard::<G>(request, any_of);
+    }
+}
+
 /// The session of a request, read once and cached for all guards of the request: `NoSession::CrossOrigin` if a page of
 /// another origin sent it.
 pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<Arc<CurrentSession>, NoSession> {
@@ -231,6 +238,7 @@ pub(crate) fn check_authentication<R: Requirement, C>(
     {
         return Ok(());
     }
+    RequestState::of(request).insufficient(session);
     let step_up = StepUp::new(required, session);
     let _ = RequestState::of(request).step_up.set(Box::new(step_up));
     Err(LoggedInError::Authentication)
@@ -262,7 +270,8 @@ pub(crate) fn is_contradictory<G, R: Requirement>(rocket: &Rocket<impl Phase>) -
 
 /// Whether a guard in a route lacks the fairing, which aborts the launch. Logs the error and its remedy.
 pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> bool {
-    if rocket.state::<RelyingParty>().is_some() {
+    if let Some(rp) = rocket.state::<RelyingParty>() {
+        rp.events.developer_log.declare::<G>();
         return false;
     }
     if rocket.state::<ResourceServer>().is_none() {

@@ -6,6 +6,7 @@
 #[cfg(feature = "api-client")]
 mod api_client;
 mod api_tokens;
+mod audit;
 mod cache;
 #[cfg(feature = "cli")]
 mod cli;

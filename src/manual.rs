@@ -6,6 +6,8 @@
 pub mod apis {}
 #[doc = include_str!("../docs/manual/attacks.md")]
 pub mod attacks {}
+#[doc = include_str!("../docs/manual/audit.md")]
+pub mod audit {}
 #[doc = include_str!("../docs/manual/bound_tokens.md")]
 pub mod bound_tokens {}
 #[doc = include_str!("../docs/manual/client_keys.md")]

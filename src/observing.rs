@@ -1,8 +1,8 @@
 //! Log events and metrics, in one place, with their reason codes. The functions take codes and strings, and do not
 //! depend on the types of their callers.
 //!
-//! Failures are logged where they occur. Successes are logged here: the begin and end of a session at `info`, all
-//! else at `debug`.
+//! Failures are logged where they occur. Successes are logged here, at `debug`; who signs in and out is in the
+//! [audit log](crate::audit).
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +12,13 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use url::Url;
 
 /// Increments a counter, if the feature `metrics` is on. Literal labels cost no allocation. With `at`, it has the label
-/// `provider` in an app with several.
+/// `provider`.
 macro_rules! count {
     ($count:expr, $name:literal, $label:literal => $value:expr, at $provider:expr) => {{
         #[cfg(feature = "metrics")]
-        match &$provider.label {
-            None => ::metrics::counter!($name, $label => $value),
-            Some(provider) => ::metrics::counter!($name, $label => $value, "provider" => provider.clone()),
-        }
-        .increment($count);
+        ::metrics::counter!($name, $label => $value, "provider" => $provider.label.clone()).increment($count);
         #[cfg(not(feature = "metrics"))]
         let _ = ($count, $value, $provider);
     }};
@@ -35,19 +30,48 @@ macro_rules! count {
     }};
 }
 
-/// Which of several providers an event is about; empty in an app with one.
+/// Which provider an event is about.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ObservedProvider {
-    /// Its name, for log lines.
+    /// Its name among several, for log lines.
     name: Option<Arc<str>>,
-    /// Its label in metrics, of which there are as many as in the settings, and one more.
+    /// Its label in metrics, of which there are as many as in the settings, and two more.
     #[cfg(feature = "metrics")]
-    label: Option<Arc<str>>,
+    label: ProviderLabel,
+    /// Its issuer in the settings.
+    #[cfg(feature = "metrics")]
+    issuer: Option<Arc<str>>,
 }
 
-/// The label of all providers that the app finds at run time. It is not a name that a provider may have.
+/// The label `provider`. No provider in the settings has the name `dynamic` or `none`.
 #[cfg(feature = "metrics")]
-const FOUND: &str = "(found)";
+#[derive(Clone, Debug, Default)]
+enum ProviderLabel {
+    /// The only one.
+    #[default]
+    Only,
+    Named(Arc<str>),
+    /// Any that the app has found at run time: there may be any number.
+    Dynamic,
+    /// Of several, it is not known which one.
+    None,
+}
+
+/// Names that metrics use for what is not in the settings.
+pub(crate) const RESERVED_NAMES: [&str; 2] = ["dynamic", "none"];
+
+#[cfg(feature = "metrics")]
+impl From<ProviderLabel> for ::metrics::SharedString {
+    fn from(label: ProviderLabel) -> ::metrics::SharedString {
+        let [dynamic, none] = RESERVED_NAMES;
+        match label {
+            ProviderLabel::Only => "default".into(),
+            ProviderLabel::Named(name) => name.into(),
+            ProviderLabel::Dynamic => dynamic.into(),
+            ProviderLabel::None => none.into(),
+        }
+    }
+}
 
 impl ObservedProvider {
     /// One of the settings.
@@ -55,28 +79,47 @@ impl ObservedProvider {
         ObservedProvider {
             name: Some(name.clone()),
             #[cfg(feature = "metrics")]
-            label: Some(name.clone()),
+            label: ProviderLabel::Named(name.clone()),
+            ..ObservedProvider::default()
         }
     }
 
-    /// One that the app has found: there may be any number.
+    /// One that the app has found.
     pub(crate) fn found(name: &Arc<str>) -> ObservedProvider {
         ObservedProvider {
             name: Some(name.clone()),
             #[cfg(feature = "metrics")]
-            label: Some(FOUND.into()),
+            label: ProviderLabel::Dynamic,
+            ..ObservedProvider::default()
+        }
+    }
+
+    /// Any of several.
+    pub(crate) fn none() -> ObservedProvider {
+        ObservedProvider {
+            #[cfg(feature = "metrics")]
+            label: ProviderLabel::None,
+            ..ObservedProvider::default()
+        }
+    }
+
+    /// The same, with its issuer, if that is one of the settings.
+    pub(crate) fn with_issuer(self, issuer: &str) -> ObservedProvider {
+        #[cfg(feature = "metrics")]
+        return ObservedProvider {
+            issuer: (!matches!(self.label, ProviderLabel::Dynamic)).then(|| issuer.into()),
+            ..self
+        };
+        #[cfg(not(feature = "metrics"))]
+        {
+            let _ = issuer;
+            self
         }
     }
 
     /// Its name, among several.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
-    }
-
-    /// Whether it is one of any number.
-    #[cfg(feature = "metrics")]
-    fn is_found(&self) -> bool {
-        self.label.as_deref() == Some(FOUND)
     }
 }
 
@@ -103,29 +146,9 @@ pub(crate) fn sign_in_restarted(error: &impl fmt::Display, at: &ObservedProvider
     );
 }
 
-/// The log line of a session that began or ended, with its user if known. Values from outside are escaped.
-pub(crate) struct SessionLine {
-    pub(crate) reason: &'static str,
-    pub(crate) sentence: &'static str,
-    /// Among several.
-    pub(crate) provider: Option<String>,
-    pub(crate) issuer: String,
-    pub(crate) subject: Option<String>,
-    pub(crate) session: Option<String>,
-}
-
-/// A session began or ended: one log line, for audits.
-pub(crate) fn session_changed(line: SessionLine) {
-    let (subject, session) = (line.subject, line.session);
-    tracing::info!(
-        reason = line.reason,
-        provider = line.provider,
-        issuer = line.issuer,
-        subject,
-        session,
-        "{}",
-        line.sentence
-    );
+/// A session began or ended. The audit log says whose.
+pub(crate) fn session_changed(reason: &'static str, sentence: &'static str, provider: Option<&str>) {
+    tracing::debug!(reason, provider, "{sentence}");
 }
 
 /// An event handler of the app panicked.
@@ -220,7 +243,7 @@ pub(crate) fn frontchannel_logout(at: &ObservedProvider) {
 /// An access token was accepted.
 pub(crate) fn token_accepted() {
     tracing::debug!(reason = "accepted", "an access token was accepted");
-    count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
+    count!(1, "oidc_bearer_decisions_total", "outcome" => "accepted");
 }
 
 /// Why a request is rejected because of its access token.
@@ -238,7 +261,7 @@ pub(crate) struct RejectedToken<'a> {
 /// logged at `debug`. What the operator has to fix is logged as an error, once a minute for each reason and issuer.
 pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now: OffsetDateTime) {
     let (reason, cause) = (token.reason, token.cause);
-    count!(1, "oidc_bearer_decisions_total", "reason" => reason);
+    count!(1, "oidc_bearer_decisions_total", "outcome" => reason);
     let issuer = token.is_for_operators.then(token.issuer).flatten();
     let admitted = token.is_for_operators.then(|| throttle.admit(reason, issuer, now));
     match admitted.flatten() {
@@ -331,15 +354,15 @@ pub(crate) fn session_looked_up(is_hit: bool) {
     }
 }
 
-/// The keys of a provider were fetched. Not of one that the app has found: URLs of any number would be labels.
-pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime, of: &ObservedProvider) {
+/// The keys of a provider were fetched. Not of one that the app has found: any number of issuers would be labels.
+pub(crate) fn keys_fetched(now: OffsetDateTime, of: &ObservedProvider) {
     #[cfg(feature = "metrics")]
-    if !of.is_found() {
-        ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "jwks_uri" => jwks_uri.to_string())
+    if let Some(issuer) = &of.issuer {
+        ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "issuer" => issuer.clone())
             .set(now.unix_timestamp() as f64);
     }
     #[cfg(not(feature = "metrics"))]
-    let _ = (jwks_uri, now, of);
+    let _ = (now, of);
 }
 
 /// `count` entries were evicted from the table of newest generations.
@@ -366,19 +389,29 @@ pub(crate) fn describe() {
     {
         use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-        describe_counter!("oidc_sign_ins_total", "Sign-ins by outcome");
-        describe_counter!("oidc_refreshes_total", "Refreshes by outcome");
-        describe_counter!("oidc_bearer_decisions_total", "Access tokens by decision");
+        describe_counter!("oidc_sign_ins_total", "Sign-ins by outcome and provider");
+        describe_counter!("oidc_refreshes_total", "Refreshes by outcome and provider");
+        describe_counter!(
+            "oidc_bearer_decisions_total",
+            "Requests with an access token by outcome"
+        );
         describe_counter!("oidc_cache_lookups_total", "Lookups by cache and result");
-        describe_counter!("oidc_sessions_ended_total", "Sessions ended by cause");
+        describe_counter!("oidc_sessions_ended_total", "Sessions that ended by cause and provider");
         describe_counter!(
             "oidc_generations_dropped_total",
             "Refreshed sessions whose newest generation was evicted"
         );
-        describe_gauge!("oidc_keys_fetched_timestamp_seconds", "When keys were fetched");
+        describe_gauge!(
+            "oidc_keys_fetched_timestamp_seconds",
+            "When the keys of an issuer were fetched, in seconds since 1970"
+        );
         describe_gauge!("oidc_insecure_settings", "Settings that make the app less secure");
-        let calls = "oidc_provider_request_duration_seconds";
-        describe_histogram!(calls, Unit::Seconds, "Calls to the provider");
+        let requests = "oidc_client_request_duration_seconds";
+        describe_histogram!(
+            requests,
+            Unit::Seconds,
+            "Requests to the provider by endpoint and outcome"
+        );
     }
 }
 
@@ -391,16 +424,10 @@ pub(crate) fn provider_called(
 ) {
     #[cfg(feature = "metrics")]
     {
-        let outcome = answer.map_or_else(|reason| reason, |_| "answered");
-        const NAME: &str = "oidc_provider_request_duration_seconds";
-        match &at.label {
-            None => ::metrics::histogram!(NAME, "endpoint" => endpoint, "outcome" => outcome),
-            Some(provider) => {
-                let provider = provider.clone();
-                ::metrics::histogram!(NAME, "endpoint" => endpoint, "outcome" => outcome, "provider" => provider)
-            }
-        }
-        .record(elapsed.as_secs_f64());
+        let outcome = answer.map_or_else(|reason| reason, status_class);
+        let name = "oidc_client_request_duration_seconds";
+        ::metrics::histogram!(name, "endpoint" => endpoint, "outcome" => outcome, "provider" => at.label.clone())
+            .record(elapsed.as_secs_f64());
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let provider = at.name();
@@ -418,6 +445,17 @@ pub(crate) fn provider_called(
         Err(reason) => {
             tracing::debug!(reason, provider, endpoint, ms, "called the provider");
         }
+    }
+}
+
+/// The provider chooses the status: only its class is a label.
+#[cfg(feature = "metrics")]
+fn status_class(status: u16) -> &'static str {
+    match status {
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
     }
 }
 
@@ -455,10 +493,10 @@ mod tests {
         }
     }
 
-    /// In an app with one provider, there is no such label.
+    /// Of any number of providers that the app finds, there is one label, and none of their issuers.
     #[cfg(feature = "metrics")]
     #[test]
-    fn metrics_have_the_provider_among_several() {
+    fn the_values_of_labels_are_a_fixed_set() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let names = ["one", "acme", "beta"].map(Arc::from);
         let [one, acme, beta] = &names;
@@ -467,14 +505,15 @@ mod tests {
             ObservedProvider::of_settings(one),
             ObservedProvider::found(acme),
             ObservedProvider::found(beta),
+            ObservedProvider::none(),
         ];
         ::metrics::with_local_recorder(&recorder, || {
             for at in &observed {
                 signed_in(at);
                 refresh_ended("invalid_grant", at);
                 provider_called("token", Ok(200), Duration::from_millis(1), at);
-                let jwks_uri = Url::parse(&format!("https://{}/jwks", at.name().unwrap_or("only"))).unwrap();
-                keys_fetched(&jwks_uri, OffsetDateTime::UNIX_EPOCH, at);
+                let issuer = format!("https://{}.example", at.name().unwrap_or("only"));
+                keys_fetched(OffsetDateTime::UNIX_EPOCH, &at.clone().with_issuer(&issuer));
             }
         });
         let rendered = recorder.handle().render();
@@ -484,20 +523,24 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://one/jwks\"} 0",
-                "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"https://only/jwks\"} 0",
-                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"(found)\"} 2",
-                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\",provider=\"one\"} 1",
-                "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
-                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"(found)\"} 2",
+                "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"default\"} 1",
+                "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"dynamic\"} 2",
+                "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"none\"} 1",
+                "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"one\"} 1",
+                "oidc_keys_fetched_timestamp_seconds{issuer=\"https://one.example\"} 0",
+                "oidc_keys_fetched_timestamp_seconds{issuer=\"https://only.example\"} 0",
+                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"default\"} 1",
+                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"dynamic\"} 2",
+                "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"none\"} 1",
                 "oidc_refreshes_total{outcome=\"invalid_grant\",provider=\"one\"} 1",
-                "oidc_refreshes_total{outcome=\"invalid_grant\"} 1",
-                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"(found)\"} 2",
+                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"default\"} 1",
+                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"dynamic\"} 2",
+                "oidc_sessions_ended_total{cause=\"refresh\",provider=\"none\"} 1",
                 "oidc_sessions_ended_total{cause=\"refresh\",provider=\"one\"} 1",
-                "oidc_sessions_ended_total{cause=\"refresh\"} 1",
-                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"(found)\"} 2",
+                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"default\"} 1",
+                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"dynamic\"} 2",
+                "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"none\"} 1",
                 "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"one\"} 1",
-                "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
             ]
         );
     }

@@ -12,13 +12,6 @@ fn beginning(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// As [`printable`], for the name of a user or provider: up to 255 characters, the maximum of `sub` in the
-/// standard.
-pub(crate) fn printable_name(name: &str) -> String {
-    let kept: String = name.chars().take(255).collect();
-    kept.escape_debug().to_string()
-}
-
 /// Truncates an untrusted message to 300 characters and escapes its control characters, for output without quotes.
 pub(crate) fn printable(text: &str) -> String {
     let escaped = beginning(text, 300).escape_debug().to_string();

@@ -165,7 +165,7 @@ impl Provider {
             Some(identity) => http.with_identity(identity)?,
             None => http,
         };
-        let http = http.of_provider(settings.observed());
+        let http = http.of_provider(settings.observed().with_issuer(&registration.issuer));
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
             addresses: AddressPolicy::new(&registration, http.insecure_http_hosts(), http.public_urls())?,

@@ -2,8 +2,10 @@
 
 mod api_user;
 mod attempts;
+mod audited;
 mod claimed_attempts;
 mod client_token;
+mod developer_log;
 pub(crate) mod events;
 mod exchange;
 mod kept_forms;
@@ -16,8 +18,8 @@ mod providers;
 mod readiness;
 mod refresh;
 mod refresh_error;
-mod refusals;
-mod rejected_requests;
+mod refusal;
+mod rejected_request;
 mod revocations;
 mod revoke_later;
 mod script;
@@ -35,8 +37,10 @@ use rocket::Request;
 use url::form_urlencoded::byte_serialize;
 
 pub(crate) use self::{
-    attempts::{Attempt, Attempts, Failure},
+    attempts::{Attempt, Attempts, Failure, Step},
+    audited::{audited, who_of},
     client_token::{ClientTokens, client_tokens},
+    developer_log::{DeveloperLog, Entries},
     events::{AppEvents, NoEvents},
     exchange::{BegunSession, Exchanges},
     kept_forms::{FoundForm, KeptForm, KeptForms, MAX_FORM_SIZE},
@@ -45,8 +49,8 @@ pub(crate) use self::{
     providers::Providers,
     readiness::StoreProbe,
     refresh::{Freshness, Refreshes, TokensOfSessions, tokens_of_sessions},
-    refusals::{Refusal, Refusals, refused_by_policy},
-    rejected_requests::{RejectedRequest, RejectedRequests},
+    refusal::{Refusal, refused_by_policy},
+    rejected_request::RejectedRequest,
     revocations::Revocations,
     script::{SCRIPT, SCRIPT_NAME, script_file, script_integrity},
     sign_in::{Callback, Completed},
@@ -104,7 +108,6 @@ pub struct RelyingParty {
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) attempts: Arc<Attempts>,
-    pub(crate) rejected_requests: Arc<RejectedRequests>,
     pub(crate) readiness: Arc<StoreProbe>,
     /// The forms of users whose sessions had ended.
     pub(crate) kept_forms: Arc<KeptForms>,

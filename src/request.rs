@@ -1,6 +1,8 @@
 //! Per-request state: what guards and routes store for the response, and how the request arrived.
 
 mod api_token_error;
+mod denial;
+mod denials;
 mod failure_kind;
 mod page_load;
 mod reasons;
@@ -11,6 +13,7 @@ mod sign_in_failure;
 mod state;
 mod step_up;
 
+pub(crate) use denial::Denial;
 pub use failure_kind::SignInFailureKind;
 pub(crate) use page_load::{is_fetched, is_form_navigation, is_page_load, is_top_level_page_load};
 pub(crate) use relying_party::{relying_party, relying_party_of_session, resource_server};

@@ -183,7 +183,7 @@ impl ResourceServer {
             throttle: Throttle::default(),
             apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
             source: Source::TestingProfile(accepted),
-            trusted_proxies: TrustedProxies::default(),
+            trusted_proxies: TrustedProxies::new(&settings.trusted_proxies),
             possession: None,
             certificates: None,
             settings,
@@ -427,6 +427,17 @@ impl ResourceServer {
     pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
         let peer = request.remote().map(|peer| peer.ip());
         self.trusted_proxies.client(peer, request.real_ip())
+    }
+
+    /// The address that a request came from, for audits: the socket's peer, or what it reports if it is a trusted proxy.
+    pub(crate) fn address_of(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = request.remote().map(|peer| peer.ip());
+        self.trusted_proxies.address(peer, request.real_ip())
+    }
+
+    /// Whether no proxy is named that reports the addresses of clients.
+    pub(crate) fn trusts_no_proxy(&self) -> bool {
+        self.trusted_proxies.is_empty()
     }
 
     /// Whether a token is validated as a JWT here. If not, it is introspected.

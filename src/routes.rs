@@ -30,11 +30,12 @@ use tracing::Instrument;
 pub(crate) use client_keys::PublishedKeys;
 
 use crate::{
+    audit::AuditEvent,
     code_flow::{ResponseError, ReturnTo},
     cookies::SetCookie,
     observing,
     pages::{AppPages, BuiltInPages, Pages, html, protect_buttons},
-    relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError},
+    relying_party::{LOGGED_OUT, NoProvider, RelyingParty, SignInError, audited},
     request::{RequestState, SignInFailure, relying_party, relying_party_of_session},
     settings::{Settings, is_loopback},
 };
@@ -319,7 +320,13 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         tracing::info!("{}", error.remedy());
         observing::sign_in_failed(reason, observed);
         let (attempts, attempt) = (&self.rp.attempts, self.attempt.get().map(String::as_str));
-        attempts.failed(attempt, return_to.as_str(), (&id, &error), self.now);
+        attempts.failed(attempt, return_to.as_str(), (&id, &error), self.rp.clock.now());
+        // One that the app refused is an event of its own, with the user.
+        if !matches!(error, SignInError::RefusedByApp { .. }) {
+            audited(self.request, AuditEvent::SignInFailed, reason, self.rp.who())
+                .with("error_id", Some(&id))
+                .log();
+        }
         self.rp.events.sign_in_failed(self.request, &error).await;
         if self.is_silent() {
             return Outcome::Success(redirect(return_to.as_str()));

@@ -43,7 +43,9 @@ pub(crate) use self::{
     providers::{ONLY_PROVIDER, is_provider_name},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
+    session::StoreUrl,
     session::{REQUEST_CLAIMS, StoreUrl},
+    shown::ShownSetting,
     site::Site,
     trusted_proxies::TrustedProxies,
 };
@@ -121,6 +123,7 @@ mod resource_server;
 mod rocket_config;
 mod security_profile;
 mod session;
+mod shown;
 mod site;
 mod stray_characters;
 mod syntax;

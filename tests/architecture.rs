@@ -51,6 +51,7 @@ const LAYERS: &[&str] = &[
     "clock",
     "tasks",
     "fair_queue",
+    "audit",
     "observing",
     "printable",
     "facts",

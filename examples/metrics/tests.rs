@@ -64,17 +64,17 @@ async fn prometheus_reads_what_happened() {
     let metrics = metrics.into_string().await.unwrap();
     for line in [
         "# TYPE oidc_sign_ins_total counter",
-        "# HELP oidc_sign_ins_total Sign-ins by outcome",
-        "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
-        "oidc_sign_ins_total{outcome=\"state_mismatch\"} 1",
-        "oidc_sessions_ended_total{cause=\"sign_out\"} 1",
-        "oidc_provider_request_duration_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
+        "# HELP oidc_sign_ins_total Sign-ins by outcome and provider",
+        "oidc_sign_ins_total{outcome=\"signed_in\",provider=\"default\"} 1",
+        "oidc_sign_ins_total{outcome=\"state_mismatch\",provider=\"default\"} 1",
+        "oidc_sessions_ended_total{cause=\"sign_out\",provider=\"default\"} 1",
+        "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"default\"} 1",
         "oidc_cache_lookups_total{cache=\"sessions\",result=\"miss\"} 1",
         "oidc_cache_lookups_total{cache=\"sessions\",result=\"hit\"} 4",
         "oidc_insecure_settings{setting=\"dev_provider\"} 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
-    let gauge = "oidc_keys_fetched_timestamp_seconds{jwks_uri=\"http://localhost:";
+    let gauge = "oidc_keys_fetched_timestamp_seconds{issuer=\"http://localhost:";
     assert!(metrics.contains(gauge), "{metrics}");
 }

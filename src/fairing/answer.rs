@@ -35,6 +35,7 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
         response.adjoin_header(Header::new("Set-Cookie", cookie));
     }
     let status = response.status().code;
+    state.audit_denial(request, response.status());
     let refusals = state.refusals();
     if let Some(refusal) = refusals.filter(|it| it.error.status() == status).last() {
         challenge(request, response, refusal);

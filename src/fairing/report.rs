@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use rocket::{Orbit, Rocket};
+
 use crate::{
     observing,
     provider::Provider,
@@ -66,6 +68,24 @@ pub(super) async fn report(rp: &RelyingParty) {
     }
     for insecure in rp.settings.insecure_settings() {
         observing::insecure_setting(&insecure.setting, &insecure.to_string());
+    }
+}
+
+/// Warns if any client may choose the address that the app's `client_ip` sees, outside of development.
+pub(super) fn report_addresses(rocket: &Rocket<Orbit>) {
+    let config = rocket.config();
+    let trusts_no_proxy = rocket
+        .state::<ResourceServer>()
+        .is_some_and(ResourceServer::trusts_no_proxy);
+    let is_debug = config.profile == rocket::Config::DEBUG_PROFILE;
+    if let Some(header) = config.ip_header.as_ref().filter(|_| trusts_no_proxy && !is_debug) {
+        tracing::warn!(
+            "any client can set its address in the header `{header}` (Rocket's `ip_header`): no proxy is named that sets it"
+        );
+        tracing::info!(
+            "name the proxy in `oidc.trusted_proxies`, or set `ip_header = false` if there is none; until then the audit \
+             log and rate limits use the address of the connection"
+        );
     }
 }
 

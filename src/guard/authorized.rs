@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::{LoggedIn, LoggedInError, is_contradictory, is_fairing_missing};
 use crate::{
     relying_party::{User, refused_by_policy},
+    request::RequestState,
     requirement::Requirement,
     token::Claims,
 };
@@ -101,6 +102,7 @@ where
     type Error = AuthorizedError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, AuthorizedError> {
+        super::note_guard::<Self>(request, None);
         let mut user = try_outcome!(
             LoggedIn::<C, R>::from_request(request)
                 .await
@@ -113,6 +115,7 @@ where
             Outcome::Success(Authorized(user, PhantomData))
         } else {
             refused_by_policy(request, &user, std::any::type_name::<P>());
+            RequestState::of(request).not_permitted(user.session());
             Outcome::Error((Status::Forbidden, AuthorizedError::NotPermitted))
         }
     }

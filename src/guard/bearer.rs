@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     groups,
     observing::{self, RejectedToken},
+    printable::printable,
     relying_party::{NoProvider, RelyingParty},
     request::{RequestState, resource_server},
     requirement::Requirement,
@@ -217,11 +218,16 @@ where
         let error = match accepted {
             Ok(bearer) => {
                 observing::token_accepted();
+                note_token(request, "accepted", || {
+                    let subject = bearer.subject().or(bearer.client_id()).unwrap_or("a client");
+                    format!("{}: {}", printable(subject), bearer.scopes().join(" "))
+                });
                 return Outcome::Success(bearer);
             }
             Err(error) => error,
         };
         let facts = error.facts();
+        note_token(request, facts.reason, || error.to_string());
         match server {
             Some(server) => {
                 let rejected = RejectedToken {
@@ -250,21 +256,27 @@ where
         let resource_server = resource_server.ok_or(BearerError::NoFairing)?;
         let accepted = resource_server.accept(demand, request).await?;
         if !S::are_met_by(&accepted.token.scopes) {
-            return Err(BearerError::Scope {
+            let error = BearerError::Scope {
                 required: nearest(S::ANY_OF, &accepted.token.scopes),
                 actual: accepted.token.scopes.clone(),
-            });
+            };
+            RequestState::of(request).insufficient_token(&accepted, &error);
+            return Err(error);
         }
         let groups = accepted.token.groups();
         if !groups::are_met(S::GROUPS, &groups) {
-            return Err(BearerError::Groups {
+            let error = BearerError::Groups {
                 required: groups::in_words(S::GROUPS),
                 actual: groups.into_iter().map(str::to_owned).collect(),
-            });
+            };
+            RequestState::of(request).insufficient_token(&accepted, &error);
+            return Err(error);
         }
         let required = R::required();
         if !accepted.satisfies(&required, resource_server.clock.now()) {
-            return Err(BearerError::Authentication { required });
+            let error = BearerError::Authentication { required };
+            RequestState::of(request).insufficient_token(&accepted, &error);
+            return Err(error);
         }
         let claims = accepted.claims().map_err(|cause| BearerError::Claims {
             expected: std::any::type_name::<C>(),
@@ -280,6 +292,13 @@ where
     }
 }
 
+/// Records a decision for the page for developers.
+fn note_token(request: &Request<'_>, outcome: &'static str, text: impl FnOnce() -> String) {
+    if let Some(rp) = request.rocket().state::<RelyingParty>() {
+        rp.events.developer_log.token(request, outcome, text, rp.clock.now());
+    }
+}
+
 #[rocket::async_trait]
 impl<'r, S, C, R> FromRequest<'r> for Bearer<S, C, R>
 where
@@ -290,6 +309,7 @@ where
     type Error = BearerError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
+        super::note_guard::<Self>(request, Some(S::ANY_OF));
         Bearer::judge(request, Demand::of::<S>()).await
     }
 }
@@ -335,6 +355,9 @@ impl<S: Scopes, C, R: Requirement> Bearer<S, C, R> {
             return true;
         }
         api.protected_resource.is_guarded_by(S::ANY_OF);
+        if let Some(rp) = app {
+            rp.events.developer_log.declare::<Self>();
+        }
         false
     }
 }

@@ -66,6 +66,7 @@ where
     type Error = BearerError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
+        super::note_guard::<Self>(request, Some(S::ANY_OF));
         Bearer::judge(request, Demand::with_binding::<S>())
             .await
             .map(BoundBearer)

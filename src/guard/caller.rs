@@ -139,6 +139,7 @@ where
     type Error = CallerError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, CallerError> {
+        super::note_guard::<Self>(request, Some(S::ANY_OF));
         let has_session = request.rocket().state::<RelyingParty>().is_some();
         if !has_session || request.headers().contains("Authorization") {
             return Bearer::from_request(request)
@@ -156,6 +157,7 @@ where
         if groups::are_met(S::GROUPS, &user.groups()) {
             Outcome::Success(Caller::User(user))
         } else {
+            RequestState::of(request).not_permitted(user.session());
             Outcome::Error((Status::Forbidden, CallerError::Groups(groups::in_words(S::GROUPS))))
         }
     }

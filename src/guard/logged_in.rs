@@ -107,6 +107,7 @@ where
     type Error = LoggedInError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, LoggedInError> {
+        super::note_guard::<Self>(request, None);
         let user = current_user(request).await;
         let user = user.and_then(|user| check_authentication::<R, C>(request, &user).map(|()| user));
         match user {

@@ -68,6 +68,7 @@ impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for Option
     type Error = LoggedInError;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, LoggedInError> {
+        super::note_guard::<Self>(request, None);
         match current_user(request).await {
             Ok(user) => Outcome::Success(OptionalUser(Some(user))),
             // The handler does not run twice: it may show what is shown once.

@@ -316,7 +316,7 @@ impl KeyCache {
         match read {
             Ok((keys, body, ttl)) => {
                 last_fetch.succeeded();
-                observing::keys_fetched(jwks_uri, now, &self.http.provider);
+                observing::keys_fetched(now, &self.http.provider);
                 // If the document is unchanged, the same `Arc` is kept, so that tokens verified with it stay cached.
                 let keys = match &*self.fetched.load() {
                     Some(fetched) if fetched.body == body => fetched.keys.clone(),

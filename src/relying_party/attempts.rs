@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{SignInError, refusals::Refusals};
+use super::SignInError;
 
 /// The maximum number of attempts that are kept.
 const MAX_ATTEMPTS: usize = 20;
@@ -16,7 +16,7 @@ const MAX_STEPS: usize = 16;
 
 /// The last sign-in attempts, newest first.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>, Refusals);
+pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>);
 
 /// One sign-in attempt and the steps that it has completed.
 #[derive(Clone, Debug)]
@@ -24,9 +24,18 @@ pub(crate) struct Attempt {
     /// The short name of the attempt, which names its cookie; not shown. `None` for a response without an attempt.
     name: Option<String>,
     pub(crate) return_to: String,
-    pub(crate) steps: Vec<(OffsetDateTime, String)>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) failure: Option<Failure>,
     pub(crate) is_signed_in: bool,
+}
+
+/// A step of an attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) at: OffsetDateTime,
+    pub(crate) text: String,
+    /// The checks that a token has passed in it.
+    pub(crate) checks: Vec<String>,
 }
 
 /// Why an attempt failed.
@@ -42,12 +51,7 @@ pub(crate) struct Failure {
 impl Attempts {
     /// Keeps attempts only in the debug profile.
     pub(crate) fn new(is_debug: bool) -> Attempts {
-        Attempts(is_debug.then(Mutex::default), Refusals::default())
-    }
-
-    /// The requests that policies refused, if they are kept.
-    pub(crate) fn refusals(&self) -> Option<&Refusals> {
-        self.0.is_some().then_some(&self.1)
+        Attempts(is_debug.then(Mutex::default))
     }
 
     /// Whether attempts are kept.
@@ -63,13 +67,27 @@ impl Attempts {
         self.step(name, "the browser was redirected to the provider", now);
     }
 
+    /// Whether they are kept.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Records a step of an attempt.
     pub(crate) fn step(&self, name: &str, step: &str, now: OffsetDateTime) {
+        self.checked(name, step, Vec::new, now);
+    }
+
+    /// Records a step of an attempt, with the checks that a token has passed.
+    pub(crate) fn checked(&self, name: &str, step: &str, checks: impl FnOnce() -> Vec<String>, now: OffsetDateTime) {
         if let Some(mut attempts) = self.lock()
             && let Some(attempt) = find(&mut attempts, name)
             && attempt.steps.len() < MAX_STEPS
         {
-            attempt.steps.push((now, step.to_owned()));
+            attempt.steps.push(Step {
+                at: now,
+                text: step.to_owned(),
+                checks: checks(),
+            });
         }
     }
 

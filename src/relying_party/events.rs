@@ -7,10 +7,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
+    clock::Clock,
     code_flow::{MAX_PARAMETERS_LEN, ReturnTo, SignInParameters, UnverifiedUser},
     observing,
     printable::printable,
-    relying_party::{SignInError, User},
+    relying_party::{DeveloperLog, SignInError, User},
+    resource_server::ResourceServer,
     secret::Secret,
     session::{Session, SessionChange, SessionTokens, UserKey},
     settings::AppPaths,
@@ -147,6 +149,8 @@ pub(crate) struct AppEvents {
     pub(crate) are_of_app: bool,
     /// Whether the app has several providers, which log lines name.
     pub(crate) has_several_providers: bool,
+    pub(crate) clock: Clock,
+    pub(crate) developer_log: Arc<DeveloperLog>,
 }
 
 impl AppEvents {
@@ -158,10 +162,27 @@ impl AppEvents {
     ) {
         let changes: Vec<_> = changes.into_iter().collect();
         // Log all of them first: the app's handler may be slow.
-        for change in &changes {
-            change.log(self.has_several_providers);
-        }
+        self.log(request, &changes);
         self.notify(request, &changes).await;
+    }
+
+    /// Logs changes of sessions.
+    pub(crate) fn log(&self, request: Option<&Request<'_>>, changes: &[SessionChange]) {
+        let server = request.and_then(|request| request.rocket().state::<ResourceServer>());
+        let address = request
+            .zip(server)
+            .and_then(|(request, server)| server.address_of(request));
+        for change in changes {
+            let Some(sentence) = change.sentence() else { continue };
+            if change.has_ended() {
+                self.developer_log.ended(change, self.clock.now());
+            }
+            let provider = self.has_several_providers.then(|| change.provider());
+            observing::session_changed(change.reason(), sentence, provider);
+            if let Some(line) = change.audit_line(address, self.clock.now()) {
+                line.log();
+            }
+        }
     }
 
     /// Calls the app's handler for changes of sessions that are already logged.

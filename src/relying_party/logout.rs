@@ -267,7 +267,7 @@ impl Client<'_> {
         client: Option<IpAddr>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
-    ) -> Result<(), LogoutRejection> {
+    ) -> Result<LogoutToken, LogoutRejection> {
         let metadata = self.provider.metadata(now).await?;
         let algorithms = self.provider.logout_token_algorithms(&metadata);
         let expected = LogoutTokenExpectations {
@@ -340,7 +340,7 @@ impl Client<'_> {
             }
             Err(_) => {}
         }
-        result
+        result.map(|()| token)
     }
 
     /// Ends the sessions of one session at the provider, if `issuer` is this provider (OpenID Connect Front-Channel

@@ -297,7 +297,7 @@ impl Client<'_> {
                 }
                 // A session that ended for another reason was reported there.
                 let end = end.filter(|_| *reason == NoSession::RefreshRefused);
-                end.inspect(|change| change.log(self.events.has_several_providers))
+                end.inspect(|change| self.events.log(None, std::slice::from_ref(change)))
             }
             Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
                 Some(SessionChange::refresh_failed(current, reason))

@@ -11,12 +11,14 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NoProvider, NotBegun, RelyingParty, SignInError, User,
+    Client, NoProvider, NotBegun, RelyingParty, SignInError, User, audited,
     events::NewSignIn,
     exchange::{BegunSession, ExchangeOutcome},
     revocations::revoke_failed,
+    who_of,
 };
 use crate::{
+    audit::{AuditEvent, Who},
     code_flow::{
         AcceptedResponse, AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, SignInParameters,
         UnverifiedUser, authorization_request,
@@ -69,6 +71,16 @@ struct VerifiedSignIn {
     session: Session,
     tokens: SessionTokens,
     unverified_user: Option<UnverifiedUser>,
+}
+
+/// The user of a session that has not begun.
+fn who_of_new(session: &Session) -> Who<'_> {
+    Who {
+        provider: Some(&session.provider),
+        issuer: Some(&session.issuer),
+        subject: Some(session.subject()),
+        session: None,
+    }
 }
 
 /// What the attempt asked for beside the settings.
@@ -158,7 +170,7 @@ impl Client<'_> {
         let completed = match begun.await {
             Ok(begun) => {
                 observing::signed_in(&self.sessions.observed);
-                self.attempts.signed_in(&attempt.id.short_name(), now);
+                self.attempts.signed_in(&attempt.id.short_name(), self.clock.now());
                 turn.begun(begun.clone());
                 Ok(Completed::Now(begun))
             }
@@ -208,9 +220,27 @@ impl Client<'_> {
         match self.events.account_linked(request, user, &account).await {
             Ok(()) => {
                 turn.linked();
+                let linked = who_of_new(&session);
+                audited(
+                    request,
+                    AuditEvent::AccountLinked,
+                    "account_linked",
+                    who_of(user.session()),
+                )
+                .with("linked_provider", linked.provider)
+                .with("linked_issuer", linked.issuer)
+                .with("linked_sub", linked.subject)
+                .log();
                 Ok(())
             }
             Err(refused) => {
+                audited(
+                    request,
+                    AuditEvent::SignInRefused,
+                    "refused_by_app",
+                    who_of_new(&session),
+                )
+                .log();
                 let error = SignInError::RefusedByApp { message: refused.0 }.into();
                 turn.failed(&error, self, kept.as_ref(), now);
                 Err(error)
@@ -260,7 +290,9 @@ impl Client<'_> {
             let id_token = self
                 .accept_id_token(&metadata, attempt, &secrets.nonce, &tokens, now)
                 .await?;
-            step("the ID token was verified");
+            let checked = self.clock.now();
+            self.attempts
+                .checked(&name, "the ID token was verified", || id_token.checks(checked), checked);
             let missing = asked_of(attempt)?.missing_scopes(tokens.scope.as_deref());
             if !missing.is_empty() {
                 return Err(SignInError::ScopesNotGranted { missing }.into());
@@ -494,6 +526,13 @@ impl Client<'_> {
         let (allowed, ends) = while_signing_in(earlier_ends, handler).await;
         let next = signed_in.next;
         if let Err(refused) = allowed {
+            audited(
+                request,
+                AuditEvent::SignInRefused,
+                "refused_by_app",
+                who_of_new(&session),
+            )
+            .log();
             return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
         session.earlier_ends = ends;

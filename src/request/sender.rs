@@ -196,7 +196,7 @@ pub(crate) fn check_sender(request: &Request<'_>, rp: &RelyingParty) -> Result<(
     checked.inspect_err(|cause| {
         tracing::warn!(reason = "cross_origin", "a request was rejected: {cause}");
         tracing::info!("{}", cause.remedy());
-        rp.rejected_requests.record(|| RejectedRequest {
+        rp.events.developer_log.rejected(|| RejectedRequest {
             at: rp.clock.now(),
             request: format!("{} {path}", request.method()),
             site: sender.site.text().to_owned(),

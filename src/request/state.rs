@@ -13,7 +13,7 @@ use rocket::Request;
 use crate::{
     cookies::CookieChanges,
     relying_party::{NoProvider, RelyingParty},
-    request::{SignInFailure, StepUp},
+    request::{Denial, SignInFailure, StepUp},
     resource_server::BearerError,
     scopes::Demand,
     session::{CurrentSession, NoSession, OutgoingSession, Session, UserKey},
@@ -61,6 +61,10 @@ pub(crate) struct RequestState {
     bearer: OnceLock<Box<Refusal>>,
     /// The nonce that the response has for the next proof of the client.
     pub(crate) dpop_nonce: OnceLock<String>,
+    /// Whom a guard refused with 403, if they are known.
+    pub(crate) forbidden: OnceLock<Box<Denial>>,
+    /// Whom a guard refused with 401, although they are signed in or have a verified token.
+    pub(crate) insufficient: OnceLock<Box<Denial>>,
     /// Why the sign-in failed.
     pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
@@ -142,6 +146,7 @@ impl RequestState {
             && self.step_up.get().is_none()
             && self.bearer.get().is_none()
             && self.dpop_nonce.get().is_none()
+            && self.forbidden.get().is_none()
             && self.sign_in.get().is_none()
             && self.outgoing.get().is_none()
             && self.is_out_of_tokens.get().is_none()

@@ -14,13 +14,14 @@ use url::{Url, form_urlencoded};
 
 use super::{RouteContext, button_page, clear_site_data, form, html, plain_page, redirect};
 use crate::{
+    audit::{AuditEvent, Who},
     code_flow::{Browser, PENDING_LOGOUT, PendingLogout, ReturnTo},
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing,
     pages::{self, BuiltInPages, HiddenField, Pages, SignOutConfirmation, UnrecordedSignOut},
     provider::Provider,
-    relying_party::{FrontChannelLogout, RelyingParty, events},
+    relying_party::{FrontChannelLogout, RelyingParty, audited, events},
     request::{self, CrossOrigin, RequestState, ReturnedQuery},
     session::{NoSession, SessionChange, store::RETRY_AFTER},
     settings::ProviderKind,
@@ -54,6 +55,7 @@ impl<'r> RouteContext<'r, '_> {
         if let Some(explanation) = rejected {
             let reason = "sign_out_by_another_site";
             tracing::warn!(reason, "a sign-out request from another site was rejected");
+            self.audit_rejected(self.rp, reason);
             return self.sign_out_page(Some(explanation));
         }
         let signed_out = self.sign_out_with_events().instrument(span()).await;
@@ -168,13 +170,22 @@ impl<'r> RouteContext<'r, '_> {
         let accepting = async {
             let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);
             let accepted = accepted.await;
+            if let Ok(token) = &accepted {
+                let who = Who {
+                    issuer: Some(&token.issuer),
+                    subject: token.ended.subject(),
+                    ..client.who()
+                };
+                self.audit_accepted(client.rp, "backchannel_logout", who, ended.len());
+            }
             self.rp.events.sessions_changed(Some(self.request), ended).await;
             accepted
         };
         let accepted = accepting.instrument(span()).await;
         match accepted {
-            Ok(()) => Response::build().raw_header("Cache-Control", "no-store").finalize(),
+            Ok(_) => Response::build().raw_header("Cache-Control", "no-store").finalize(),
             Err(error) => {
+                self.audit_rejected(client.rp, error.reason());
                 tracing::warn!(reason = error.reason(), "a back-channel logout was rejected: {error}");
                 tracing::info!("{}", error.remedy());
                 refusal(&error.to_string())
@@ -211,9 +222,15 @@ impl<'r> RouteContext<'r, '_> {
             let mut done = Ok(FrontChannelLogout::NotOurs);
             // Two clients of one issuer may have sessions of one `sid`.
             for client in &clients {
+                let before = ended.len();
                 done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
-                if done.is_err() {
-                    break;
+                match done {
+                    Ok(FrontChannelLogout::Done) => {
+                        let count = ended.len() - before;
+                        self.audit_accepted(client.rp, "frontchannel_logout", client.who(), count);
+                    }
+                    Ok(FrontChannelLogout::NotOurs) => {}
+                    Err(_) => break,
                 }
             }
             self.rp.events.sessions_changed(Some(self.request), ended).await;
@@ -225,11 +242,13 @@ impl<'r> RouteContext<'r, '_> {
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_of_another_issuer";
                 tracing::warn!(reason, "a front-channel logout named another issuer, or no session");
+                self.audit_rejected(clients.first().map_or(self.rp, |client| client.rp), reason);
                 (Status::BadRequest, "The request was rejected.")
             }
             Err(error) => {
                 let reason = "store_unavailable";
                 tracing::error!(reason, "a front-channel logout failed: {error}");
+                self.audit_rejected(clients.first().map_or(self.rp, |client| client.rp), reason);
                 tracing::info!("{}", error.remedy());
                 (Status::ServiceUnavailable, "Not signed out.")
             }
@@ -331,8 +350,7 @@ impl RouteContext<'_, '_> {
             .await;
         self.set(ended.cookies);
         // Before the request to the provider, which may take long.
-        let is_one_of_several = self.rp.events.has_several_providers;
-        ended.end.iter().for_each(|change| change.log(is_one_of_several));
+        self.rp.events.log(Some(self.request), ended.end.as_slice());
         if !ended.is_recorded {
             reason = Some(NoSession::StoreUnavailable.reason());
         } else if ended.end.is_some() {
@@ -413,6 +431,18 @@ impl RouteContext<'_, '_> {
         let text = text.ok()?;
         let pending: PendingLogout = serde_json::from_str(&text).ok()?;
         (pending.state == crate::secret::Secret::new(state)).then_some(pending)
+    }
+
+    /// `count` is known where sessions are in a store.
+    fn audit_accepted(&self, rp: &RelyingParty, reason: &'static str, who: Who<'_>, count: usize) {
+        let count = (!rp.sessions.is_in_cookies()).then_some(count);
+        audited(self.request, AuditEvent::LogoutAccepted, reason, who)
+            .with_number("sessions", count)
+            .log();
+    }
+
+    fn audit_rejected(&self, rp: &RelyingParty, reason: &'static str) {
+        audited(self.request, AuditEvent::LogoutRejected, reason, rp.who()).log();
     }
 
     /// The origins that may embed the page in a frame: those of the issuer and of the `end_session_endpoint`.

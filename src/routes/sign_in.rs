@@ -13,6 +13,7 @@ use url::form_urlencoded;
 
 use super::{RouteContext, form, plain_page, redirect, silent::back_to};
 use crate::{
+    audit::AuditEvent,
     code_flow::{
         AuthorizationResponse, Browser, Details, MAX_USER_LEN, ResponseError, ReturnTo, SignInAttempt, SignInParameters,
     },
@@ -25,7 +26,7 @@ use crate::{
     provider::{Endpoint, ProviderError},
     relying_party::{
         BegunSession, Callback, Completed, LoginRedirect, NotBegun, PARAMETERS, RelyingParty, SignInError, User,
-        decrypt_parameters,
+        audited, decrypt_parameters,
     },
     request::{RequestState, ReturnedQuery, is_fetched},
     secret::Secret,
@@ -244,6 +245,10 @@ impl<'r> RouteContext<'r, '_> {
                 }
                 self.rp.attempts.begin(&name, return_to.as_str(), self.now);
                 observing::sign_in_begun(&self.rp.sessions.observed);
+                let event = AuditEvent::SignInBegun;
+                audited(request, event, "sign_in_begun", self.rp.who())
+                    .with("purpose", Some(Self::purpose(&begun.attempt)))
+                    .log();
                 Outcome::Success(redirect(begun.url.as_str()))
             }
             Err(error) => self.failed(error, &return_to).await,
@@ -267,6 +272,16 @@ impl<'r> RouteContext<'r, '_> {
             }
         }
         Outcome::Success(redirect(return_to.as_str()))
+    }
+
+    /// What a sign-in is for, in the audit log.
+    fn purpose(attempt: &SignInAttempt) -> &'static str {
+        match &attempt.parameters {
+            Some(asked) if asked.links_to.is_some() => "link",
+            Some(asked) if asked.user.is_some() => "step_up",
+            _ if attempt.is_silent => "silent",
+            _ => "sign_in",
+        }
     }
 
     /// The page of a `target_link_uri`, if it is one of this app; otherwise the start page.

@@ -1,14 +1,12 @@
 //! `SessionChange`: the event that a session began, was refreshed or ended, for the log and for the app.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::{CurrentSession, NoSession, Session, UserKey};
-use crate::{
-    observing::{self, SessionLine},
-    printable::printable_name,
-};
+use crate::audit::{AuditEvent, AuditLine, Who};
 
 /// The event that a session began, was refreshed, failed to refresh, or ended: the argument of
 /// [`Events::session_changed`](crate::Events::session_changed).
@@ -184,25 +182,29 @@ impl SessionChange {
         matches!(self.cause, Cause::Ended(_))
     }
 
-    /// Logs that the session began or ended. Refreshes are logged by their caller.
-    ///
-    /// Where there are several providers, the line names that of the session.
-    ///
-    /// Subjects are untrusted: control characters are escaped, which prevents log injection.
-    pub(crate) fn log(&self, is_one_of_several: bool) {
-        let sentence = match self.cause {
-            Cause::NewSignIn => "a user signed in",
-            Cause::Ended(cause) => cause.sentence(),
-            Cause::Refreshed | Cause::RefreshFailed(_) => return,
+    /// The audit event of a session that began or ended. A refresh is none: it changes nothing about who is signed in.
+    pub(crate) fn audit_line(&self, address: Option<IpAddr>, now: OffsetDateTime) -> Option<AuditLine> {
+        let event = match self.cause {
+            Cause::NewSignIn => AuditEvent::SignInSucceeded,
+            Cause::Ended(_) => AuditEvent::SessionEnded,
+            Cause::Refreshed | Cause::RefreshFailed(_) => return None,
         };
-        observing::session_changed(SessionLine {
-            reason: self.reason(),
-            sentence,
-            provider: is_one_of_several.then(|| self.provider().to_owned()),
-            issuer: printable_name(self.issuer()),
-            subject: self.subject().map(printable_name),
-            session: self.session_id().map(printable_name),
-        });
+        let who = Who {
+            provider: Some(&self.provider),
+            issuer: Some(&self.issuer),
+            subject: self.subject(),
+            session: self.session_id(),
+        };
+        Some(AuditLine::new(event, self.reason(), who, address, now))
+    }
+
+    /// What happened, for a log line that names no user; `None` for a refresh, which is logged by its caller.
+    pub(crate) fn sentence(&self) -> Option<&'static str> {
+        match self.cause {
+            Cause::NewSignIn => Some("a user signed in"),
+            Cause::Ended(cause) => Some(cause.sentence()),
+            Cause::Refreshed | Cause::RefreshFailed(_) => None,
+        }
     }
 
     pub(crate) fn began(session: &CurrentSession) -> SessionChange {
@@ -317,7 +319,6 @@ impl fmt::Debug for SessionChange {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use time::OffsetDateTime;
 
     use super::*;
     use crate::session::only_provider;

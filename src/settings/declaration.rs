@@ -375,6 +375,14 @@ macro_rules! settings {
             $($( $(#[$hidden_attribute])* $visibility $hidden: $hidden_type, )*)?
         }
 
+        impl $name {
+            /// The values as `Debug` shows them, with their names.
+            #[allow(dead_code, reason = "of the tables that are shown by their settings")]
+            pub(in crate::settings) fn values(&self) -> Vec<(&'static str, String)> {
+                vec![$( (stringify!($field), format!("{:?}", self.$field)), )*]
+            }
+        }
+
         impl $crate::settings::declaration::SettingType for $name {
             type Value = $name;
             const SYNTAX: $crate::settings::syntax::Syntax = $crate::settings::syntax::TABLE;

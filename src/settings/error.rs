@@ -271,6 +271,16 @@ impl Origins {
         self.of.get(key).cloned().unwrap_or_else(absent)
     }
 
+    /// The source of the value of `key`, or of a part of it; `None` if nothing has set it.
+    pub(super) fn source(&self, key: &str) -> Option<String> {
+        let inside = format!("{key}.");
+        let mut of_key = self
+            .of
+            .iter()
+            .filter(|(other, _)| *other == key || other.starts_with(&inside));
+        of_key.find_map(|(_, origin)| origin.name.clone())
+    }
+
     /// The origins of the settings of one of `providers`: in its own table, or in `oidc`.
     pub(super) fn of_provider(&self, name: &str) -> Origins {
         let table = format!("providers.{name}.");

@@ -13,7 +13,10 @@ use super::{
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
 };
-use crate::{observing::ObservedProvider, token::GroupPaths};
+use crate::{
+    observing::{ObservedProvider, RESERVED_NAMES},
+    token::GroupPaths,
+};
 
 /// The name of the only provider of an app without the table `providers`.
 pub(crate) const ONLY_PROVIDER: &str = "default";
@@ -169,7 +172,12 @@ fn check_name(name: &str) -> Result<(), Mistake> {
         .cause(format!("{name:?} is not a name for a provider"))
         .remedy(format!(
             "use lowercase letters, digits, `-` and single `_`, at most {MAX_NAME_LEN} characters"
+        ))?;
+    rule("", !RESERVED_NAMES.contains(&name))
+        .cause(format!(
+            "{name:?} is reserved: metrics name what is not in the settings by it"
         ))
+        .remedy("use another name")
 }
 
 /// Whether a provider may have this name.
@@ -456,19 +464,29 @@ mod tests {
         let mut app = Settings::default();
         assert_eq!(
             format!("{:?}", app.observed()),
-            "ObservedProvider { name: None, label: None }"
+            "ObservedProvider { name: None, label: Only, issuer: None }"
         );
         app.providers.insert("one".to_owned(), Settings::default());
         let observed = app.of_providers()[0].observed();
         assert_eq!(
             format!("{observed:?}"),
-            "ObservedProvider { name: Some(\"one\"), label: Some(\"one\") }"
+            "ObservedProvider { name: Some(\"one\"), label: Named(\"one\"), issuer: None }"
         );
         let observed = app.of_found_provider("acme", true).observed();
         assert_eq!(
             format!("{observed:?}"),
-            "ObservedProvider { name: Some(\"acme\"), label: Some(\"(found)\") }"
+            "ObservedProvider { name: Some(\"acme\"), label: Dynamic, issuer: None }"
         );
+    }
+
+    #[test]
+    fn a_name_of_metrics_is_not_one_of_a_provider() {
+        for name in RESERVED_NAMES {
+            let mistake = check_name(name).unwrap_err();
+            let cause = format!("{name:?} is reserved: metrics name what is not in the settings by it");
+            assert_eq!(mistake.cause, cause);
+        }
+        assert!(check_name("dynamics").is_ok());
     }
 
     /// What makes the app less secure is decided for the operator's providers, and never for those that others register.

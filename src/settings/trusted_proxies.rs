@@ -34,16 +34,25 @@ impl TrustedProxies {
         self.0.first().map(|network| network.address)
     }
 
-    /// The client for rate limits: the socket's peer, or what a trusted proxy reports. An IPv6 address is truncated
-    /// to its first half, which one customer of a network has.
-    pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
+    /// Whether no proxy is trusted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The address of a client: the socket's peer, or what a trusted proxy reports.
+    pub(crate) fn address(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
         let peer = peer.map(|peer| peer.to_canonical());
-        let is_proxy = peer.is_some_and(|peer| self.has(peer));
-        let client = if is_proxy {
+        if peer.is_some_and(|peer| self.has(peer)) {
             reported.map(|reported| reported.to_canonical()).or(peer)
         } else {
             peer
-        };
+        }
+    }
+
+    /// The client for rate limits: its address. An IPv6 address is truncated to its first half, which one customer of a
+    /// network has.
+    pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
+        let client = self.address(peer, reported);
         client.map(|client| Network::new(client, 64).map_or(client, |network| network.address))
     }
 }

@@ -116,6 +116,38 @@ impl IdToken {
         })
     }
 
+    /// The checks that it has passed, for developers, without `nonce` and hashes.
+    pub(crate) fn checks(&self, now: OffsetDateTime) -> Vec<String> {
+        let seconds = |name| self.claims.value(name).and_then(Value::as_f64);
+        let now = since_1970(now);
+        let has = |name| self.claims.value(name).is_some();
+        let mut checks = vec![
+            format!("signature: {} by a key of the provider", self.algorithm),
+            format!("iss: {}", excerpt(&self.issuer)),
+            "aud: this client".to_owned(),
+            format!("exp: in {:.0} s", seconds("exp").unwrap_or(now) - now),
+            format!("iat: {:.0} s ago", now - seconds("iat").unwrap_or(now)),
+            format!("sub: {}", excerpt(&self.subject)),
+            match has("nonce") {
+                true => "nonce: that of the request",
+                false => "nonce: absent, which `insecure_accept_missing_nonce` allows",
+            }
+            .to_owned(),
+            match has("at_hash") {
+                true => "at_hash: that of the access token",
+                false => "at_hash: absent, which the standard allows",
+            }
+            .to_owned(),
+        ];
+        if let Some(time) = seconds("auth_time") {
+            checks.push(format!("auth_time: {:.0} s ago", now - time));
+        }
+        if let Some(acr) = self.claims.value("acr").and_then(Value::as_str) {
+            checks.push(format!("acr: {}", excerpt(acr)));
+        }
+        checks
+    }
+
     /// `iss`: for a template, the issuer of the tenant.
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer

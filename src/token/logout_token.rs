@@ -63,6 +63,16 @@ pub(crate) enum EndedSession {
     Subject(String),
 }
 
+impl EndedSession {
+    /// `sub`, if the token has it.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        match self {
+            EndedSession::Sid(_) => None,
+            EndedSession::SidOf { subject, .. } | EndedSession::Subject(subject) => Some(subject),
+        }
+    }
+}
+
 impl LogoutToken {
     /// `iss` and `aud` of a token that is not verified, to find out which provider verifies it.
     pub(crate) fn unverified_parties(compact: &str) -> Option<(String, Vec<String>)> {

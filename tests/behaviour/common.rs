@@ -390,6 +390,8 @@ pub fn expect_listeners() {
 
 /// The target of the report at liftoff, which Rocket's own report has too.
 const REPORT: &str = "rocket::launch";
+/// The target of audit events.
+const AUDIT: &str = "oidc::audit";
 
 impl Log {
     /// Begins to record.
@@ -423,6 +425,17 @@ impl Log {
         self.lines_where(|_, _| true)
     }
 
+    /// The audit events since the last time.
+    pub fn audit_lines(&self) -> Vec<String> {
+        let mut lines = locked(&self.lines.0);
+        let is_audit = |(target, _): &(&str, String)| *target == AUDIT;
+        let audited = lines.iter().filter(|line| is_audit(line));
+        let audited = audited.map(|(_, line)| line.strip_prefix("INFO: ").expect("a level").to_owned());
+        let audited = audited.collect();
+        lines.retain(|line| !is_audit(line));
+        audited
+    }
+
     /// Asserts that one of the lines is exactly this.
     #[track_caller]
     pub fn has(&self, line: &str) {
@@ -432,7 +445,8 @@ impl Log {
 
     fn lines_where(&self, is_wanted: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let lines = locked(&self.lines.0);
-        let wanted = lines.iter().filter(|(target, line)| is_wanted(target, line));
+        let wanted = lines.iter().filter(|(target, _)| *target != AUDIT);
+        let wanted = wanted.filter(|(target, line)| is_wanted(target, line));
         wanted.map(|(_, line)| line.clone()).collect()
     }
 }
@@ -445,7 +459,9 @@ impl tracing::Subscriber for Lines {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
             && *metadata.level() <= tracing::Level::DEBUG
-            && (metadata.target().starts_with("rocket_openidconnect") || metadata.target().starts_with(REPORT))
+            && ["rocket_openidconnect", REPORT, AUDIT]
+                .iter()
+                .any(|target| metadata.target().starts_with(target))
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

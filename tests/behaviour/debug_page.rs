@@ -3,14 +3,38 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rocket::{
+    Request, get,
     http::{Header, Status},
+    routes,
     serde::json::json,
 };
+use rocket_openidconnect::{Authorized, Bearer, Policy, User, scopes};
 
 use crate::{
     common::{App, KEY, NOW},
     support::{Browser, TestProvider},
 };
+
+scopes! { Read = "notes:read"; }
+
+struct Admins;
+
+#[rocket::async_trait]
+impl Policy for Admins {
+    async fn permits(user: &User, _: &Request<'_>) -> bool {
+        user.subject() == "root"
+    }
+}
+
+#[get("/admin")]
+fn admin(user: Authorized<Admins>) -> String {
+    user.subject().to_owned()
+}
+
+#[get("/api/notes")]
+fn notes_api(_token: Bearer<Read>) -> &'static str {
+    "notes"
+}
 
 const LOOPBACK: [&str; 3] = ["127.0.0.1:50000", "[::1]:50000", "[::ffff:127.0.0.1]:50000"];
 
@@ -120,8 +144,11 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
         "&quot;kty&quot;:&quot;EC&quot;",
         "the key type \\&quot;oct\\&quot; holds a shared secret",
         // Settings.
-        "client_secret: Some(",
-        "Secret(…)",
+        "<th scope=\"row\">oidc.client_secret</th><td data-name=\"value\">Secret(…)</td>",
+        // How long it took, and what was checked.
+        "the session began <span class=\"took\">+0 ms</span>",
+        "<li>nonce: that of the request</li>",
+        "<li>aud: this client</li>",
     ] {
         let text = text.replace('/', "&#x2F;");
         let tags = text.replace("<&#x2F;", "</");
@@ -151,6 +178,85 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     assert!(secrets.len() > 10);
     for secret in secrets {
         assert!(!shown.contains(&secret), "{secret}");
+    }
+}
+
+/// The cells of the row that begins with this, in the table of this title.
+fn row(page: &str, title: &str, name: &str) -> Vec<String> {
+    let (_, table) = page.split_once(&format!("<summary>{title}</summary>")).expect(title);
+    let table = table.split("</details>").next().unwrap();
+    let name = name.replace('/', "&#x2F;").replace('<', "&lt;").replace('>', "&gt;");
+    let start = format!("<th scope=\"row\">{name}</th>");
+    let (_, row) = table.split_once(&start).unwrap_or_else(|| panic!("{start}\n{table}"));
+    let row = row.split("</tr>").next().unwrap();
+    let cells = row.split("</td>").filter_map(|cell| cell.split_once('>'));
+    let plain = |text: &str| text.replace("&#x2F;", "/").replace("&lt;", "<").replace("&gt;", ">");
+    cells.map(|(_, cell)| plain(cell)).collect()
+}
+
+#[rocket::async_test]
+async fn the_page_shows_guards_ends_tokens_and_origins() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider)
+        .with("oidc.session.store", "memory")
+        .with("oidc.audience", TestProvider::API);
+    let rocket = app.rocket().mount("/", routes![admin, notes_api]);
+    let browser = Browser::open(rocket).await;
+    let shown = async |browser: &Browser| page(browser, LOOPBACK[0], &[HOST]).await.1;
+    const GUARDS: &str = "Guards and scopes of routes";
+
+    // Before a request, a guard is known by its name alone.
+    let before = shown(&browser).await;
+    assert_eq!(row(&before, GUARDS, "GET /api/notes"), ["notes_api", "none yet", "-"]);
+    assert!(before.contains("a route without a request yet"), "{before}");
+    assert!(before.contains("No session has ended since the app started."));
+
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    browser.visit("/admin").await.is(Status::Forbidden);
+    let token = provider.access_token("notes:read", |token| token.set("sub", "alice"));
+    let call = async |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("Authorization", &*authorization)];
+        browser.fetch_with("/api/notes", &headers).await.status
+    };
+    assert_eq!(call(&token).await, 200);
+    assert_eq!(call("of.no.token").await, 401);
+    let during = shown(&browser).await;
+    let admin = row(&during, GUARDS, "GET /admin");
+    assert!(admin[1].contains("Authorized<Admins"), "{admin:?}");
+    let api = row(&during, GUARDS, "GET /api/notes");
+    assert!(api[1].starts_with("Bearer<Read"), "{api:?}");
+    assert_eq!((&*api[0], &*api[2]), ("notes_api", "notes:read"));
+    assert!(during.contains("<td data-name=\"outcome\">accepted</td>"), "{during}");
+    assert!(during.contains("alice: notes:read"));
+    let tokens = during.matches("GET &#x2F;api&#x2F;notes</td>").count();
+    assert_eq!(tokens, 2);
+
+    // Where settings come from.
+    let settings = |key: &str| row(&during, "Settings", key);
+    let store = settings("oidc.session.store");
+    assert_eq!((&*store[0], &*store[2]), ("Memory", "Cookie"));
+    assert!(store[1].starts_with("(&amp;str"), "{store:?}");
+    assert_eq!(
+        row(&during, "Settings with their defaults", "oidc.mount"),
+        ["&quot;/oidc&quot;"]
+    );
+
+    // Why a user was signed out, in the browser whose cookie has the session.
+    let copy = browser.another();
+    for (name, value) in browser.cookies() {
+        copy.set_cookie(rocket::http::Cookie::new(name, value));
+    }
+    browser.submit("/oidc/logout", "").await;
+    let after = shown(&copy).await;
+    assert!(
+        after.contains("<summary>Why this browser is signed out</summary>"),
+        "{after}"
+    );
+    assert!(after.contains("signed_out, of this browser"), "{after}");
+    assert!(after.contains("<td data-name=\"user\">alice</td>"));
+    for secret in [&token, "hush"] {
+        assert!(!during.contains(secret) && !after.contains(secret));
     }
 }
 

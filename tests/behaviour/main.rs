@@ -2,6 +2,7 @@
 
 mod apple;
 mod attempts;
+mod audit;
 mod base_path;
 mod bearer;
 mod bound_sessions;

@@ -53,7 +53,7 @@ async fn no_secret_is_in_any_line() {
     }
 
     // Everybody who might have something to say was heard.
-    for target in ["rocket_openidconnect", "rocket::", "hyper", "reqwest"] {
+    for target in ["rocket_openidconnect", "oidc::audit", "rocket::", "hyper", "reqwest"] {
         assert!(recorder.heard(target), "nothing of {target} was recorded");
     }
     let found = recorder.lines_with(&secrets);

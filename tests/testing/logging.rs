@@ -13,6 +13,8 @@ use crate::app::{figment, open};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
+    /// The messages with the target `oidc::audit`.
+    static AUDIT: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
 }
 
 struct Logger;
@@ -24,6 +26,10 @@ impl log::Log for Logger {
 
     fn log(&self, record: &log::Record<'_>) {
         LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        if record.target() == "oidc::audit" {
+            assert_eq!(record.level(), log::Level::Info);
+            AUDIT.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
     }
 
     fn flush(&self) {}
@@ -67,4 +73,29 @@ fn a_refresh_and_a_sign_out_leave_the_log_as_it_was() {
     client.sign_out("/");
     assert_eq!(client.get("/me").dispatch().status(), Status::Unauthorized);
     assert!(is_told(&client));
+}
+
+/// As with a subscriber, the message is one JSON object, and nothing is added to it.
+#[test]
+fn an_audit_event_is_whole_in_log() {
+    let (_, client) = open(figment());
+    AUDIT.take();
+    client.sign_in("/me", json!({ "sub": "alice" }));
+    client.sign_out("/");
+    let lines = AUDIT.take();
+    let objects = lines
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let events = objects.map(|object| {
+        let text = |name: &str| object[name].as_str().unwrap_or("null").to_owned();
+        format!("{} {} {}", text("event"), text("reason"), text("sub"))
+    });
+    assert_eq!(
+        events.collect::<Vec<_>>(),
+        [
+            "sign_in_begun sign_in_begun null",
+            "sign_in_succeeded signed_in alice",
+            "session_ended signed_out alice",
+        ]
+    );
 }
