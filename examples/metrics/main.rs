@@ -1,4 +1,5 @@
-//! It adds to `sign_in`: metrics for Prometheus, rendered by a route of the app's own at `/metrics`.
+//! It adds to `sign_in`: metrics for Prometheus, rendered by a route of the app's own at `/metrics`, of sign-ins, refreshes
+//! and requests with access tokens. `docs/prometheus` has a dashboard and alerts for them.
 //!
 //! ```sh
 //! cargo run --example metrics --features dev-provider,metrics
@@ -11,11 +12,13 @@ mod tests;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rocket::{
-    Build, Rocket, State, get, launch,
+    Build, Rocket, State, get,
+    http::Status,
+    launch,
     response::content::{RawHtml, RawText},
     routes,
 };
-use rocket_openidconnect::{LoggedIn, Oidc, OptionalUser, RelyingParty};
+use rocket_openidconnect::{Bearer, LoggedIn, Oidc, OptionalUser, RelyingParty};
 
 #[get("/")]
 fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
@@ -35,27 +38,47 @@ fn profile(user: LoggedIn) -> String {
     user.subject().to_owned()
 }
 
+/// The user's claims as they are now at the provider.
+#[get("/profile/now")]
+async fn profile_now(user: LoggedIn) -> Result<String, Status> {
+    let user = user.refresh().await.map_err(|_| Status::BadGateway)?;
+    Ok(user.subject().to_owned())
+}
+
+#[get("/api/profile")]
+fn api(token: Bearer) -> String {
+    token.subject().unwrap_or_default().to_owned()
+}
+
 #[get("/metrics")]
 fn metrics(recorder: &State<PrometheusHandle>) -> RawText<String> {
     recorder.run_upkeep();
     RawText(recorder.render())
 }
 
-/// Records what this process counts and times, for [`metrics`] to show.
+/// Records what this process counts and times, for [`metrics`] to show. The buckets are those that OpenTelemetry advises for
+/// the duration of requests.
 fn recorder() -> PrometheusHandle {
-    let calls = Matcher::Full("oidc_provider_request_duration_seconds".to_owned());
+    const BUCKETS: [f64; 14] = [
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    ];
+    let requests = Matcher::Full("oidc_client_request_duration_seconds".to_owned());
     PrometheusBuilder::new()
-        .set_buckets_for_metric(calls, &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
+        .set_buckets_for_metric(requests, &BUCKETS)
         .expect("there are buckets")
         .install_recorder()
         .expect("no other recorder is installed")
 }
 
 fn app(recorder: PrometheusHandle) -> Rocket<Build> {
+    let oidc = Oidc::custom(|mut settings| {
+        settings.audience = Some(vec!["https://profile.example.com".into()]);
+        settings
+    });
     rocket::build()
-        .attach(Oidc::fairing())
+        .attach(oidc)
         .manage(recorder)
-        .mount("/", routes![index, profile, metrics])
+        .mount("/", routes![index, profile_now, profile, api, metrics])
 }
 
 #[launch]

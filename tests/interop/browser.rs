@@ -235,15 +235,16 @@ impl Browser {
         }
     }
 
-    /// From now on, shows pages as a phone of 360 px does, in this colour scheme: `light` or `dark`.
-    pub async fn emulate_phone(&self, scheme: &str) {
-        let size = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
+    /// Shows pages as a device of this width does, in a dark or a light scheme.
+    pub async fn becomes(&self, width: u32, is_dark: bool) {
+        let scheme = if is_dark { "dark" } else { "light" };
+        let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        for (command, params) in [
+        for (name, params) in [
             ("Emulation.setDeviceMetricsOverride", size),
             ("Emulation.setEmulatedMedia", media),
         ] {
-            let command = json!({ "cmd": command, "params": params });
+            let command = json!({ "cmd": name, "params": params });
             self.post("/goog/cdp/execute", command).await;
         }
     }

@@ -51,6 +51,33 @@ async fn sign_in_on_the_development_provider_under_both_loopback_names() {
     assert_eq!(browser.text("h1").await, "Sign-in failed");
 }
 
+/// Nothing of it is wider than a phone, in either scheme; the pictures are for people.
+#[rocket::async_test]
+#[ignore = "needs Chromium: run scripts/interop"]
+async fn the_page_for_developers_fits_a_phone() {
+    let port = free_port().to_string();
+    let dev_provider = format!("{{port={port}}}");
+    let app = Example::start("metrics", free_port(), &[("OIDC_DEV_PROVIDER", &dev_provider)]);
+    let browser = Browser::start().await;
+    browser.goto(&app.at("localhost", "/oidc/login?next=/profile")).await;
+    browser.click("button[value=alice]").await;
+    let profile = app.at("localhost", "/profile");
+    browser.wait_for_url(|url| url == profile).await;
+    browser
+        .goto(&app.at("localhost", "/oidc/authorize?code=x&state=0123456789"))
+        .await;
+    for (width, is_dark) in [(360, false), (360, true), (1280, false), (1280, true)] {
+        browser.becomes(width, is_dark).await;
+        browser.goto(&app.at("localhost", "/oidc/debug")).await;
+        assert_eq!(browser.text("h1").await, "OpenID Connect");
+        let widths = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]";
+        let widths = browser.execute(widths).await;
+        assert_eq!(widths[0], widths[1], "at {width}");
+        let scheme = if is_dark { "dark" } else { "light" };
+        browser.screenshot(&format!("debug-{width}-{scheme}")).await;
+    }
+}
+
 /// The example `sign_in` with a development provider, which asks in each tab who signs in.
 struct Tabs {
     browser: Browser,

@@ -1,4 +1,4 @@
-//! Against real counterparts: npm `oidc-provider`, Keycloak, Chromium, Redis, PostgreSQL and nginx. `scripts/interop`
+//! Against real counterparts: npm `oidc-provider`, Keycloak, Chromium, Redis, PostgreSQL, nginx and Prometheus. `scripts/interop`
 //! installs them and runs these tests.
 
 mod access_tokens;
@@ -29,6 +29,7 @@ mod numbers;
 mod other_apis;
 mod pages;
 mod patience;
+mod prometheus;
 mod redis_failover;
 mod scripts;
 mod second_factor;

@@ -122,7 +122,7 @@ async fn every_built_in_page_is_accessible_and_fits_a_phone() {
         ("dev_rejected", format!("http://localhost:{port}/authorize")),
     ];
     for scheme in ["light", "dark"] {
-        browser.emulate_phone(scheme).await;
+        browser.becomes(360, scheme == "dark").await;
         for (name, html) in &pages {
             browser.goto("about:blank").await;
             let html = json!(html);

@@ -171,7 +171,10 @@ fn a_policy_says_which_claim_is_absent() {
         assert!(lines[1].starts_with("add `groups` to `oidc.scopes`, or"), "{lines:#?}");
     }
     let page = debug_page(&client);
-    assert!(page.contains("<code>/admin</code> by <code>"), "{page}");
+    assert!(
+        page.contains("<td data-name=\"path\">/admin</td><td data-name=\"policy\">Admin</td>"),
+        "{page}"
+    );
     assert!(page.contains("the user has no claim `groups`"), "{page}");
     assert!(page.contains("Remedy: add `groups` to `oidc.scopes`"), "{page}");
     // Who it was, and what they are, is not there.
