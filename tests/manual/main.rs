@@ -14,6 +14,7 @@ use figment::{
 };
 use rocket_openidconnect::{SignInFailureKind, settings::Settings};
 
+const AUDIT: &str = include_str!("../../docs/manual/audit.md");
 const ATTACKS: &str = include_str!("../../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../../docs/conformance.md");
 const ERRORS: &str = include_str!("../../docs/manual/errors.md");
@@ -305,6 +306,20 @@ fn names(section: &str) -> BTreeSet<String> {
     let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
     let names = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
     names.map(str::to_owned).collect()
+}
+
+/// Both ways: no event without a row, no row without an event.
+#[test]
+fn every_audit_event_is_on_the_page() {
+    let code = code(&source("audit.rs"));
+    let (_, body) = code.split_once("fn name(").unwrap();
+    let body = body.split("\n    }\n").next().unwrap();
+    let events: BTreeSet<_> = literals(body).into_iter().map(|literal| literal.text).collect();
+    let (_, table) = AUDIT.split_once("| event | when |").unwrap();
+    let rows = table.split("\n\n").next().unwrap().lines();
+    let rows = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), events);
+    assert_eq!(events.len(), 10);
 }
 
 /// A reason code, or those of each kind of token for `…_iss`.
