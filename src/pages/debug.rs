@@ -124,22 +124,15 @@ fn timeline(attempt: &Attempt) -> String {
     let before = std::iter::once(None).chain(starts.clone().map(Some));
     let steps = attempt.steps.iter().zip(before);
     let steps: String = steps.map(|(step, before)| self::step(step, before)).collect();
-    let end = attempt
-        .failure
-        .as_ref()
-        .map(|failure| failure.at)
-        .or(starts.clone().last());
+    let last = starts.clone().next_back();
+    let end = attempt.failure.as_ref().map(|failure| failure.at).or(last);
     let took = starts.clone().next().zip(end).map(|(start, end)| duration(start, end));
     format!(
         "<section class=\"{state}\"><h3>to <code>{}</code>{}</h3><ol>{steps}{}</ol></section>",
         escape(&attempt.return_to),
         took.map(|took| format!(" <span class=\"took\">in {took}</span>"))
             .unwrap_or_default(),
-        attempt
-            .failure
-            .as_ref()
-            .map(|it| failure(it, starts.last()))
-            .unwrap_or_default(),
+        attempt.failure.as_ref().map(|it| failure(it, last)).unwrap_or_default(),
     )
 }
 

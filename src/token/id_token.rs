@@ -128,14 +128,16 @@ impl IdToken {
             format!("exp: in {:.0} s", seconds("exp").unwrap_or(now) - now),
             format!("iat: {:.0} s ago", now - seconds("iat").unwrap_or(now)),
             format!("sub: {}", excerpt(&self.subject)),
-            match has("nonce") {
-                true => "nonce: that of the request",
-                false => "nonce: absent, which `insecure_accept_missing_nonce` allows",
+            if has("nonce") {
+                "nonce: that of the request"
+            } else {
+                "nonce: absent, which `insecure_accept_missing_nonce` allows"
             }
             .to_owned(),
-            match has("at_hash") {
-                true => "at_hash: that of the access token",
-                false => "at_hash: absent, which the standard allows",
+            if has("at_hash") {
+                "at_hash: that of the access token"
+            } else {
+                "at_hash: absent, which the standard allows"
             }
             .to_owned(),
         ];
