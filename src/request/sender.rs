@@ -120,6 +120,15 @@ impl<'a> Sender<'a> {
         if !self.is_checked() {
             return Ok(());
         }
+        self.check_page(is_own, is_allowed)
+    }
+
+    /// As [`check`](Self::check), whatever the method: for a response that no other origin may read.
+    pub(crate) fn check_page(
+        &self,
+        is_own: impl Fn(&str) -> bool,
+        is_allowed: impl Fn(&str) -> bool,
+    ) -> Result<(), CrossOrigin> {
         match (self.site, self.origin) {
             (Field::Several, _) | (_, Field::Several) => Err(CrossOrigin::Malformed),
             (_, Field::One(origin)) if origin != "null" && is_allowed(origin) => Ok(()),

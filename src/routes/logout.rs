@@ -306,7 +306,7 @@ impl RouteContext<'_, '_> {
                 let ending = sessions.end_in_browser(name.as_deref(), session, jar, false, self.now);
                 let ended = ending.await;
                 self.set(ended.cookies);
-                ended.end.iter().for_each(|change| change.log(false));
+                self.rp.events.log(Some(self.request), ended.end.as_slice());
                 signed_out.end = ended.end;
                 signed_out.is_unrecorded = !ended.is_recorded;
                 signed_out.is_refused_here = ended.is_refused_here;
@@ -467,7 +467,7 @@ impl RouteContext<'_, '_> {
                 _ => Sender::ThisApp,
             };
         }
-        match sender.check(|origin| self.is_own_origin(origin), |_| false) {
+        match sender.check_page(|origin| self.is_own_origin(origin), |_| false) {
             Ok(()) => Sender::ThisApp,
             Err(CrossOrigin::Hidden) => Sender::Hidden,
             Err(_) => Sender::AnotherOrigin,
