@@ -80,7 +80,8 @@ impl ObservedProvider {
             name: Some(name.clone()),
             #[cfg(feature = "metrics")]
             label: ProviderLabel::Named(name.clone()),
-            ..ObservedProvider::default()
+            #[cfg(feature = "metrics")]
+            issuer: None,
         }
     }
 
@@ -90,16 +91,19 @@ impl ObservedProvider {
             name: Some(name.clone()),
             #[cfg(feature = "metrics")]
             label: ProviderLabel::Dynamic,
-            ..ObservedProvider::default()
+            #[cfg(feature = "metrics")]
+            issuer: None,
         }
     }
 
     /// Any of several.
     pub(crate) fn none() -> ObservedProvider {
         ObservedProvider {
+            name: None,
             #[cfg(feature = "metrics")]
             label: ProviderLabel::None,
-            ..ObservedProvider::default()
+            #[cfg(feature = "metrics")]
+            issuer: None,
         }
     }
 

@@ -43,7 +43,6 @@ pub(crate) use self::{
     providers::{ONLY_PROVIDER, is_provider_name},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
-    session::StoreUrl,
     session::{REQUEST_CLAIMS, StoreUrl},
     shown::ShownSetting,
     site::Site,

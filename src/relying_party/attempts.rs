@@ -67,11 +67,6 @@ impl Attempts {
         self.step(name, "the browser was redirected to the provider", now);
     }
 
-    /// Whether they are kept.
-    pub(crate) fn are_kept(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Records a step of an attempt.
     pub(crate) fn step(&self, name: &str, step: &str, now: OffsetDateTime) {
         self.checked(name, step, Vec::new, now);

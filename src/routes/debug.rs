@@ -144,6 +144,7 @@ fn advice(reason: NoSession) -> &'static str {
         NoSession::SignInRequired => "The provider asks for a sign-in before it refreshes the session.",
         NoSession::RefreshUnavailable => "The session goes on once the provider responds again.",
         NoSession::UnknownKey => "Give all nodes the same `secret_key` and `previous_secret_keys`.",
+        NoSession::CrossOrigin => "A page of another origin sent this request: see the rejected requests below.",
         NoSession::StoreUnavailable => "The session goes on once the store at `session.store_url` responds again.",
         NoSession::NoProvider => "The app's `provider_for` returned no provider for this request.",
         NoSession::ProviderUndecided => "The app's `provider_for` or its provider source failed.",
