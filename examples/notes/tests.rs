@@ -96,6 +96,8 @@ fn a_refresh_says_what_it_changed() {
     let figment = super::figment().select(Config::DEBUG_PROFILE);
     let app = provider.register(super::app(figment));
     let client = Client::tracked(app).expect("the example launches");
+    // A provider that sends groups whatever the scopes are.
+    provider.send_unscoped(&["groups"]);
     provider.on_id_token(|claims| {
         claims.insert("desk".into(), json!(4));
     });

@@ -192,12 +192,11 @@ impl<C> User<C> {
     /// They do not count among several providers, as [`groups`](Self::groups) do not, unless `trust_groups = true`.
     ///
     /// ```
-    /// use rocket::{Request, async_trait};
+    /// use rocket::Request;
     /// use rocket_openidconnect::{Policy, User};
     ///
     /// struct Editor;
     ///
-    /// #[async_trait]
     /// impl Policy for Editor {
     ///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
     ///         user.roles().contains(&"editor")

@@ -26,7 +26,6 @@ const TIME: &str = "2023-11-14T22:13:20Z";
 
 struct Admins;
 
-#[rocket::async_trait]
 impl Policy for Admins {
     async fn permits(user: &User, _: &Request<'_>) -> bool {
         user.subject() == "root"

@@ -19,7 +19,6 @@ scopes! { Read = "notes:read"; }
 
 struct Admins;
 
-#[rocket::async_trait]
 impl Policy for Admins {
     async fn permits(user: &User, _: &Request<'_>) -> bool {
         user.subject() == "root"

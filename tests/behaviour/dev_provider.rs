@@ -234,5 +234,9 @@ async fn the_rules_of_a_development_provider_hold_for_each() {
              only\nINFO: remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug"
         )
     });
+    // All that is wrong at one launch, the key that the release profile needs too.
+    let key = "ERROR: `secret_key` is missing: outside of the debug profile Rocket does not launch without one\n\
+               INFO: set ROCKET_SECRET_KEY to the output of `openssl rand -base64 32`";
+    let expected = [&expected[..], &[key.to_owned()]].concat();
     assert_eq!(lines(release.configure(figment)).await, expected.join("\n"));
 }

@@ -120,6 +120,10 @@ async fn a_testing_profile_outside_of_debug_is_logged() {
     assert_eq!(
         log.lines_with_report(),
         [
+            "WARN: any client can set its address in the header `X-Real-IP` (Rocket's `ip_header`): no proxy is named that \
+             sets it",
+            "INFO: name the proxy in `oidc.trusted_proxies`, or set `ip_header = false` if there is none; until then the \
+             audit log and rate limits use the address of the connection",
             "INFO: OpenID Connect:",
             "INFO: disabled: no provider is contacted",
             "INFO: testing profile: tess",

@@ -214,7 +214,7 @@ fn each_claim_has_a_remedy_of_its_own() {
 
     let (_, client) = open(json!({}));
     assert!(refused(&client, "/closed").is_empty());
-    assert!(debug_page(&client).contains("<code>/closed</code> by <code>"));
+    assert!(debug_page(&client).contains("<td data-name=\"path\">/closed</td>"));
 }
 
 /// By the same setting as those of access tokens.
