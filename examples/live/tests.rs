@@ -32,10 +32,13 @@ fn node(provider: &TestProvider, database: &str) -> Rocket<Build> {
     let store = SqlStore::new(&Secret::new(database)).unwrap();
     let rocket = super::app(Oidc::fairing().session_store(store));
     let figment = rocket.figment().clone();
-    let figment = figment.merge(Serialized::global("port", 0)).merge(Serialized::global(
-        "secret_key",
-        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-    ));
+    let figment = figment
+        .merge(Serialized::global("port", 0))
+        .merge(("oidc.base_url", "http://localhost:8000"))
+        .merge(Serialized::global(
+            "secret_key",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ));
     provider.register(rocket.configure(figment))
 }
 

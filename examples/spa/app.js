@@ -9,11 +9,7 @@ const DRAFT = "draft";
 async function api(method, path, body) {
   const response = await fetch(`/api${path}`, {
     method,
-    headers: {
-      // No other site's page can send this: see `FromOwnPage`.
-      "X-Requested-With": "fetch",
-      ...(body && { "Content-Type": "application/json" }),
-    },
+    headers: body && { "Content-Type": "application/json" },
     body: body && JSON.stringify(body),
   });
   if (response.status === 401) throw new Error("You were signed out. Sign in again to go on; what you typed is kept.");

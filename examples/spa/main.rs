@@ -1,7 +1,6 @@
 //! It adds to `sign_in`: a page in JavaScript, and an API for it at the same origin. The browser has the session
 //! and no token. `app.js` follows the session by `/oidc/session.js`: in other tabs, before its end, and at a 401.
-//! `FromOwnPage` shows what an API does about requests that other sites' pages make, and `motto` how the app asks
-//! another API for its page.
+//! The guards reject what other sites' pages send, and `motto` shows how the app asks another API for its page.
 //!
 //! ```sh
 //! cargo run --example spa     # open http://localhost:8000
@@ -16,9 +15,7 @@ use rocket::{
     fairing::AdHoc,
     get,
     http::{ContentType, Header, Status},
-    launch, post,
-    request::{FromRequest, Outcome},
-    routes,
+    launch, post, routes,
     serde::{
         Deserialize,
         json::{Json, Value, json},
@@ -31,28 +28,6 @@ use self::todos::{Todo, Todos};
 /// Scripts, styles and requests of this origin alone, and no frames: whatever a to-do says, it is no script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
-
-/// A request that our own page made. Pages of other sites cannot set this header, unless the API allowed it by
-/// CORS, which it does not. The session's cookie is `SameSite=Lax`, which keeps most of them out; this keeps
-/// out those of the same site (`blog.example.com`) too.
-struct FromOwnPage;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for FromOwnPage {
-    type Error = &'static str;
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<FromOwnPage, &'static str> {
-        let headers = request.headers();
-        let is_ours = headers.get_one("X-Requested-With") == Some("fetch");
-        // What a browser says of itself, if it does.
-        let site = headers.get_one("Sec-Fetch-Site").unwrap_or("same-origin");
-        if is_ours && site == "same-origin" {
-            Outcome::Success(FromOwnPage)
-        } else {
-            Outcome::Error((Status::Forbidden, "the request is not of our page"))
-        }
-    }
-}
 
 /// Who a to-do belongs to: issuer and subject together.
 fn owner(user: &User) -> String {
@@ -71,19 +46,14 @@ fn list(user: LoggedIn, todos: &State<Todos>) -> Json<Vec<Todo>> {
 }
 
 #[post("/todos", data = "<todo>")]
-fn add(
-    user: LoggedIn,
-    _own: FromOwnPage,
-    todo: Json<NewTodo<'_>>,
-    todos: &State<Todos>,
-) -> Result<(Status, Json<Todo>), Status> {
+fn add(user: LoggedIn, todo: Json<NewTodo<'_>>, todos: &State<Todos>) -> Result<(Status, Json<Todo>), Status> {
     let added = todos.add(&owner(&user), todo.text.trim());
     let added = added.ok_or(Status::UnprocessableEntity)?;
     Ok((Status::Created, Json(added)))
 }
 
 #[delete("/todos/<id>")]
-fn remove(id: u64, user: LoggedIn, _own: FromOwnPage, todos: &State<Todos>) -> Status {
+fn remove(id: u64, user: LoggedIn, todos: &State<Todos>) -> Status {
     if todos.remove(&owner(&user), id) {
         Status::NoContent
     } else {

@@ -19,7 +19,6 @@ fn app() -> (TestProvider, Client) {
 /// As the page's script asks.
 fn fetch(request: LocalRequest<'_>) -> LocalResponse<'_> {
     request
-        .header(Header::new("X-Requested-With", "fetch"))
         .header(Header::new("Sec-Fetch-Site", "same-origin"))
         .header(Header::new("Sec-Fetch-Mode", "cors"))
         .header(Header::new("Sec-Fetch-Dest", "empty"))
@@ -141,13 +140,12 @@ fn pages_of_others_change_nothing() {
             let request = client.req(route.method, path.clone()).signed_in_as(alice());
             request.body("{\"text\": \"owned\"}")
         };
-        // A form, of any site.
+        // A form of another site, in a browser that says nothing else.
         let form = request().header(ContentType::Plain);
+        let form = form.header(Header::new("Origin", "https://evil.example"));
         assert_eq!(form.dispatch().status(), Status::Forbidden, "{route}");
         // A script of the same site, in a browser that says so.
-        let script = request()
-            .header(Header::new("X-Requested-With", "fetch"))
-            .header(Header::new("Sec-Fetch-Site", "same-site"));
+        let script = request().header(Header::new("Sec-Fetch-Site", "same-site"));
         assert_eq!(script.dispatch().status(), Status::Forbidden, "{route}");
         tried += 1;
     }

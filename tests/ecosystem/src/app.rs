@@ -128,36 +128,12 @@ pub mod cors {
 pub mod websocket {
     //! rocket_ws: the guard runs at the handshake, and a handshake from another origin is rejected.
 
-    use rocket::{
-        Request, State, get,
-        http::Status,
-        request::{FromRequest, Outcome},
-    };
+    use rocket::get;
     use rocket_openidconnect::LoggedIn;
     use rocket_ws::{Stream, WebSocket};
 
-    /// The origin of this app's own pages, from its settings.
-    pub struct OwnOrigin(pub String);
-
-    /// A request that a page of this app has sent.
-    pub struct FromOwnPage;
-
-    #[rocket::async_trait]
-    impl<'r> FromRequest<'r> for FromOwnPage {
-        type Error = ();
-
-        async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-            let own = request.guard::<&State<OwnOrigin>>().await.succeeded();
-            let origin = request.headers().get_one("Origin");
-            match (own, origin) {
-                (Some(own), Some(origin)) if origin == own.0 => Outcome::Success(FromOwnPage),
-                _ => Outcome::Error((Status::Forbidden, ())),
-            }
-        }
-    }
-
     #[get("/socket")]
-    pub fn socket(_page: FromOwnPage, user: LoggedIn, socket: WebSocket) -> Stream!['static] {
+    pub fn socket(user: LoggedIn, socket: WebSocket) -> Stream!['static] {
         let subject = user.subject().to_owned();
         Stream! { socket =>
             yield format!("hello {subject}").into();
@@ -323,7 +299,6 @@ fn figment(folder: &Path) -> Figment {
 pub fn websocket_app(folder: &Path) -> Rocket<Build> {
     rocket::custom(figment(folder))
         .attach(Oidc::fairing())
-        .manage(websocket::OwnOrigin(OWN_ORIGIN.to_owned()))
         .mount("/", rocket::routes![websocket::socket])
 }
 
@@ -338,7 +313,6 @@ pub fn rocket(folder: &Path) -> Rocket<Build> {
         .attach(sync_pools::Ledger::fairing())
         .attach(cors::fairing())
         .attach(prometheus.clone())
-        .manage(websocket::OwnOrigin(OWN_ORIGIN.to_owned()))
         .manage(graphql::schema())
         .manage(juniper_graphql::schema())
         .manage(spec)

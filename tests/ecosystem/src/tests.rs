@@ -298,7 +298,8 @@ async fn a_socket_opens_for_a_user_of_an_own_page_only() {
                 "HTTP/1.1 403 Forbidden",
             ),
             ("Origin: https://localhost:8000\r\n", &*cookie, "HTTP/1.1 403 Forbidden"),
-            ("", &*cookie, "HTTP/1.1 403 Forbidden"),
+            // A program, not a page.
+            ("", &*cookie, "HTTP/1.1 101 Switching Protocols"),
         ] {
             assert_eq!(handshake(port, origin, cookie).await.0, expected, "{origin}");
         }
