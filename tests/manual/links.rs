@@ -244,5 +244,5 @@ fn every_file_on_the_map_is_there() {
             assert!(root().join(name).exists(), "{name}");
         }
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
