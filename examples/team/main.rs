@@ -13,7 +13,7 @@ mod todos;
 
 use rocket::{
     Build, Config, FromForm, Request, Rocket, State, catch, catchers,
-    futures::SinkExt,
+    futures::{SinkExt, StreamExt},
     get,
     http::Status,
     launch, post,
@@ -89,7 +89,12 @@ fn live(member: Authorized<Members>, todos: &State<Todos>, socket: WebSocket) ->
             loop {
                 select! {
                     // A page that is too slow misses some, and shows all when it is loaded again.
-                    Ok(todo) = added.recv() => stream.send(Message::Text(todo.to_string())).await?,
+                    todo = added.recv() => if let Ok(todo) = todo {
+                        stream.send(Message::Text(todo)).await?;
+                    },
+                    message = stream.next() => if !matches!(message, Some(Ok(_))) {
+                        return Ok(());
+                    },
                     _ = &mut ended => return stream.close(None).await,
                 }
             }
@@ -141,11 +146,6 @@ fn failed(status: Status, _: &Request<'_>) -> VisitorTemplate {
     render("failed", context! { code: status.code, reason: status.reason_lossy() })
 }
 
-#[catch(default)]
-fn api_failed(status: Status, _: &Request<'_>) -> Json<u16> {
-    Json(status.code)
-}
-
 /// Keeps which browser a session is of, for the page of sessions.
 struct Browsers;
 
@@ -165,18 +165,18 @@ fn rocket() -> Rocket<Build> {
             "template_dir",
             concat!(env!("CARGO_MANIFEST_DIR"), "/examples/team/templates"),
         ))
+        .merge(("oidc.scopes", "openid email profile groups"))
         .join(("oidc.audience", "https://todos.example.com"))
         .join(("oidc.session.store", "memory"));
     rocket::custom(settings)
         .attach(Oidc::fairing().events(Browsers))
         .attach(Template::fairing())
         .attach(Cors("https://dashboard.example.com"))
-        .manage(Todos::default())
+        .manage(Todos::new())
         .mount(
             "/",
             routes![index, list, add, clear, live, sessions, end_session, end_other_sessions],
         )
         .mount("/api", routes![api_list, api_add])
         .register("/", catchers![failed])
-        .register("/api", catchers![api_failed])
 }

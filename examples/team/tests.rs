@@ -19,26 +19,23 @@ fn member(name: &str) -> Value {
     json!({ "sub": name, "name": name, "groups": ["users"] })
 }
 
-fn admin() -> Value {
-    json!({ "sub": "ada", "name": "Ada", "groups": ["admin"] })
-}
-
 fn page(response: LocalResponse<'_>) -> String {
     assert_eq!(response.status(), Status::Ok);
     response.into_string().unwrap()
 }
 
+/// The page has the first text, and not the second one.
+fn check(page: &str, has: &str, lacks: &str) {
+    assert!(page.contains(has) && !page.contains(lacks), "{page}");
+}
+
 /// As a browser sends the form of the page.
 fn form<'c>(client: &'c Client, path: &'c str, body: &str) -> LocalRequest<'c> {
-    client
-        .post(path)
-        .header(ContentType::Form)
-        .header(Header::new("Origin", "http://localhost:8000"))
-        .header(Header::new("Referer", "http://localhost:8000/todos"))
-        .header(Header::new("Sec-Fetch-Site", "same-origin"))
-        .header(Header::new("Sec-Fetch-Mode", "navigate"))
-        .header(Header::new("Sec-Fetch-Dest", "document"))
-        .body(body)
+    let mut form = client.post(path).header(ContentType::Form).body(body);
+    for (name, value) in [("Site", "same-origin"), ("Mode", "navigate"), ("Dest", "document")] {
+        form.add_header(Header::new(format!("Sec-Fetch-{name}"), value));
+    }
+    form.header(Header::new("Referer", "http://localhost:8000/todos"))
 }
 
 #[test]
@@ -50,48 +47,25 @@ fn only_the_start_page_is_public() {
 #[test]
 fn every_page_shows_the_visitor() {
     let (_, client) = app();
-    let start = page(client.get("/").dispatch());
-    assert!(
-        start.contains("id=\"sign-in\"") && !start.contains("id=\"who\""),
-        "{start}"
-    );
-
+    check(&page(client.get("/").dispatch()), "id=\"sign-in\"", "id=\"who\"");
     client.sign_in("/oidc/login", member("<b>Bob</b>"));
     let missing = client.get("/nowhere").dispatch();
     assert_eq!(missing.status(), Status::NotFound);
-    let missing = missing.into_string().unwrap();
-    assert!(missing.contains("404: Not Found"), "{missing}");
-    assert!(
-        missing.contains("&lt;b&gt;Bob") && !missing.contains("<b>"),
-        "{missing}"
-    );
+    check(&missing.into_string().unwrap(), "&lt;b&gt;Bob", "<b>");
 }
 
 #[test]
 fn members_share_the_list_and_admins_clear_it() {
     let (_, client) = app();
-    assert_eq!(
-        form(&client, "/todos", "text=Milk")
-            .signed_in_as(member("bob"))
-            .dispatch()
-            .status(),
-        Status::SeeOther
-    );
-    let todos = page(client.get("/todos").signed_in_as(member("carol")).dispatch());
-    assert!(
-        todos.contains("Milk (bob)") && !todos.contains("id=\"clear\""),
-        "{todos}"
-    );
-
-    let clear = |user| form(&client, "/todos/clear", "").signed_in_as(user).dispatch().status();
-    assert_eq!(clear(member("carol")), Status::Forbidden);
-    assert_eq!(clear(admin()), Status::SeeOther);
-    let todos = page(client.get("/todos").signed_in_as(admin()).dispatch());
-    assert!(!todos.contains("Milk") && todos.contains("id=\"clear\""), "{todos}");
-
-    let guest = json!({ "sub": "guest" });
-    let refused = client.get("/todos").signed_in_as(guest).dispatch();
-    assert_eq!(refused.status(), Status::Forbidden);
+    let post = |path, body, user| form(&client, path, body).signed_in_as(user).dispatch().status();
+    let list = |user| client.get("/todos").signed_in_as(user).dispatch();
+    let admin = json!({ "sub": "ada", "groups": ["admin"] });
+    assert_eq!(post("/todos", "text=Milk", member("bob")), Status::SeeOther);
+    check(&page(list(member("carol"))), "Milk (bob)", "id=\"clear\"");
+    assert_eq!(post("/todos/clear", "", member("carol")), Status::Forbidden);
+    assert_eq!(post("/todos/clear", "", admin.clone()), Status::SeeOther);
+    check(&page(list(admin)), "id=\"clear\"", "Milk");
+    assert_eq!(list(json!({ "sub": "guest" })).status(), Status::Forbidden);
 }
 
 #[test]
@@ -101,7 +75,7 @@ fn another_site_adds_nothing() {
     let post = client.post("/todos").header(ContentType::Form).body("text=Spam");
     let post = post.header(Header::new("Sec-Fetch-Site", "same-site"));
     assert_eq!(post.dispatch().status(), Status::Forbidden);
-    assert!(!page(client.get("/todos").dispatch()).contains("Spam"));
+    check(&page(client.get("/todos").dispatch()), "To-dos", "Spam");
 }
 
 #[test]
@@ -109,65 +83,39 @@ fn what_a_member_typed_survives_the_end_of_the_session() {
     let (provider, client) = app();
     client.sign_in("/oidc/login", member("bob"));
     provider.advance_clock(Duration::from_secs(3 * 60 * 60));
-    let late = form(&client, "/todos", "text=Buy+%3Cmilk%3E").dispatch();
-    assert_eq!(late.status(), Status::SeeOther);
-    drop(late);
+    let post = |body| form(&client, "/todos", body).dispatch().status();
+    assert_eq!(post("text=Buy+%3Cmilk%3E"), Status::SeeOther);
 
     client.sign_in("/oidc/login", member("bob"));
-    let todos = page(client.get("/todos").dispatch());
-    assert!(
-        todos.contains("value=\"Buy &lt;milk&gt;\"") && !todos.contains("(bob)"),
-        "{todos}"
-    );
-    assert_eq!(
-        form(&client, "/todos", "text=Milk").dispatch().status(),
-        Status::SeeOther
-    );
-    let todos = page(client.get("/todos").dispatch());
-    assert!(todos.contains("Milk (bob)") && todos.contains("value=\"\""), "{todos}");
+    let typed = "value=\"Buy &lt;milk&gt;\"";
+    check(&page(client.get("/todos").dispatch()), typed, "(bob)");
+    assert_eq!(post("text=Milk"), Status::SeeOther);
+    check(&page(client.get("/todos").dispatch()), "Milk (bob)", typed);
 }
 
 #[test]
 fn people_end_their_other_sessions() {
     let (_, client) = app();
-    for browser in ["phone", "tablet"] {
-        let elsewhere = client.get("/sessions").header(Header::new("User-Agent", browser));
-        page(elsewhere.signed_in_as(member("bob")).dispatch());
-    }
+    let elsewhere = client.get("/sessions").header(Header::new("User-Agent", "tablet"));
+    page(elsewhere.signed_in_as(member("bob")).dispatch());
     client.sign_in("/oidc/login", member("bob"));
-    let sessions = page(client.get("/sessions").dispatch());
-    assert!(sessions.contains("phone") && sessions.contains("tablet"), "{sessions}");
-    assert_eq!(
-        form(&client, "/sessions/end-others", "").dispatch().status(),
-        Status::SeeOther
-    );
-    let sessions = page(client.get("/sessions").dispatch());
-    assert!(
-        !sessions.contains("phone") && sessions.contains("this browser"),
-        "{sessions}"
-    );
+    check(&page(client.get("/sessions").dispatch()), "tablet", "phone");
+    let ended = form(&client, "/sessions/end-others", "").dispatch().status();
+    assert_eq!(ended, Status::SeeOther);
+    check(&page(client.get("/sessions").dispatch()), "this browser", "tablet");
 }
 
 #[test]
 fn programs_use_the_list_with_a_token() {
     let (_, client) = app();
-    let added = client
-        .post("/api/todos")
-        .json(&json!({ "text": "Milk" }))
-        .bearer(json!({ "sub": "program", "scope": "todos:write" }));
-    assert_eq!(added.dispatch().status(), Status::Created);
-    let listed = client
-        .get("/api/todos")
-        .bearer(json!({ "sub": "program", "scope": "todos:read" }));
-    let listed = listed
-        .header(Header::new("Origin", "https://dashboard.example.com"))
-        .dispatch();
-    assert_eq!(
-        listed.headers().get_one("Access-Control-Allow-Origin"),
-        Some("https://dashboard.example.com")
-    );
-    let todos: Vec<Value> = listed.into_json().unwrap();
-    assert_eq!(todos[0]["text"], "Milk");
+    let token = |scope| json!({ "sub": "program", "scope": scope });
+    let added = client.post("/api/todos").json(&json!({ "text": "Milk" }));
+    assert_eq!(added.bearer(token("todos:write")).dispatch().status(), Status::Created);
+    let origin = "https://dashboard.example.com";
+    let list = client.get("/api/todos").header(Header::new("Origin", origin));
+    let listed = list.bearer(token("todos:read")).dispatch();
+    assert_eq!(listed.headers().get_one("Access-Control-Allow-Origin"), Some(origin));
+    assert_eq!(listed.into_json::<Value>().unwrap()[0]["text"], "Milk");
 
     client.sign_in("/oidc/login", member("bob"));
     assert_eq!(client.get("/api/todos").dispatch().status(), Status::Unauthorized);

@@ -1,38 +1,20 @@
 //! The to-dos of the team, in memory.
 
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocket::{serde::Serialize, tokio::sync::broadcast};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(crate = "rocket::serde")]
 pub struct Todo {
     by: String,
     text: String,
 }
 
-impl fmt::Display for Todo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.text, self.by)
-    }
-}
-
 /// The newest to-dos, and the pages that show them.
 pub struct Todos {
     todos: Mutex<Vec<Todo>>,
-    added: broadcast::Sender<Todo>,
-}
-
-impl Default for Todos {
-    fn default() -> Todos {
-        Todos {
-            todos: Mutex::default(),
-            added: broadcast::channel(16).0,
-        }
-    }
+    added: broadcast::Sender<String>,
 }
 
 impl Todos {
@@ -40,30 +22,32 @@ impl Todos {
     /// The maximum length of the text of one, in bytes.
     pub const MAX_LEN: usize = 200;
 
+    pub fn new() -> Todos {
+        let (todos, added) = (Mutex::default(), broadcast::channel(16).0);
+        Todos { todos, added }
+    }
+
     pub fn all(&self) -> Vec<Todo> {
         self.lock().clone()
     }
 
     pub fn add(&self, by: &str, text: &str) {
-        let todo = Todo {
-            by: by.to_owned(),
-            text: text.to_owned(),
-        };
+        // Fails when no page is open.
+        let _ = self.added.send(format!("{text} ({by})"));
+        let (by, text) = (by.to_owned(), text.to_owned());
         let mut todos = self.lock();
         if todos.len() == Self::MAX_TODOS {
             todos.remove(0);
         }
-        todos.push(todo.clone());
-        // Fails when no page is open.
-        let _ = self.added.send(todo);
+        todos.push(Todo { by, text });
     }
 
     pub fn clear(&self) {
         self.lock().clear();
     }
 
-    /// The to-dos that are added from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Todo> {
+    /// The to-dos that are added from now on, as a page shows them.
+    pub fn subscribe(&self) -> broadcast::Receiver<String> {
         self.added.subscribe()
     }
 
