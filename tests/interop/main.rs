@@ -46,6 +46,7 @@ mod step_up;
 mod step_up_at_keycloak;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
+mod team;
 #[path = "../cli/tool.rs"]
 mod tool;
 mod two_nodes;

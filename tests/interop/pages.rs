@@ -107,8 +107,7 @@ async fn pages_of_the_app() -> Vec<(&'static str, String)> {
 #[rocket::async_test]
 #[ignore = "needs Chromium: run scripts/interop"]
 async fn every_built_in_page_is_accessible_and_fits_a_phone() {
-    let axe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/provider/node_modules/axe-core/axe.min.js");
-    let axe = fs::read_to_string(axe).expect("`scripts/interop` installs axe-core");
+    let axe = axe();
     let browser = Browser::start().await;
     let pages = pages_of_the_app().await;
 
@@ -138,8 +137,14 @@ async fn every_built_in_page_is_accessible_and_fits_a_phone() {
     }
 }
 
+/// The script of axe-core.
+pub fn axe() -> String {
+    let axe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/provider/node_modules/axe-core/axe.min.js");
+    fs::read_to_string(axe).expect("`scripts/interop` installs axe-core")
+}
+
 /// No violation of a rule, and nothing that a phone would have to scroll sideways to.
-async fn check(browser: &Browser, axe: &str, name: &str, scheme: &str) {
+pub async fn check(browser: &Browser, axe: &str, name: &str, scheme: &str) {
     browser.screenshot(&format!("page-{name}-{scheme}")).await;
     let violations = browser
         .execute(&format!(
@@ -148,6 +153,7 @@ async fn check(browser: &Browser, axe: &str, name: &str, scheme: &str) {
         ))
         .await;
     assert_eq!(violations, json!([]), "{name}, {scheme}");
-    let width = browser.execute("return document.documentElement.scrollWidth").await;
-    assert_eq!(width, json!(360), "{name}, {scheme}");
+    let widths = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]";
+    let widths = browser.execute(widths).await;
+    assert_eq!(widths[0], widths[1], "{name}, {scheme}");
 }
