@@ -43,7 +43,7 @@ use crate::{
         AppEvents, Attempts, DeveloperLog, Events, Exchanges, NoEvents, PostLogout, ProviderFor, ProviderSource,
         Providers, Refreshes, RelyingParty, Revocations, Source, SourcedProviders, client_tokens, tokens_of_sessions,
     },
-    request::{self, PrivatePaths, RequestState},
+    request::{self, PrivatePaths, RequestState, StatePlace},
     resource_server::{self, DpopNonces, ProofRecord, Proofs, ResourceServer},
     routes::{self, PublishedKeys},
     session::{Sessions, open_shared_store, store::SessionStore},
@@ -602,15 +602,12 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        #[cfg(feature = "templates")]
-        let is_pending = crate::templates::is_pending(response);
-        #[cfg(not(feature = "templates"))]
-        let is_pending = false;
+        let state = StatePlace::of(request);
         // Most requests for assets end here.
-        if request.cookies().iter().next().is_some() || !RequestState::is_empty_of(request) || is_pending {
+        if request.cookies().iter().next().is_some() || !state.is_empty() {
             Box::pin(answer::finish(request, response)).await;
         }
-        RequestState::note_answered(request);
+        state.note_answered();
     }
 
     /// Ends open sockets, and waits for refreshes in flight: the provider may have exchanged their refresh tokens already.

@@ -20,5 +20,5 @@ pub(crate) use relying_party::{relying_party, relying_party_of_session, resource
 pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
 pub(crate) use sender::{CrossOrigin, Sender, check_sender, is_own_origin};
 pub use sign_in_failure::SignInFailure;
-pub(crate) use state::{Refusal, RequestState};
+pub(crate) use state::{Refusal, RequestState, StatePlace};
 pub use step_up::StepUp;

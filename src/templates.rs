@@ -18,7 +18,7 @@ use rocket_dyn_templates::{Metadata, Template};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{guard::Visitor, relying_party::RelyingParty, resource_server::ResourceServer};
+use crate::{guard::Visitor, relying_party::RelyingParty, request::RequestState, resource_server::ResourceServer};
 
 /// The name of the visitor in the context of a template.
 const VISITOR: &str = "visitor";
@@ -121,6 +121,7 @@ impl<'r> Responder<'r, 'static> for VisitorTemplate {
         })?;
         let template = PendingTemplate { name, context };
         PendingTemplate::place(request).replace(template);
+        let _ = RequestState::of(request).has_template.set(());
         Response::build().raw_header(PENDING, "").ok()
     }
 }
@@ -165,11 +166,6 @@ impl PendingTemplate {
     }
 }
 
-/// Whether a response waits for its template.
-pub(crate) fn is_pending(response: &Response<'_>) -> bool {
-    response.headers().contains(PENDING)
-}
-
 /// A template and its visitor.
 pub(crate) struct VisitorPage {
     template: PendingTemplate,
@@ -180,7 +176,8 @@ impl VisitorPage {
     /// The template of this response, if it has one. Reads the session, which may be refreshed: the cookies of the response
     /// are written afterwards.
     pub(crate) async fn take(request: &Request<'_>, response: &mut Response<'_>) -> Option<VisitorPage> {
-        if !is_pending(response) {
+        // The response may be another one by now, such as that of a catcher.
+        if RequestState::of(request).has_template.get().is_none() || !response.headers().contains(PENDING) {
             return None;
         }
         response.remove_header(PENDING);

@@ -59,6 +59,8 @@ pub(crate) struct RequestState {
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.
     bearer: OnceLock<Box<Refusal>>,
+    /// Set when a template of the response may wait for the visitor.
+    pub(crate) has_template: OnceLock<()>,
     /// The nonce that the response has for the next proof of the client.
     pub(crate) dpop_nonce: OnceLock<String>,
     /// Whom a guard refused with 403, if they are known.
@@ -71,15 +73,25 @@ pub(crate) struct RequestState {
 
 /// Where Rocket keeps the state. Most requests for assets have none: then it is neither made nor looked through.
 #[derive(Default)]
-struct StatePlace {
+pub(crate) struct StatePlace {
     state: OnceLock<RequestState>,
     /// Set when the fairing has written the response.
     is_answered: AtomicBool,
 }
 
 impl StatePlace {
-    fn of<'r>(request: &'r Request<'_>) -> &'r StatePlace {
+    pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r StatePlace {
         request.local_cache(StatePlace::default)
+    }
+
+    /// Whether no guard and no route has attached anything to this request.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.get().is_none_or(RequestState::is_empty)
+    }
+
+    /// Records that the fairing has written the response to this request: what guards attach from now on is lost.
+    pub(crate) fn note_answered(&self) {
+        self.is_answered.store(true, Ordering::Release);
     }
 }
 
@@ -151,22 +163,13 @@ impl RequestState {
             && self.outgoing.get().is_none()
             && self.is_out_of_tokens.get().is_none()
             && self.is_inquiry.get().is_none()
+            && self.has_template.get().is_none()
             && self.cookies.is_empty()
     }
 
     /// The state of this request, created on first use.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
         StatePlace::of(request).state.get_or_init(RequestState::default)
-    }
-
-    /// Whether no guard and no route has attached anything to this request.
-    pub(crate) fn is_empty_of(request: &Request<'_>) -> bool {
-        StatePlace::of(request).state.get().is_none_or(RequestState::is_empty)
-    }
-
-    /// Records that the fairing has written the response to this request: what guards attach from now on is lost.
-    pub(crate) fn note_answered(request: &Request<'_>) {
-        StatePlace::of(request).is_answered.store(true, Ordering::Release);
     }
 
     /// Whether the fairing has written the response. Guards of a fairing that is attached later only read then.
