@@ -7,6 +7,11 @@ pub fn are_met(any_of: &[&[&str]], groups: &[impl AsRef<str>]) -> bool {
     any_of.iter().any(|all_of| all_of.iter().all(is_in))
 }
 
+/// Whether everyone meets an alternative, so that the groups need not be read.
+pub(crate) fn are_none_needed(any_of: &[&[&str]]) -> bool {
+    any_of.iter().any(|all_of| all_of.is_empty())
+}
+
 /// The alternatives in words: `admin, or staff and owner`.
 pub(crate) fn in_words(any_of: &[&[&str]]) -> String {
     let all: Vec<_> = any_of.iter().map(|all_of| all_of.join(" and ")).collect();

@@ -37,8 +37,8 @@ pub use visitor::Visitor;
 use crate::{
     clock::Clock,
     observing,
-    relying_party::{Freshness, Providers, RelyingParty, SessionHandle, User},
-    request::{RequestState, StepUp, check_sender, relying_party, relying_party_of_session},
+    relying_party::{DeveloperLog, Freshness, Providers, RelyingParty, SessionHandle, User},
+    request::{RequestState, Sender, StepUp, check_sender, relying_party, relying_party_of_session},
     requirement::Requirement,
     resource_server::ResourceServer,
     session::{CurrentSession, NoSession},
@@ -49,6 +49,9 @@ pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
 /// Records for the page for developers that a guard runs at the request's route.
 fn note_guard<G>(request: &Request<'_>, any_of: Option<&[&[&str]]>) {
+    if !DeveloperLog::is_any_kept() {
+        return;
+    }
     if let Some(rp) = request.rocket().state::<RelyingParty>() {
         rp.events.developer_log.guard::<G>(request, any_of);
     }
@@ -83,8 +86,10 @@ async fn relying_party_of_own_page<'r>(
     request: &'r Request<'_>,
     app: &'r RelyingParty,
 ) -> Result<&'r RelyingParty, NoSession> {
-    let here = relying_party(request, app).await.map_err(NoSession::from)?;
-    check_sender(request, here).map_err(|_| NoSession::CrossOrigin)?;
+    if !Sender::is_irrelevant(request) {
+        let here = relying_party(request, app).await.map_err(NoSession::from)?;
+        check_sender(request, here).map_err(|_| NoSession::CrossOrigin)?;
+    }
     relying_party_of_session(request, app).await
 }
 

@@ -263,7 +263,11 @@ where
             RequestState::of(request).insufficient_token(&accepted, &error);
             return Err(error);
         }
-        let groups = accepted.token.groups();
+        let groups = if groups::are_none_needed(S::GROUPS) {
+            vec![]
+        } else {
+            accepted.token.groups()
+        };
         if !groups::are_met(S::GROUPS, &groups) {
             let error = BearerError::Groups {
                 required: groups::in_words(S::GROUPS),

@@ -154,7 +154,7 @@ where
             RequestState::of(request).refuse(BearerError::Missing, Demand::of::<S>());
         }
         let user = try_outcome!(user.map_error(|(status, error)| (status, error.into()))).into_user();
-        if groups::are_met(S::GROUPS, &user.groups()) {
+        if groups::are_none_needed(S::GROUPS) || groups::are_met(S::GROUPS, &user.groups()) {
             Outcome::Success(Caller::User(user))
         } else {
             RequestState::of(request).not_permitted(user.session());

@@ -178,10 +178,10 @@ impl<C> User<C> {
         }
         let groups = self.group_paths().groups(self.session.claims.as_map());
         if groups.as_ref().is_none_or(Vec::is_empty) && self.session.claims.groups_overage() {
-            self.miss(MissedClaim::TooManyGroups);
+            self.miss(|| MissedClaim::TooManyGroups);
         } else if groups.is_none() {
             let claim = self.settings().and_then(|settings| settings.groups_claim.first());
-            self.miss(MissedClaim::Absent(claim.map_or("groups", String::as_str).to_owned()));
+            self.miss(|| MissedClaim::Absent(claim.map_or("groups", String::as_str).to_owned()));
         }
         groups.unwrap_or_default()
     }
@@ -211,7 +211,7 @@ impl<C> User<C> {
         roles.unwrap_or_else(|| {
             let settings = self.settings();
             let claim = settings.and_then(|settings| settings.roles_claim.first());
-            self.miss(claim.map_or(MissedClaim::NoRolesClaim, |claim| MissedClaim::Absent(claim.clone())));
+            self.miss(|| claim.map_or(MissedClaim::NoRolesClaim, |claim| MissedClaim::Absent(claim.clone())));
             vec![]
         })
     }
@@ -238,7 +238,7 @@ impl<C> User<C> {
         let value = self.value(name)?;
         let read = T::deserialize(value).ok();
         if read.is_none() {
-            self.miss(MissedClaim::OtherType(name.to_owned()));
+            self.miss(|| MissedClaim::OtherType(name.to_owned()));
         }
         read
     }
@@ -519,7 +519,7 @@ impl<C> User<C> {
     fn text(&self, claim: &str) -> Option<&str> {
         let text = self.value(claim)?.as_str();
         if text.is_none() {
-            self.miss(MissedClaim::OtherType(claim.to_owned()));
+            self.miss(|| MissedClaim::OtherType(claim.to_owned()));
         }
         text
     }
@@ -527,7 +527,7 @@ impl<C> User<C> {
     fn value(&self, claim: &str) -> Option<&serde_json::Value> {
         let value = self.session.claims.value(claim);
         if value.is_none() {
-            self.miss(MissedClaim::Absent(claim.to_owned()));
+            self.miss(|| MissedClaim::Absent(claim.to_owned()));
         }
         value
     }
@@ -536,7 +536,7 @@ impl<C> User<C> {
     fn counts(&self, names: &'static str) -> bool {
         let counts = self.settings().is_none_or(Settings::counts_groups);
         if !counts {
-            self.miss(MissedClaim::NotTrusted(names));
+            self.miss(|| MissedClaim::NotTrusted(names));
         }
         counts
     }
@@ -564,9 +564,9 @@ impl<C> User<C> {
         self.missed.as_ref()
     }
 
-    fn miss(&self, missed: MissedClaim) {
+    fn miss(&self, missed: impl FnOnce() -> MissedClaim) {
         if let Some(all) = &self.missed {
-            all.add(missed);
+            all.add(missed());
         }
     }
 }

@@ -83,11 +83,15 @@ impl<'a> Sender<'a> {
         Sender::new(request.method(), request.headers())
     }
 
+    /// Whether a request changes nothing, and opens no WebSocket: then its page does not matter.
+    pub(crate) fn is_irrelevant(request: &Request<'_>) -> bool {
+        is_safe(request.method()) && !request.headers().contains("Upgrade")
+    }
+
     fn new(method: Method, headers: &'a HeaderMap<'_>) -> Sender<'a> {
         let mut protocols = headers.get("Upgrade").flat_map(|list| list.split(','));
         Sender {
-            // RFC 9110 §9.2.1
-            is_safe: matches!(method, Method::Get | Method::Head | Method::Options | Method::Trace),
+            is_safe: is_safe(method),
             is_handshake: protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")),
             site: match Field::of("Sec-Fetch-Site", headers) {
                 Field::One(site) => {
@@ -159,6 +163,11 @@ impl<'a> Sender<'a> {
             (Field::Absent, Field::Absent) | (Field::Several, _) => false,
         }
     }
+}
+
+/// RFC 9110 §9.2.1.
+fn is_safe(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Options | Method::Trace)
 }
 
 impl<'a> Field<'a> {
