@@ -192,7 +192,8 @@ async fn both_sets_of_metrics_are_there() {
     assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{of_rocket}");
     let (status, own) = app.get("/metrics/oidc").await;
     assert_eq!(status, Status::Ok);
-    let sign_ins = "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"default\"} ";
+    let sign_ins =
+        "oidc_client_request_duration_seconds_count{endpoint=\"token\",outcome=\"2xx\",provider=\"default\"} ";
     assert!(own.contains(sign_ins), "{own}");
     assert!(!own.contains("rocket_http_requests_total"), "{own}");
 }
