@@ -37,7 +37,7 @@ pub use visitor::Visitor;
 use crate::{
     clock::Clock,
     observing,
-    relying_party::{DeveloperLog, Freshness, Providers, RelyingParty, SessionHandle, User},
+    relying_party::{Freshness, Providers, RelyingParty, SessionHandle, User},
     request::{RequestState, Sender, StepUp, check_sender, relying_party, relying_party_of_session},
     requirement::Requirement,
     resource_server::ResourceServer,
@@ -49,9 +49,6 @@ pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
 /// Records for the page for developers that a guard runs at the request's route.
 fn note_guard<G>(request: &Request<'_>, any_of: Option<&[&[&str]]>) {
-    if !DeveloperLog::is_any_kept() {
-        return;
-    }
     if let Some(rp) = request.rocket().state::<RelyingParty>() {
         rp.events.developer_log.guard::<G>(request, any_of);
     }

@@ -4,10 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
 use rocket::Request;
@@ -49,17 +46,8 @@ pub(crate) struct RecentToken {
     pub(crate) text: String,
 }
 
-/// Whether an app of this process keeps a log: the guards of every request ask, and need not look for it elsewhere.
-static IS_ANY_KEPT: AtomicBool = AtomicBool::new(false);
-
 impl DeveloperLog {
-    /// Whether an app of this process may keep a log.
-    pub(crate) fn is_any_kept() -> bool {
-        IS_ANY_KEPT.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn new(is_debug: bool) -> DeveloperLog {
-        IS_ANY_KEPT.fetch_or(is_debug, Ordering::Relaxed);
         DeveloperLog(is_debug.then(Mutex::default))
     }
 
