@@ -1,5 +1,5 @@
-//! It adds to `sign_in`: a WebSocket and a stream of server-sent events that close when their session ends, whoever ends
-//! it and on whichever node. The example `two_nodes` shows how to start two.
+//! It adds to `sign_in`: a WebSocket and a stream of server-sent events that close when their session ends, by any cause,
+//! on any node. The example `two_nodes` shows how to start two.
 //!
 //! ```sh
 //! cargo run --example live

@@ -75,7 +75,7 @@ async fn only_the_start_page_is_public() {
     assert!(page.contains("Hello, Alice &lt;Liddell&gt;"), "{page}");
 }
 
-/// The clock stands still: two seconds of it are enough.
+/// The clock is set: two seconds of it are enough.
 #[rocket::async_test]
 async fn a_stream_closes_when_another_node_hears_of_the_end() {
     let (provider, database) = (TestProvider::new(), Database::new("events"));

@@ -44,7 +44,7 @@ fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
     }
 }
 
-/// The sessions of this person, and of nobody else.
+/// The sessions of this person alone.
 #[get("/sessions")]
 async fn sessions(user: LoggedIn, rp: &RelyingParty) -> Result<RawHtml<String>, Status> {
     let sessions = rp.sessions_of_user(&user.key()).await;

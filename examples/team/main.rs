@@ -102,7 +102,7 @@ fn live(member: Authorized<Members>, todos: &State<Todos>, socket: WebSocket) ->
     })
 }
 
-/// The sessions of this person, and of nobody else.
+/// The sessions of this person alone.
 #[get("/sessions")]
 async fn sessions(user: LoggedIn, rp: &RelyingParty) -> Result<VisitorTemplate, Status> {
     let sessions = rp.sessions_of_user(&user.key()).await;

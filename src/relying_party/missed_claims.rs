@@ -83,7 +83,7 @@ impl MissedClaim {
                     .to_owned()
             }
             MissedClaim::NotTrusted(_) => format!(
-                "set `{} = true`, if whoever administers this provider may decide about this app's groups and roles",
+                "set `{} = true`, if the administrators of this provider may decide about this app's groups and roles",
                 settings.key("trust_groups")
             ),
             MissedClaim::NoRolesClaim => format!(

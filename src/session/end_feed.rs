@@ -201,7 +201,7 @@ mod tests {
         publish(&feed, "unread").await;
         let (mut reader, mut other) = (FeedReader::new(&feed), FeedReader::new(&feed));
         assert_eq!(read(&mut reader, NOW).await, (vec![], true), "the first read");
-        assert_eq!(reader.last, Some(0), "nobody read, so nothing was written");
+        assert_eq!(reader.last, Some(0), "no node read, so nothing was written");
         assert_eq!(read(&mut other, NOW).await, (vec![], true));
         feed.publish(&["a", "b"], EndCause::BackchannelLogout).await.unwrap();
         publish(&feed, "c").await;

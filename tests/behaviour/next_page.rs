@@ -1,4 +1,4 @@
-//! The page that the app sends a browser to after a sign-in, and what else it is told at the sign-in.
+//! The page that the app sends a browser to after a sign-in, and what else it learns at the sign-in.
 
 use std::sync::{Arc, Mutex};
 

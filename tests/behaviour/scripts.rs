@@ -397,7 +397,7 @@ async fn a_sign_out_is_seen_at_once() {
         for browser in [&browser, &copy] {
             assert_eq!(me(browser).await, signed_out());
         }
-        // What is no session of ours.
+        // Not a session of this app.
         let (name, value) = session_cookies(&signed_in(&app, &provider).await).remove(0);
         let changed = Cookie::build((name, value.replace(|c: char| c.is_ascii_digit(), "x"))).path("/");
         browser.set_cookie(changed.build());

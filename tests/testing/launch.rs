@@ -99,7 +99,7 @@ fn all_providers_are_logged_at_one_launch() {
     );
 }
 
-/// The development provider stands for issuer and client: neither is missing.
+/// The development provider gives issuer and client: neither is missing.
 #[test]
 fn beside_a_development_provider_only_true_errors_are_logged() {
     let settings = json!({

@@ -27,7 +27,7 @@ fn sign_in_signs_in_whatever_the_page_needs() {
     let client = Client::tracked(TestProvider::new().register(rocket().mount("/", routes![public]))).unwrap();
     let page = client.sign_in("/public", json!({ "sub": "alice" }));
     assert_eq!(page.into_string().unwrap(), "alice");
-    // Another user takes over the browser.
+    // Another user signs in with the browser.
     let page = client.sign_in("/public", json!({ "sub": "bob" }));
     assert_eq!(page.into_string().unwrap(), "bob");
     // A page that does not exist.

@@ -106,7 +106,7 @@ impl Client<'_> {
                 rp: &rp,
                 provider: &provider,
             };
-            // Nobody waits for it if the request was dropped.
+            // The receiver is gone if the request was dropped.
             let _ = sender.send(client.set_data_with_lock(&current, &name, value).await);
         };
         self.tasks.spawn(changing.instrument(tracing::debug_span!("set_data")));

@@ -254,7 +254,7 @@ impl Waiting {
 
     fn end(&self, state: &mut State, id: u64, end: SessionEnd) {
         if let Some(waiter) = self.remove(state, id) {
-            // Nobody receives it if the future is being dropped.
+            // The receiver is gone if the future is being dropped.
             let _ = waiter.end.send(end);
         }
     }
@@ -357,7 +357,7 @@ impl Times {
     }
 }
 
-/// The first bytes of a name; two names with the same are told apart by the look at the session.
+/// The first bytes of a name; two names with the same are distinguished by the look at the session.
 fn key(name: &str) -> Key {
     let mut key = [0; 24];
     for (byte, of_name) in key.iter_mut().zip(name.bytes()) {
